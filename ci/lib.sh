@@ -1,0 +1,134 @@
+# Shared by the scripts in ci/.  Source it, do not run it.
+# shellcheck shell=bash
+
+set -euo pipefail
+
+# Same behaviour whatever the caller's shell is set up for: messages in one language, UTF-8 file
+# contents, files that others may read, no repository or identity for git in the environment.
+export LC_ALL=C.UTF-8
+umask 022
+unset CDPATH TAR_OPTIONS GREP_OPTIONS "${!GIT_@}"
+
+root=$(cd -P -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+me=$(basename -- "$0")
+
+# In build order: ngtcp2's sample programs need nghttp3.
+libs=(nghttp3 ngtcp2)
+
+die() {
+  echo "ci/$me: $*" >&2
+  exit 1
+}
+
+# One line about a wrong command line; exit status 2.
+usage_error() {
+  echo "ci/$me: $*" >&2
+  exit 2
+}
+
+# upstream LIB KEY: one value of patches/LIB/UPSTREAM.
+upstream() {
+  local file=$root/patches/$1/UPSTREAM value
+  value=$(sed -n "s/^$2=//p" "$file" 2>/dev/null) || true
+  [ -n "$value" ] || die "patches/$1/UPSTREAM has no line $2=..."
+  printf '%s\n' "$value"
+}
+
+# check_lib NAME: is it one of ours?
+check_lib() {
+  local lib
+  for lib in "${libs[@]}"; do
+    [ "$lib" != "$1" ] || return 0
+  done
+  usage_error "unknown library '$1': one of ${libs[*]}"
+}
+
+# series LIB: the names of the patches, in order.  An empty series is a series.
+series() {
+  local file=$root/patches/$1/series
+  [ -f "$file" ] || die "patches/$1/series is missing"
+  sed -e 's/#.*//' -e 's/[[:space:]]*$//' -e '/^$/d' "$file"
+}
+
+# git, the same for everybody: no configuration of the user or the machine (hooks, line ends,
+# signing, an identity or the lack of one).
+pgit() {
+  GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 GIT_TERMINAL_PROMPT=0 \
+    git -c user.name='ngmasque patch series' -c user.email=patches@ngmasque.invalid \
+    -c core.autocrlf=false -c core.quotePath=true -c commit.gpgSign=false -c advice.detachedHead=false \
+    -c gc.auto=0 -c init.defaultBranch=series "$@"
+}
+
+# What the patched tree in subprojects/LIB was made of: tarball and series.
+series_key() {
+  local lib=$1 patch
+  {
+    upstream "$lib" sha256
+    series "$lib"
+    while read -r patch; do
+      [ -f "$root/patches/$lib/$patch" ] || die "patches/$lib/series names $patch, but there is no such file"
+      sha256sum <"$root/patches/$lib/$patch"
+    done < <(series "$lib")
+  } | sha256sum | cut -d' ' -f1
+}
+
+# record LIB: subprojects/LIB as it stands is the present series.
+record() {
+  local tree=$root/subprojects/$1
+  printf '%s %s\n' "$(series_key "$1")" "$(pgit -C "$tree" rev-parse HEAD)" >"$tree/.git/ngmasque-series"
+}
+
+# unpack LIB TARBALL DIR: a git repository of one commit, the tarball, on the branch `upstream`.
+# Author and dates are fixed: the commit's name is the same everywhere.
+unpack() {
+  local lib=$1 tarball=$2 dir=$3 who='release tarball' mail=upstream@ngmasque.invalid when='2000-01-01T00:00:00Z'
+  mkdir -p "$dir"
+  # Owned by whoever unpacks: git refuses to work in a tree that another user owns.
+  tar -xf "$tarball" -C "$dir" --strip-components=1 --no-same-owner --no-same-permissions
+  pgit init -q --template= "$dir"
+  pgit -C "$dir" symbolic-ref HEAD refs/heads/upstream
+  # -f: files that upstream's own ignore rules name are in the tarball all the same.
+  pgit -C "$dir" add -f -A
+  GIT_AUTHOR_NAME=$who GIT_AUTHOR_EMAIL=$mail GIT_AUTHOR_DATE=$when \
+    GIT_COMMITTER_NAME=$who GIT_COMMITTER_EMAIL=$mail GIT_COMMITTER_DATE=$when \
+    pgit -C "$dir" commit -q --no-verify -m "$(upstream "$lib" name) $(upstream "$lib" version), the release tarball"
+}
+
+# am DIR FILE...: the patches, in order, onto the branch `series` of DIR.
+am() {
+  local dir=$1
+  shift
+  pgit -C "$dir" checkout -q -B series
+  [ $# -gt 0 ] || return 0
+  # The committer's date is the author's: again, the same names everywhere.
+  pgit -C "$dir" am -q --committer-date-is-author-date --no-gpg-sign --keep-non-patch --no-scissors \
+    --no-message-id --no-3way --whitespace=nowarn "$@"
+}
+
+# format_patches DIR BASE TIP OUT: one file per commit and a `series` file in the directory OUT.
+# The options take everything out of the patches that depends on who exports them, when, from
+# which clone and with which settings; so exporting what was applied gives the identical files.
+format_patches() {
+  local dir=$1 base=$2 tip=$3 out=$4
+  pgit -C "$dir" \
+    -c diff.noprefix=false -c diff.mnemonicPrefix=false -c diff.suppressBlankEmpty=false \
+    -c diff.indentHeuristic=true -c diff.interHunkContext=0 \
+    -c format.from=false -c format.headers= -c format.notes=false -c format.useAutoBase=false \
+    -c format.encodeEmailHeaders=true \
+    format-patch -q -o "$out" --zero-commit --no-signature --full-index --binary \
+    --no-numbered --subject-prefix=PATCH --suffix=.patch --start-number=1 --filename-max-length=64 \
+    --no-attach --no-thread --no-cover-letter --no-base --no-notes --no-to --no-cc --no-add-header \
+    --no-renames --diff-algorithm=myers --no-ext-diff --no-textconv --no-color --no-relative -O/dev/null \
+    --src-prefix=a/ --dst-prefix=b/ -U3 --stat=72 --summary -p "$base..$tip"
+  (cd "$out" && find . -name '[0-9]*.patch' -printf '%P\n' | sort) >"$out/series"
+}
+
+# The archives of the machine's own apt configuration that serve the Debian it runs, as lines of URI
+# and suite.  apt does the parsing: one-line and deb822 sources count alike, and no lists need to be
+# there.
+archives() {
+  local codename
+  codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-stable}")
+  apt-get update --print-uris 2>/dev/null |
+    sed -nE "s#^'(.*)/dists/(($codename|oldstable|stable|testing|unstable|sid)([-/][a-z-]+)?)/(InRelease|Release)' .*#\1 \2#p"
+}
