@@ -1,0 +1,36 @@
+// The way of results from a forked test body to the runner.
+//
+// A SOCK_SEQPACKET pair: each record is one packet, whole or not there, whichever thread or process
+// of the test sends it; and what was sent before a crash arrives.
+#pragma once
+
+#include "harness.h"
+
+#include <cstdint>
+#include <optional>
+
+namespace harness {
+
+struct Record {
+  enum class Kind : std::uint8_t {
+    part, ///< An assertion's result.
+    leak, ///< LeakSanitizer has just reported on stderr.
+    done, ///< The body came to its end, and all its records are sent.
+  };
+  Kind kind;
+  Part part; ///< Only for Kind::part.
+};
+
+/// Longest file name plus message, in bytes, that a record carries.  What is longer is cut: it has
+/// to fit into the socket's buffer in one piece.
+inline constexpr std::size_t kMaxRecordText = 65536;
+
+/// Sends a record; blocks while the buffer is full.  Errors are ignored: the runner notices that
+/// the last record is missing.
+void Send(int fd, const Record &record);
+
+/// Receives the next record.  None: `again` says whether there may be one later or the other end is
+/// closed.  Never blocks.
+[[nodiscard]] std::optional<Record> Receive(int fd, bool &again);
+
+} // namespace harness

@@ -1,0 +1,127 @@
+// CUnit's results of the last run: counts, failure records, and the functions that a program wants
+// to be called.
+
+#include "cunit.h"
+
+#include <chrono>
+#include <deque>
+
+namespace harness::cunit {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+CU_RunSummary summary;
+Handlers handlers;
+Clock::time_point started;
+bool running = false;
+
+/// A record with what it points to; in a deque, so that neither moves.
+struct Failure {
+  std::string file, condition;
+  CU_FailureRecord record;
+};
+std::deque<Failure> failures;
+
+double Elapsed() { return std::chrono::duration<double>(Clock::now() - started).count(); }
+
+} // namespace
+
+CU_RunSummary &Summary() { return summary; }
+
+CU_FailureRecord *AddFailure(CU_FailureType type, const char *file, unsigned int line,
+                             const std::string &condition, CU_Suite *suite, CU_Test *test) {
+  auto *const last = LastFailure();
+  auto &failure = failures.emplace_back(Failure{file != nullptr ? file : "", condition, {}});
+  failure.record = {
+    .type = type,
+    .uiLineNumber = line,
+    .strFileName = failure.file.data(),
+    .strCondition = failure.condition.data(),
+    .pTest = test,
+    .pSuite = suite,
+    .pNext = nullptr,
+    .pPrev = last,
+  };
+  if (last != nullptr) {
+    last->pNext = &failure.record;
+  }
+  ++summary.nFailureRecords;
+  return &failure.record;
+}
+
+CU_FailureRecord *LastFailure() { return failures.empty() ? nullptr : &failures.back().record; }
+
+void StartClock() {
+  started = Clock::now();
+  running = true;
+}
+
+void StopClock() {
+  summary.ElapsedTime = Elapsed();
+  running = false;
+}
+
+const Handlers &CurrentHandlers() { return handlers; }
+
+} // namespace harness::cunit
+
+using namespace harness::cunit;
+
+extern "C" {
+
+void CU_set_suite_start_handler(CU_SuiteStartMessageHandler f) { handlers.suite_start = f; }
+void CU_set_test_start_handler(CU_TestStartMessageHandler f) { handlers.test_start = f; }
+void CU_set_test_complete_handler(CU_TestCompleteMessageHandler f) { handlers.test_complete = f; }
+void CU_set_suite_complete_handler(CU_SuiteCompleteMessageHandler f) {
+  handlers.suite_complete = f;
+}
+void CU_set_all_test_complete_handler(CU_AllTestsCompleteMessageHandler f) {
+  handlers.all_tests_complete = f;
+}
+void CU_set_suite_init_failure_handler(CU_SuiteInitFailureMessageHandler f) {
+  handlers.suite_init_failure = f;
+}
+void CU_set_suite_cleanup_failure_handler(CU_SuiteCleanupFailureMessageHandler f) {
+  handlers.suite_cleanup_failure = f;
+}
+
+CU_SuiteStartMessageHandler CU_get_suite_start_handler(void) { return handlers.suite_start; }
+CU_TestStartMessageHandler CU_get_test_start_handler(void) { return handlers.test_start; }
+CU_TestCompleteMessageHandler CU_get_test_complete_handler(void) { return handlers.test_complete; }
+CU_SuiteCompleteMessageHandler CU_get_suite_complete_handler(void) {
+  return handlers.suite_complete;
+}
+CU_AllTestsCompleteMessageHandler CU_get_all_test_complete_handler(void) {
+  return handlers.all_tests_complete;
+}
+CU_SuiteInitFailureMessageHandler CU_get_suite_init_failure_handler(void) {
+  return handlers.suite_init_failure;
+}
+CU_SuiteCleanupFailureMessageHandler CU_get_suite_cleanup_failure_handler(void) {
+  return handlers.suite_cleanup_failure;
+}
+
+unsigned int CU_get_number_of_suites_run(void) { return summary.nSuitesRun; }
+unsigned int CU_get_number_of_suites_failed(void) { return summary.nSuitesFailed; }
+unsigned int CU_get_number_of_suites_inactive(void) { return summary.nSuitesInactive; }
+unsigned int CU_get_number_of_tests_run(void) { return summary.nTestsRun; }
+unsigned int CU_get_number_of_tests_failed(void) { return summary.nTestsFailed; }
+unsigned int CU_get_number_of_tests_inactive(void) { return summary.nTestsInactive; }
+unsigned int CU_get_number_of_asserts(void) { return summary.nAsserts; }
+unsigned int CU_get_number_of_successes(void) { return summary.nAsserts - summary.nAssertsFailed; }
+unsigned int CU_get_number_of_failures(void) { return summary.nAssertsFailed; }
+unsigned int CU_get_number_of_failure_records(void) { return summary.nFailureRecords; }
+double CU_get_elapsed_time(void) { return running ? Elapsed() : summary.ElapsedTime; }
+CU_pFailureRecord CU_get_failure_list(void) {
+  return failures.empty() ? nullptr : &failures.front().record;
+}
+CU_pRunSummary CU_get_run_summary(void) { return &summary; }
+
+void CU_clear_previous_results(void) {
+  summary = {};
+  failures.clear();
+}
+
+} // extern "C"
