@@ -1,0 +1,56 @@
+"""Addresses of the loopback interface for the programs under test."""
+
+import errno
+import random
+import socket
+from typing import NamedTuple
+
+# Below the range from which Linux picks ports by itself (32768 and above), so
+# that a port that was free a moment ago is not given to some client meanwhile.
+PORTS = range(20000, 32000)
+
+
+class Addr(NamedTuple):
+    """A UDP address in the notation that the programs use."""
+
+    host: str
+    port: int
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        return socket.AF_INET6 if ":" in self.host else socket.AF_INET
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def has_ipv6() -> bool:
+    """Tells whether ::1 can be bound on this machine."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+            sock.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def free_addrs(*hosts: str) -> list[Addr]:
+    """Returns one address per entry of `hosts`, with ports that are all
+    different and that nobody uses now."""
+    addrs: list[Addr] = []
+    ports = random.sample(PORTS, len(PORTS))
+    for host in hosts:
+        addrs.append(next(a for a in (Addr(host, p) for p in ports)
+                          if all(a.port != b.port for b in addrs) and _is_free(a)))
+    return addrs
+
+
+def _is_free(addr: Addr) -> bool:
+    with socket.socket(addr.family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind(addr)
+        except OSError as err:
+            if err.errno == errno.EADDRINUSE:
+                return False
+            raise
+    return True
