@@ -32,17 +32,15 @@ failing_part() {
   fi >&2
 }
 
-# One set-up at a time in one clone.
+# lock NAME: one script of this name at a time in one clone, to the end of the script.
 lock() {
   mkdir -p "$root/subprojects" "$logs"
-  exec 9>"$root/subprojects/.lock"
+  exec 9>"$root/subprojects/.lock-$1"
   if ! flock -n 9; then
-    step "waiting for another set-up in this clone"
+    step "waiting for another ci/$1 in this clone"
     flock 9
   fi
 }
-
-unlock() { exec 9>&-; }
 
 packages() { awk -v group="$1" '$1 == group { print $2 }' "$root/ci/packages"; }
 
@@ -68,10 +66,13 @@ install() {
   }
 }
 
+# What is patched already needs no tarball.
 sources_and_patches() {
-  step "sources: $(for lib in "${libs[@]}"; do echo -n "$(upstream "$lib" file) "; done)"
-  "$root/ci/get-sources" >/dev/null
-  step "patches: $(for lib in "${libs[@]}"; do echo -n "$lib $(series "$lib" | wc -l) "; done)"
+  local lib what=''
+  for lib in "${libs[@]}"; do
+    what+="${what:+, }$lib $(upstream "$lib" version) with $(series "$lib" | wc -l) patches"
+  done
+  step "sources: $what"
   "$root/ci/apply-patches" >/dev/null
 }
 
