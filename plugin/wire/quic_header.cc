@@ -1,0 +1,92 @@
+#include "ngmasque/wire/quic_header.h"
+
+namespace ngmasque {
+
+namespace {
+
+/// Checks the form and returns what follows the first byte.
+std::expected<std::span<const std::uint8_t>, QuicHeaderError>
+AfterFirstByte(std::span<const std::uint8_t> packet, HeaderForm wanted) {
+  const auto form = PeekHeaderForm(packet);
+  if (!form) {
+    return std::unexpected(form.error());
+  }
+  if (*form != wanted) {
+    return std::unexpected(QuicHeaderError::kWrongForm);
+  }
+  return packet.subspan(1);
+}
+
+/// Takes a connection ID and its length off the front of `data`.
+std::expected<std::span<const std::uint8_t>, QuicHeaderError>
+TakeConnectionId(std::span<const std::uint8_t> &data) {
+  if (data.empty() || data.size() - 1 < data[0]) {
+    return std::unexpected(QuicHeaderError::kTruncated);
+  }
+  const auto id = data.subspan(1, data[0]);
+  data = data.subspan(1 + id.size());
+  return id;
+}
+
+} // namespace
+
+std::string_view ErrorName(QuicHeaderError error) {
+  switch (error) {
+  case QuicHeaderError::kEmpty:
+    return "packet is empty";
+  case QuicHeaderError::kTruncated:
+    return "packet is shorter than its header";
+  case QuicHeaderError::kWrongForm:
+    return "packet has the other header form";
+  }
+  return "unknown error";
+}
+
+std::expected<HeaderForm, QuicHeaderError> PeekHeaderForm(std::span<const std::uint8_t> packet) {
+  if (packet.empty()) {
+    return std::unexpected(QuicHeaderError::kEmpty);
+  }
+  return (packet[0] & 0x80) != 0 ? HeaderForm::kLong : HeaderForm::kShort;
+}
+
+std::expected<LongHeader, QuicHeaderError> ParseLongHeader(std::span<const std::uint8_t> packet) {
+  auto data = AfterFirstByte(packet, HeaderForm::kLong);
+  if (!data) {
+    return std::unexpected(data.error());
+  }
+  constexpr std::size_t version_length = 4;
+  if (data->size() < version_length) {
+    return std::unexpected(QuicHeaderError::kTruncated);
+  }
+  LongHeader header;
+  for (const auto byte : data->first(version_length)) {
+    header.version = header.version << 8 | byte;
+  }
+  auto rest = data->subspan(version_length);
+  const auto dcid = TakeConnectionId(rest);
+  if (!dcid) {
+    return std::unexpected(dcid.error());
+  }
+  const auto scid = TakeConnectionId(rest);
+  if (!scid) {
+    return std::unexpected(scid.error());
+  }
+  header.dcid = *dcid;
+  header.scid = *scid;
+  header.rest = rest;
+  return header;
+}
+
+std::expected<std::span<const std::uint8_t>, QuicHeaderError>
+ShortHeaderDcid(std::span<const std::uint8_t> packet, std::size_t length) {
+  const auto data = AfterFirstByte(packet, HeaderForm::kShort);
+  if (!data) {
+    return std::unexpected(data.error());
+  }
+  if (data->size() < length) {
+    return std::unexpected(QuicHeaderError::kTruncated);
+  }
+  return data->first(length);
+}
+
+} // namespace ngmasque

@@ -1,0 +1,157 @@
+#include "routing_model.h"
+
+#include <iterator>
+
+namespace ngmasque {
+
+namespace {
+// Removes from a list, and returns what it has removed.
+template <typename List, typename Which> List Take(List &list, Which which) {
+  List taken;
+  std::ranges::copy_if(list, std::back_inserter(taken), which);
+  std::erase_if(list, which);
+  return taken;
+}
+} // namespace
+
+Router::Moved RouterModel::Move(OuterConnection connection, const FourTuple &tuple) {
+  Router::Moved moved;
+  if (!tuples_.contains(connection) || tuples_[connection] == tuple) {
+    return moved;
+  }
+  const auto before = Sockets();
+  // Takes all of it out, and puts it in again one by one.
+  tuples_.erase(connection);
+  auto reserved = Take(reserved_, [&](const auto &entry) { return entry.first == connection; });
+  auto requests =
+    Take(requests_, [&](const Request &request) { return request.key.connection == connection; });
+  tuples_[connection] = tuple;
+  std::ranges::sort(reserved);
+  for (const auto &entry : reserved) {
+    if (OnTuple(tuple, entry.second)) {
+      moved.reserved.push_back(Id(entry.second));
+    } else {
+      reserved_.push_back(entry);
+    }
+  }
+  std::ranges::sort(requests, {}, &Request::key);
+  for (const auto &request : requests) {
+    if (request.kind == Kind::kServer && OnTuple(tuple, request.id)) {
+      moved.lost.push_back(request.key);
+    } else {
+      requests_.push_back(request);
+    }
+  }
+  Forget();
+  moved.unused = Gone(before);
+  return moved;
+}
+
+std::optional<RefusalReason> RouterModel::OnTuple(const FourTuple &tuple, const Bytes &id) {
+  std::vector<Bytes> ids;
+  for (const auto &[connection, reserved] : reserved_) {
+    if (tuples_.contains(connection) && tuples_[connection] == tuple) {
+      ids.push_back(reserved);
+    }
+  }
+  for (const auto &request : requests_) {
+    if (request.kind == Kind::kServer && tuples_[request.key.connection] == tuple) {
+      ids.push_back(request.id);
+    }
+  }
+  return Among(ids, id);
+}
+
+std::optional<RefusalReason> RouterModel::OnSocket(SocketId socket, const Bytes &id) {
+  std::vector<Bytes> ids;
+  for (const auto &request : requests_) {
+    if (request.kind == Kind::kClient && request.socket == socket) {
+      ids.push_back(request.id);
+    }
+  }
+  return Among(ids, id);
+}
+
+std::optional<RefusalReason> RouterModel::Among(const std::vector<Bytes> &ids,
+                                                const Bytes &id) const {
+  std::set<std::size_t> lengths{id.size()};
+  for (const auto &other : ids) {
+    lengths.insert(other.size());
+    if (other == id) {
+      return RefusalReason::kEqual;
+    }
+    if (Begins(id, other)) {
+      return RefusalReason::kExistingIsPrefix;
+    }
+    if (Begins(other, id)) {
+      return RefusalReason::kNewIsPrefix;
+    }
+  }
+  if (ids.size() >= limits_.max_ids_per_scope) {
+    return RefusalReason::kTooManyIds;
+  }
+  if (lengths.size() > limits_.max_lengths_per_scope) {
+    return RefusalReason::kTooManyLengths;
+  }
+  return std::nullopt;
+}
+
+std::optional<RefusalReason> RouterModel::WhyNot(const Registration &request, Kind kind,
+                                                 const Bytes &id) {
+  const auto connection = request.stream.connection;
+  if (!tuples_.contains(connection)) {
+    return RefusalReason::kUnknownConnection;
+  }
+  std::set<FlowId> flows;
+  std::set<std::pair<OuterConnection, FlowId>> on_socket;
+  std::size_t streams = 0;
+  const Request *same_flow = nullptr;
+  for (const auto &other : requests_) {
+    if (other.key == request.stream) {
+      return RefusalReason::kStreamInUse;
+    }
+    if (other.key.connection == connection) {
+      ++streams;
+      flows.insert(other.flow);
+      if (other.flow == request.flow) {
+        same_flow = &other;
+      }
+    }
+    if (other.socket == request.socket) {
+      on_socket.insert({other.key.connection, other.flow});
+    }
+  }
+  if (streams >= limits_.max_streams_per_connection) {
+    return RefusalReason::kTooManyStreams;
+  }
+  if (same_flow) {
+    if (kind == Kind::kPlain || same_flow->kind == Kind::kPlain) {
+      return RefusalReason::kFlowInUse;
+    }
+    if (same_flow->socket != request.socket) {
+      return RefusalReason::kFlowOnOtherSocket;
+    }
+  } else {
+    if (flows.size() >= limits_.max_flows_per_connection) {
+      return RefusalReason::kTooManyFlows;
+    }
+    if (!on_socket.empty() && (kind == Kind::kPlain || !shared_[request.socket])) {
+      return RefusalReason::kSocketNotShared;
+    }
+    if (on_socket.size() >= limits_.max_flows_per_socket) {
+      return RefusalReason::kTooManyFlowsOnSocket;
+    }
+    if (on_socket.empty() && Sockets().size() >= limits_.max_sockets) {
+      return RefusalReason::kTooManySockets;
+    }
+  }
+  if (kind == Kind::kPlain) {
+    return std::nullopt;
+  }
+  if (id.size() < limits_.min_connection_id) {
+    return RefusalReason::kTooShort;
+  }
+  return kind == Kind::kServer ? OnTuple(tuples_[connection], id) : OnSocket(request.socket, id);
+}
+
+} // namespace ngmasque

@@ -1,0 +1,204 @@
+// What Router does, said once more in the plainest way: one list of requests and one of reserved
+// connection IDs, searched from end to end each time.
+#pragma once
+
+#include "ngmasque/routing/router.h"
+
+#include "routing_support.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+#include <utility>
+#include <vector>
+
+namespace ngmasque {
+
+class RouterModel {
+public:
+  enum class Kind { kPlain, kClient, kServer };
+
+  explicit RouterModel(const RoutingLimits &limits) : limits_(limits) {}
+
+  std::optional<RefusalReason> AddConnection(OuterConnection connection, const FourTuple &tuple) {
+    if (tuples_.contains(connection)) {
+      return RefusalReason::kConnectionInUse;
+    }
+    if (tuples_.size() >= limits_.max_connections) {
+      return RefusalReason::kTooManyConnections;
+    }
+    tuples_[connection] = tuple;
+    return std::nullopt;
+  }
+
+  std::vector<SocketId> RemoveConnection(OuterConnection connection) {
+    const auto before = Sockets();
+    Remove([&](const Request &request) { return request.key.connection == connection; });
+    std::erase_if(reserved_, [&](const auto &entry) { return entry.first == connection; });
+    tuples_.erase(connection);
+    return Gone(before);
+  }
+
+  Router::Moved Move(OuterConnection connection, const FourTuple &tuple);
+
+  std::optional<RefusalReason> Reserve(OuterConnection connection, const Bytes &id) {
+    if (!tuples_.contains(connection)) {
+      return RefusalReason::kUnknownConnection;
+    }
+    const auto mine =
+      std::ranges::count(reserved_, connection, &std::pair<OuterConnection, Bytes>::first);
+    if (static_cast<std::size_t>(mine) >= limits_.max_reserved_per_connection) {
+      return RefusalReason::kTooManyReserved;
+    }
+    if (auto conflict = OnTuple(tuples_[connection], id)) {
+      return conflict;
+    }
+    reserved_.emplace_back(connection, id);
+    return std::nullopt;
+  }
+
+  void Unreserve(OuterConnection connection, const Bytes &id) {
+    std::erase(reserved_, std::pair(connection, id));
+  }
+
+  std::optional<Refusal> Add(const Registration &request, Kind kind, const Bytes &id) {
+    if (auto reason = WhyNot(request, kind, id)) {
+      return Refusal{.reason = *reason, .close_socket = !Sockets().contains(request.socket)};
+    }
+    if (!Sockets().contains(request.socket)) {
+      shared_[request.socket] = request.shared && kind != Kind::kPlain;
+    }
+    requests_.push_back({request.stream, request.flow, request.socket, kind, id});
+    return std::nullopt;
+  }
+
+  std::optional<SocketId> RemoveStream(const StreamKey &key) {
+    const auto before = Sockets();
+    Remove([&](const Request &request) { return request.key == key; });
+    const auto gone = Gone(before);
+    return gone.empty() ? std::nullopt : std::optional(gone.front());
+  }
+
+  std::vector<StreamKey> RemoveSocket(SocketId socket) {
+    std::vector<StreamKey> keys;
+    for (const auto &request : requests_) {
+      if (request.socket == socket) {
+        keys.push_back(request.key);
+      }
+    }
+    std::ranges::sort(keys);
+    Remove([&](const Request &request) { return request.socket == socket; });
+    return keys;
+  }
+
+  std::optional<SocketId> FindFlow(OuterConnection connection, FlowId flow) const {
+    for (const auto &request : requests_) {
+      if (request.key.connection == connection && request.flow == flow) {
+        return request.socket;
+      }
+    }
+    return std::nullopt;
+  }
+
+  // Everybody who could get a packet of a client with a short header.
+  std::vector<std::expected<ToTarget, NotRouted>> FromClient(const FourTuple &tuple,
+                                                             const Bytes &rest) {
+    std::vector<std::expected<ToTarget, NotRouted>> owners;
+    for (const auto &[connection, id] : reserved_) {
+      if (tuples_[connection] == tuple && Begins(rest, id)) {
+        owners.push_back(std::unexpected(NotRouted::kReserved));
+      }
+    }
+    for (const auto &request : requests_) {
+      if (request.kind == Kind::kServer && tuples_[request.key.connection] == tuple &&
+          Begins(rest, request.id)) {
+        forwarding_.insert({request.key.connection, request.flow});
+        owners.push_back(ToTarget{request.key.connection, request.flow, request.socket});
+      }
+    }
+    return owners;
+  }
+
+  // Everybody who could get a packet of a target: with a short header, or with a long one.
+  std::vector<ToClient> FromTarget(SocketId socket, const Bytes &id, bool is_long) {
+    std::vector<ToClient> owners;
+    for (const auto &request : requests_) {
+      if (request.socket == socket && request.kind == Kind::kClient &&
+          (is_long ? id == request.id : Begins(id, request.id))) {
+        const auto forwarded = !is_long && !request.id.empty() &&
+                               forwarding_.contains({request.key.connection, request.flow});
+        owners.push_back(To(request, forwarded ? Way::kForward : Way::kTunnel));
+      }
+    }
+    const auto user = std::ranges::find(requests_, socket, &Request::socket);
+    if (owners.empty() && user != requests_.end() && !shared_[socket]) {
+      owners.push_back(To(*user, Way::kTunnel));
+    }
+    return owners;
+  }
+
+  std::set<SocketId> Sockets() const {
+    std::set<SocketId> sockets;
+    for (const auto &request : requests_) {
+      sockets.insert(request.socket);
+    }
+    return sockets;
+  }
+
+  const std::map<OuterConnection, FourTuple> &tuples() const { return tuples_; }
+
+private:
+  struct Request {
+    StreamKey key;
+    FlowId flow;
+    SocketId socket;
+    Kind kind;
+    Bytes id;
+  };
+
+  static bool Begins(const Bytes &bytes, const Bytes &prefix) {
+    return bytes.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), bytes.begin());
+  }
+
+  ToClient To(const Request &request, Way way) {
+    return {request.key.connection, request.flow, tuples_[request.key.connection], way};
+  }
+
+  void Remove(auto &&which) {
+    std::erase_if(requests_, which);
+    Forget();
+  }
+
+  // Who has no server connection ID left does not forward.
+  void Forget() {
+    std::erase_if(forwarding_, [&](const auto &flow) {
+      return std::ranges::none_of(requests_, [&](const Request &request) {
+        return request.kind == Kind::kServer && request.key.connection == flow.first &&
+               request.flow == flow.second;
+      });
+    });
+  }
+
+  std::vector<SocketId> Gone(std::set<SocketId> before) const {
+    for (const auto socket : Sockets()) {
+      before.erase(socket);
+    }
+    return {before.begin(), before.end()};
+  }
+
+  // The bounds and conflicts, in the order in which Router sees to them.
+  std::optional<RefusalReason> OnTuple(const FourTuple &tuple, const Bytes &id);
+  std::optional<RefusalReason> OnSocket(SocketId socket, const Bytes &id);
+  std::optional<RefusalReason> Among(const std::vector<Bytes> &ids, const Bytes &id) const;
+  std::optional<RefusalReason> WhyNot(const Registration &request, Kind kind, const Bytes &id);
+
+  RoutingLimits limits_;
+  std::map<OuterConnection, FourTuple> tuples_;
+  std::vector<std::pair<OuterConnection, Bytes>> reserved_;
+  std::vector<Request> requests_;
+  std::map<SocketId, bool> shared_; // Of sockets that are in use.
+  std::set<std::pair<OuterConnection, FlowId>> forwarding_;
+};
+
+} // namespace ngmasque
