@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 _NAME = re.compile(r"\((\d+)\)(?: (.*))?")
 
@@ -32,11 +33,17 @@ def component(obj: str, file: str) -> str:
     return "program"
 
 
-def read(out: Path) -> Counter[str]:
-    """Instructions by component."""
+class Counts(NamedTuple):
+    """Instructions, each counted where it was executed (callees not included)."""
+
+    components: Counter[str]
+    functions: Counter[str]
+
+
+def read(out: Path) -> Counts:
     names: dict[tuple[str, str], str] = {}
-    obj = file = ""
-    counts: Counter[str] = Counter()
+    obj = file = function = ""
+    counts = Counts(Counter(), Counter())
     skip = False  # the line after calls= is the cost of the callee, counted there
 
     def name(kind: str, text: str) -> str:
@@ -56,11 +63,15 @@ def read(out: Path) -> Counter[str]:
                     obj = resolved
                 elif key == "fl":
                     file = resolved
+                elif key == "fn":
+                    function = resolved
             elif sep and key == "calls":
                 skip = True
             elif line[:1] in "+-*0123456789" and line:
                 if not skip:
                     fields = line.split()
-                    counts[component(obj, file)] += int(fields[1]) if len(fields) > 1 else 0
+                    cost = int(fields[1]) if len(fields) > 1 else 0
+                    counts.components[component(obj, file)] += cost
+                    counts.functions[function] += cost
                 skip = False
     return counts

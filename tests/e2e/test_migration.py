@@ -35,7 +35,7 @@ class Migration(unittest.TestCase):
         size = SIZE_SANITIZED if b"__asan_init" in program else SIZE
         cls.work = tap.temporary_directory(cls)
         cls.site = Site(cls.work / "site", size)
-        cls.small = Site(cls.work / "small", 2 * MIB)
+        cls.small = Site(cls.work / "small", 8 * MIB)
 
     def transfer(self, ring: list[net.Addr], server: tuple[str, ...] = (),
                  client: tuple[str, ...] = CLIENT, site: Site | None = None) -> Transfer:
@@ -105,8 +105,8 @@ class Migration(unittest.TestCase):
     def test_not_enabled_by_client(self):
         """The server knows from the transport parameters that it must not move."""
         ring = net.free_addrs("127.0.0.1", "127.0.0.2")
-        with self.transfer(ring, ("--migrate-every=10ms",),
-                           ("--quiet", "--exit-on-all-streams-close")) as transfer:
+        with self.transfer(ring, ("--migrate-every=1ms",), ("--quiet", "--exit-on-all-streams-close"),
+                           self.small) as transfer:
             transfer.start()
             outcome = transfer.finish()
             self.check(transfer, outcome)
@@ -161,9 +161,11 @@ class Migration(unittest.TestCase):
 
     def test_qlog(self):
         """The qlogs of both sides can be read and tell of the moves."""
-        with self.transfer(net.free_addrs("127.0.0.1", "127.0.0.2"), ("--migrate-every=10ms",)) as transfer:
+        with self.transfer(net.free_addrs("127.0.0.1", "127.0.0.2"), ("--migrate-every=1ms",),
+                           site=self.small) as transfer:
             transfer.start()
             outcome = transfer.finish()
+            self.check(transfer, outcome)
             moves = outcome.client["server_migrations"]
             self.assertGreater(moves, 0)
             server = qlog.read(transfer.qlog_dir("server"))

@@ -40,7 +40,13 @@ void Send(int fd, const Record &record) {
   msghdr message{};
   message.msg_iov = pieces.data();
   message.msg_iovlen = pieces.size();
-  while (sendmsg(fd, &message, MSG_NOSIGNAL) < 0 && errno == EINTR) {
+  while (sendmsg(fd, &message, MSG_NOSIGNAL) < 0) {
+    if (errno == EMSGSIZE && pieces[2].iov_len > 0) {
+      // A system with a small socket buffer.  The failure counts more than its whole text.
+      pieces[2].iov_len /= 2;
+    } else if (errno != EINTR) {
+      break;
+    }
   }
 }
 

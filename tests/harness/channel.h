@@ -21,8 +21,8 @@ struct Record {
   Part part; ///< Only for Kind::part.
 };
 
-/// Longest file name plus message, in bytes, that a record carries.  What is longer is cut: it has
-/// to fit into the socket's buffer in one piece.
+/// Longest file name plus message, in bytes, that a record carries.  What is longer is cut, to less
+/// if need be: it has to fit into the socket's buffer in one piece.
 inline constexpr std::size_t kMaxRecordText = 65536;
 
 /// Sends a record; blocks while the buffer is full.  Errors are ignored: the runner notices that

@@ -59,6 +59,8 @@ TEST(CUnit, EachFailedAssertIsReportedAndTheTestGoesOn) {
   EXPECT_PRED2(Contains, failures[0], "cunit_sample.c:");
   EXPECT_PRED2(Contains, failures[0], "CU_FAIL(\"failed\")");
   EXPECT_PRED2(Contains, failures[5], "CU_ASSERT_EQUAL(1 + 1,3)");
+  // CU_basic_show_failures() at the end of main().
+  EXPECT_EQ(LinesAfter(run.out, "17. ").size(), 1u);
   EXPECT_PRED2(Contains, run.out, "tests: 2 run, 1 failed; asserts: 38, 17 failed; records: 17\n");
 }
 

@@ -148,7 +148,7 @@ Run RunProgramPlainly(const std::string &program, const std::vector<std::string>
                       const std::vector<std::string> &environment) {
   const TemporaryDirectory directory;
   const auto out = directory.path() + "/out", err = directory.path() + "/err";
-  const auto work = directory.path() + "/work";
+  const auto work = directory.path() + "/cwd";
   std::filesystem::create_directory(work);
 
   std::vector<std::string> words{Path(program)};
