@@ -21,7 +21,7 @@ MIB = 1 << 20
 # Enough for several moves at every interval used here.
 SIZE = 96 * MIB
 # Sanitizers make the programs slower by a factor of about ten.
-SIZE_SANITIZED = 24 * MIB
+SIZE_SANITIZED = 64 * MIB
 
 CLIENT = ("--quiet", "--enable-server-migration", "--exit-on-all-streams-close")
 
@@ -73,7 +73,7 @@ class Migration(unittest.TestCase):
                 self.assertGreater(used[str(address)], 0, f"{counter} at {address}")
 
     def download_round_the_ring(self, *hosts: str, options: tuple[str, ...] = ()) -> None:
-        with self.transfer(net.free_addrs(*hosts), ("--migrate-every=10ms", *options)) as transfer:
+        with self.transfer(net.free_addrs(*hosts), ("--migrate-every=1ms", *options)) as transfer:
             transfer.start()
             outcome = transfer.finish()
             self.check(transfer, outcome)
