@@ -57,8 +57,8 @@ def crash_report(output: bytes) -> str | None:
 class Program:
     """A running program whose output goes to the file `log`."""
 
-    def __init__(self, argv: list[str | Path], log: Path):
-        self.name = Path(argv[0]).name
+    def __init__(self, argv: list[str | Path], log: Path, name: str = ""):
+        self.name = name or Path(argv[0]).name
         self.log = log
         with log.open("wb") as out:
             self._process = subprocess.Popen(
