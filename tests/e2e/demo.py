@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The demonstration: a real download over HTTP/3 during which the server moves
-from address to address.  ci/demo calls it after set-up.
+"""The demonstration: real downloads over HTTP/3, one during which the server moves
+from address to address, others through a proxy.  ci/demo calls it after set-up.
 
     tests/e2e/demo.py --build DIR [--out DIR]
 
 Every scenario is one function in SCENARIOS: it gets a Stage, runs something and
-returns a Result, or raises Failed.  demo.json is {"scenarios": [...]} with one
+fills in a Result, or raises Failed.  demo.json is {"scenarios": [...]} with one
 object per scenario; the README says what is in it.
 """
 
@@ -16,13 +16,14 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
+import demo_proxy
 import net
 import stats
 from procs import ProgramError
+from scenario import Failed, Result, Stage, step
 from transfer import Outcome, Site, Transfer
 
 # Long enough for five times as many moves as it takes on a machine that
@@ -30,47 +31,9 @@ from transfer import Outcome, Site, Transfer
 FILE_SIZE = 256 << 20
 MOVE_EVERY = "20ms"
 LEAST_MOVES = 20
-# The source, a download, and the qlogs of both sides for two scenarios.
-SPACE = 2 * FILE_SIZE + (400 << 20)
-
-_started = float(os.environ.get("NGMASQUE_START") or time.time())
-
-
-def step(text: str) -> None:
-    print(f"[{time.time() - _started:6.1f}s] {text}", flush=True)
-
-
-class Failed(Exception):
-    """A scenario did not show what it is there to show."""
-
-
-@dataclass
-class Result:
-    """One object of demo.json."""
-
-    name: str
-    ok: bool = False
-    reason: str | None = None
-    sha256_ok: bool | None = None
-    bytes: int | None = None
-    # From the start of the client to its end
-    seconds: float | None = None
-    # As the client counts them
-    server_migrations: int | None = None
-    path_validations_failed: int | None = None
-    longest_gap_ms: float | None = None
-    # Server address -> packets that the client received from it and sent to it
-    addresses: dict[str, dict[str, int]] = field(default_factory=dict)
-
-
-@dataclass
-class Stage:
-    """What all scenarios share."""
-
-    build: Path
-    site: Site
-    ring: list[net.Addr]
-    out: Path
+PROXIED_SIZE = 64 << 20
+# The sources, a download, and the qlogs of all sides for all scenarios.
+SPACE = 2 * FILE_SIZE + PROXIED_SIZE + (600 << 20)
 
 
 def _download(stage: Stage, result: Result, *server_options: str) -> Outcome:
@@ -125,16 +88,17 @@ def migration(stage: Stage, result: Result) -> None:
                          f"and {packets['sent']} from it")
 
 
-SCENARIOS = {"no-migration": no_migration, "migration": migration}
+SCENARIOS = {"no-migration": no_migration, "migration": migration, **demo_proxy.SCENARIOS}
 
 
 def run_scenario(stage: Stage, name: str) -> Result:
-    step(f"{name}: downloading {stage.site.size >> 20} MiB")
+    site = stage.proxied_site if name in demo_proxy.SCENARIOS else stage.site
+    step(f"{name}: downloading {site.size >> 20} MiB")
     result = Result(name)
     try:
         SCENARIOS[name](stage, result)
         result.ok = True
-        step(f"{name}: ok")
+        step(f"{name}: ok{demo_proxy.summary(result)}")
     except (Failed, ProgramError, stats.StatsError, OSError) as err:
         result.reason = str(err)
         step(f"{name}: FAILED: {err}")
@@ -152,14 +116,15 @@ def print_table(results: list[Result]) -> None:
         print(f"{r.name:<{width}}  {'yes' if r.ok else 'NO ':<3}  {show(r.bytes, ','):>13}  "
               f"{show(r.seconds, '.2f'):>8}  {show(r.server_migrations, ','):>6}  {gap:>11}")
 
-    addresses = list(dict.fromkeys(a for r in results for a in r.addresses))
+    moving = [r for r in results if r.addresses]
+    addresses = list(dict.fromkeys(a for r in moving for a in r.addresses))
     if addresses:
         left = max(map(len, addresses))
         print(f"\n{'packets received/sent by the client':<{left}}")
-        print(" " * left + "".join(f"  {r.name:>18}" for r in results))
+        print(" " * left + "".join(f"  {r.name:>18}" for r in moving))
         for address in addresses:
             cells = []
-            for r in results:
+            for r in moving:
                 packets = r.addresses.get(address, {"received": 0, "sent": 0})
                 cells.append(f"{packets['received']:,} / {packets['sent']:,}" if any(packets.values()) else "-")
             print(f"{address:<{left}}" + "".join(f"  {cell:>18}" for cell in cells))
@@ -178,9 +143,10 @@ def choose_ring() -> list[net.Addr]:
 
 
 def play(build: Path, out: Path, work: Path) -> list[Result]:
-    step(f"making a file of {FILE_SIZE >> 20} MiB")
-    site = Site(work, FILE_SIZE, "demonstration")
-    stage = Stage(build, site, choose_ring(), out)
+    step(f"making files of {FILE_SIZE >> 20} and {PROXIED_SIZE >> 20} MiB")
+    site = Site(work / "large", FILE_SIZE, "demonstration")
+    proxied_site = Site(work / "small", PROXIED_SIZE, "proxies")
+    stage = Stage(build, site, proxied_site, choose_ring(), out)
     step(f"the server has {len(stage.ring)} addresses: {', '.join(map(str, stage.ring))}")
     return [run_scenario(stage, name) for name in SCENARIOS]
 

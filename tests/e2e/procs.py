@@ -30,6 +30,11 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def die_with_parent() -> None:
+    """For a child before it executes: the kernel ends it with this process."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 class ProgramError(Exception):
     """A program did not do what it had to; the text is for the user."""
 
@@ -43,6 +48,12 @@ def environment() -> dict[str, str]:
     for name in ("QLOGDIR", "SSLKEYLOGFILE"):
         env.pop(name, None)
     return env
+
+
+def sanitized(build: Path) -> bool:
+    """Whether the programs have AddressSanitizer in them, which makes them slower by
+    a factor of about ten."""
+    return b"__asan_init" in (build / "examples" / "gtlsserver").read_bytes()
 
 
 def crash_report(output: bytes) -> str | None:
@@ -63,8 +74,7 @@ class Program:
         with log.open("wb") as out:
             self._process = subprocess.Popen(
                 [str(arg) for arg in argv], stdin=subprocess.DEVNULL, stdout=out,
-                stderr=subprocess.STDOUT, env=environment(),
-                preexec_fn=lambda: _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL))
+                stderr=subprocess.STDOUT, env=environment(), preexec_fn=die_with_parent)
 
     def __enter__(self) -> "Program":
         return self

@@ -16,13 +16,16 @@ class StatsError(Exception):
     """The file is incomplete or contradicts itself."""
 
 
-def load(path: Path) -> Stats:
-    """Reads and checks a file."""
+def load_json(path: Path) -> Stats:
     try:
-        stats = json.loads(path.read_text())
+        return json.loads(path.read_text())
     except (OSError, ValueError) as err:
         raise StatsError(f"{path.name}: {err}") from None
 
+
+def load(path: Path) -> Stats:
+    """Reads and checks a file."""
+    stats = load_json(path)
     for name in _COUNTERS:
         _check_counter(path, stats, name)
     gap = stats.get("longest_gap_ms", "missing")
@@ -40,6 +43,48 @@ def load(path: Path) -> Stats:
             raise StatsError(f"{path.name}: {name} is {stats[name]}, "
                              f"but {total} when all paths are added up")
     return stats
+
+
+PROXY_COUNTERS = ("tunnelled_tx", "tunnelled_rx", "forwarded_tx", "forwarded_rx")
+
+
+def load_proxy(path: Path, side: Literal["client", "proxy"]) -> Stats:
+    """Reads and checks a file of a program that used a proxy or was one."""
+    stats = load(path)
+    proxy = stats.get("proxy")
+    if not isinstance(proxy, dict):
+        raise StatsError(f"{path.name}: no object \"proxy\"")
+    for kind in PROXY_COUNTERS:
+        if not isinstance(proxy.get(kind), dict):
+            raise StatsError(f"{path.name}: no {kind}")
+        for name in ("packets", "bytes", "long_headers"):
+            _check_counter(path, proxy[kind], name)
+        if proxy[kind]["long_headers"] > proxy[kind]["packets"]:
+            raise StatsError(f"{path.name}: {kind} has more long headers than packets")
+    for name in ("dropped", *(("fallbacks",) if side == "client" else ("refused",))):
+        if not isinstance(proxy.get(name), dict):
+            raise StatsError(f"{path.name}: no {name}")
+        for key in proxy[name]:
+            _check_counter(path, proxy[name], key)
+    if side == "client":
+        if proxy.get("mode") not in ("forward", "tunnel"):
+            raise StatsError(f"{path.name}: mode is {proxy.get('mode')}")
+    else:
+        for name in ("connections", "flows", "sockets"):
+            _check_counter(path, proxy, name)
+    return stats
+
+
+def short_headers(stats: Stats, way: Literal["tx", "rx"]) -> tuple[int, int]:
+    """Packets with a short header that went through the proxy: forwarded, tunnelled."""
+    tunnelled = stats["proxy"][f"tunnelled_{way}"]
+    return stats["proxy"][f"forwarded_{way}"]["packets"], tunnelled["packets"] - tunnelled["long_headers"]
+
+
+def forwarded_share(stats: Stats, way: Literal["tx", "rx"]) -> float:
+    """The part of the packets with a short header that was forwarded."""
+    forwarded, tunnelled = short_headers(stats, way)
+    return forwarded / (forwarded + tunnelled) if forwarded else 0.0
 
 
 def _check_counter(path: Path, stats: Stats, name: str) -> None:

@@ -70,6 +70,11 @@ class BadInput(unittest.TestCase):
             self.refuse("gtlsserver", self.substitute(
                 ["--alternate-addr={other}", "{host}", "{port}", "{key}", "{cert}"]), str(self.other.port))
 
+    def test_client_no_proxy_answers(self):
+        self.refuse("gtlsclient", self.substitute(
+            ["--quiet", "--timeout=1s", "--proxy=https://{other}", "{host}", "{port}",
+             "https://localhost:{port}/"]), "proxy")
+
     def test_client_nobody_answers(self):
         self.refuse("gtlsclient", self.substitute(
             ["--quiet", "--handshake-timeout=1s", "{host}", "{port}", "https://localhost:{port}/"]), "")
@@ -100,6 +105,22 @@ SERVER_OPTIONS = [
     ("qlog_no_directory", ["--qlog-dir={work}/missing"], "qlog"),
     ("qlog_is_file", ["--qlog-dir={work}/occupied"], "qlog"),
     ("timeout_word", ["--timeout=later"], "timeout"),
+    *[(f"connect_udp_{option.replace('-', '_')}_{name}", ["--connect-udp", f"--connect-udp-{option}={value}"],
+       f"connect-udp-{option}")
+      for option in ("forwarding", "port-sharing", "connection-ids") for name, value in {
+          "empty": "", "word": "perhaps", "number": "1"}.items()],
+    *[(f"connect_udp_allow_{name}", ["--connect-udp", f"--connect-udp-allow={value}"], "connect-udp-allow")
+      for name, value in {"empty": "", "word": "everything", "name": "localhost/8", "33_bits": "10.0.0.0/33",
+                          "129_bits": "::/129", "negative": "10.0.0.0/-1", "no_bits": "10.0.0.0/",
+                          "bits_word": "10.0.0.0/many", "five_octets": "1.2.3.4.5/8", "two": "10.0.0.0/8,11.0.0.0/8"
+                          }.items()],
+    *[(f"connect_udp_{option.replace('-', '_')}_{name}", ["--connect-udp", f"--connect-udp-{option}={value}"],
+       f"connect-udp-{option}")
+      for option in ("min-connection-id", "max-flows", "max-connection-ids", "max-sockets", "max-early-datagrams",
+                     "rate")
+      for name, value in {"empty": "", "word": "some", "negative": "-1", "huge": "99999999999999999999"}.items()],
+    ("connect_udp_min_connection_id_256", ["--connect-udp", "--connect-udp-min-connection-id=256"],
+     "connect-udp-min-connection-id"),
 ]
 SERVER_COMMANDS = [
     ("no_arguments", [], "arguments"),
@@ -122,6 +143,17 @@ CLIENT_OPTIONS = [
     ("download_is_file", ["--download={work}/occupied"], "download"),
     ("qlog_no_directory", ["--qlog-dir={work}/missing"], "qlog"),
     ("timeout_word", ["--timeout=later"], "timeout"),
+    *[(f"proxy_{name}", [f"--proxy={value}"], "proxy") for name, value in {
+        "empty": "", "word": "proxy", "no_scheme": "127.0.0.1:{other_port}", "http": "http://127.0.0.1:{other_port}",
+        "port_0": "https://127.0.0.1:0", "port_70000": "https://127.0.0.1:70000", "no_host": "https://:443",
+        "port_word": "https://127.0.0.1:https", "no_bracket": "https://[::1:443"}.items()],
+    *[(f"{option.replace('-', '_')}_{name}", ["--proxy=https://{other}", f"--{option}={value}"], option)
+      for option, values in {
+          "proxy-mode": {"empty": "", "word": "both"},
+          "proxy-dialect": {"empty": "", "word": "draft-99"},
+          "proxy-ca": {"missing": "{work}/missing.pem", "directory": "{work}", "garbage": "{work}/garbage.pem"},
+          "proxy-qlog-dir": {"no_directory": "{work}/missing", "file": "{work}/occupied"}}.items()
+      for name, value in values.items()],
 ]
 CLIENT_COMMANDS = [
     ("no_arguments", [], "arguments"),

@@ -14,13 +14,13 @@ import net
 import qlog
 import stats
 import tap
+from procs import sanitized
 from transfer import Outcome, Site, Transfer
 
 MIB = 1 << 20
 
 # Enough for several moves at every interval used here.
 SIZE = 96 * MIB
-# Sanitizers make the programs slower by a factor of about ten.
 SIZE_SANITIZED = 64 * MIB
 
 CLIENT = ("--quiet", "--enable-server-migration", "--exit-on-all-streams-close")
@@ -31,8 +31,7 @@ class Migration(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        program = (cls.build / "examples" / "gtlsserver").read_bytes()
-        size = SIZE_SANITIZED if b"__asan_init" in program else SIZE
+        size = SIZE_SANITIZED if sanitized(cls.build) else SIZE
         cls.work = tap.temporary_directory(cls)
         cls.site = Site(cls.work / "site", size)
         cls.small = Site(cls.work / "small", 8 * MIB)

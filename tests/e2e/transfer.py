@@ -38,6 +38,25 @@ class Outcome:
     server: stats.Stats
 
 
+def received(file: Path) -> int:
+    """Bytes that a client has written to its download so far."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def wait_received(client: Program, file: Path, size: int) -> None:
+    """Waits until the client has written at least `size` bytes."""
+    while True:
+        status = client.status  # before the size: it may write and end in between
+        if (there := received(file)) >= size:
+            return
+        if status is not None:
+            raise ProgramError(f"after {there} bytes {client.epitaph()}")
+        time.sleep(0.002)
+
+
 class Transfer:
     """A server from the beginning of a with block to its end, and a client that
     start() starts.  The first address of `ring` is the one that the client is
@@ -103,20 +122,11 @@ class Transfer:
 
     def received(self) -> int:
         """Bytes that the client has written so far."""
-        try:
-            return self.downloaded.stat().st_size
-        except FileNotFoundError:
-            return 0
+        return received(self.downloaded)
 
     def wait_received(self, size: int) -> None:
         """Waits until the client has written at least `size` bytes."""
-        while True:
-            status = self.client.status  # before the size: it may write and end in between
-            if (received := self.received()) >= size:
-                return
-            if status is not None:
-                raise ProgramError(f"after {received} bytes {self.client.epitaph()}")
-            time.sleep(0.002)
+        wait_received(self.client, self.downloaded, size)
 
     def finish(self) -> Outcome:
         """Waits for the end of the client, stops the server, reads the results."""

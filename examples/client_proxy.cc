@@ -1,0 +1,374 @@
+// gtlsclient --proxy: the sample client's connection through a CONNECT-UDP proxy.
+//
+// The client's seam (client_ext.h in the patched sample programs) on the one side, libngmasque's
+// ProxyClient on the other.
+#include "ngmasque/io/proxy_client.h"
+#include "proxy_options.h"
+
+#include "client.h"
+#include "client_ext.h"
+#include "util.h"
+
+#include <cstdlib>
+#include <memory>
+#include <optional>
+#include <print>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include <ev.h>
+#include <getopt.h>
+
+extern Config config;
+
+namespace {
+
+using ngmasque::ConnectionId;
+
+constexpr option kOptions[] = {
+  {"proxy", required_argument, nullptr, 0},
+  {"proxy-mode", required_argument, nullptr, 0},
+  {"proxy-dialect", required_argument, nullptr, 0},
+  {"proxy-ca", required_argument, nullptr, 0},
+  {"proxy-sni", required_argument, nullptr, 0},
+  {"proxy-qlog-dir", required_argument, nullptr, 0},
+};
+
+constexpr char kHelp[] =
+  R"(  --proxy=https://<HOST>:<PORT>
+              Reach the server through this CONNECT-UDP proxy, which
+              looks up <HOST> of the server.  All other options keep
+              their  meaning  for the  connection  to  the  server,
+              except that --change-local-addr moves  the connection
+              to the proxy.
+  --proxy-mode=(forward|tunnel)
+              forward: short header packets go past the encryption of
+              the connection to the proxy  once it has agreed.  tunnel:
+              all packets are  carried  in that connection.
+              Default: forward
+  --proxy-dialect=draft-00
+              The form of the requests: draft-pauly-masque-quic-proxy-00.
+  --proxy-ca=<PATH>
+              The  certificates  (PEM) that  the proxy's  certificate
+              must be issued by.  Without it, it is not verified.
+  --proxy-sni=<NAME>
+              The name that  the proxy is  asked for,  instead of its
+              host name.
+  --proxy-qlog-dir=<PATH>
+              Path to  the directory  where qlog of  the connection to
+              the proxy is stored, as <ID>.outer.sqlog.)";
+
+// A new inner connection is made so often when its connection ID conflicts with another client's.
+constexpr int kMaxRetries = 3;
+
+// So many further connection IDs are replaced when the proxy has refused them.  After that they are
+// kept unused: ngtcp2 asks for another one for each that is discarded, and a proxy that has reached
+// a bound would refuse them all.
+constexpr int kMaxDiscards = 4;
+
+std::optional<ConnectionId> ToConnectionId(const ngtcp2_cid &cid) {
+  return ConnectionId::From({cid.data, cid.datalen});
+}
+
+ngtcp2_cid ToCid(const ConnectionId &id) {
+  ngtcp2_cid cid;
+  ngtcp2_cid_init(&cid, id.bytes().data(), id.size());
+  return cid;
+}
+
+class ProxyExt final : public ClientExt, public ngmasque::ProxyClient::Handler {
+public:
+  // Command line.
+
+  std::span<const option> options() const override { return kOptions; }
+  std::expected<void, Error> set_option(std::string_view name, const char *arg) override;
+  void print_help(FILE *out) const override { std::println(out, "{}", kHelp); }
+  bool enabled() const override { return !options_.host.empty(); }
+  std::string stats() const override;
+
+  // ClientExt.
+
+  std::expected<void, Error> open(struct ev_loop *loop, const char *addr,
+                                  const char *port) override;
+  Address local_addr() const override;
+  Address remote_addr() const override;
+  std::expected<void, Error> start(Client *client) override;
+  void stop() override;
+  bool retry() const override { return retry_; }
+  std::span<const uint8_t> send_packet(unsigned int ecn, std::span<const uint8_t> data,
+                                       size_t gso_size) override;
+  void new_scid(const ngtcp2_cid &cid) override;
+  void remove_scid(const ngtcp2_cid &cid) override;
+  void set_dcid(const ngtcp2_cid &cid) override;
+  void change_local_addr() override;
+
+  // ProxyClient::Handler.
+
+  void OnReady(std::size_t max_payload) override;
+  void OnPacket(std::span<const std::uint8_t> packet, unsigned ecn) override;
+  void OnPacketsDone() override;
+  void OnReleaseClientId(const ConnectionId &id) override;
+  void OnDiscardClientId(const ConnectionId &id) override;
+  void OnWritable() override;
+  void OnFailed(std::string_view text, bool retry) override;
+  void OnClosed(std::string_view text) override;
+
+private:
+  ngmasque::ProxyClient::Options options_;
+  struct ev_loop *loop_ = nullptr;
+  std::unique_ptr<ngmasque::ProxyClient> proxy_;
+  ngmasque::Authority target_;
+  Client *client_ = nullptr; // Null unless a connection is there.
+  ConnectionId dcid_;        // That the proxy was told about last; empty: none.
+  bool ready_ = false;
+  bool retry_ = false;
+  int retries_ = 0;
+  int discards_ = 0;
+};
+
+std::expected<void, Error> ProxyExt::set_option(std::string_view name, const char *arg) {
+  const auto refuse = [&](std::string_view why) -> std::expected<void, Error> {
+    std::println(stderr, "{}: {}", name, why);
+    return std::unexpected(Error::INVALID_ARGUMENT);
+  };
+  const std::string_view value(arg);
+  if (name == "proxy") {
+    auto proxy = ngmasque::examples::ParseProxyUri(value);
+    if (!proxy) {
+      return refuse("must be https://<HOST>:<PORT>");
+    }
+    options_.host = proxy->host;
+    options_.port = std::to_string(proxy->port);
+  } else if (name == "proxy-mode") {
+    if (value != "forward" && value != "tunnel") {
+      return refuse("must be forward or tunnel");
+    }
+    options_.forward = value == "forward";
+  } else if (name == "proxy-dialect") {
+    if (value != "draft-00") {
+      return refuse("must be draft-00");
+    }
+  } else if (name == "proxy-ca") {
+    options_.ca_file = value;
+  } else if (name == "proxy-sni") {
+    if (value.empty()) {
+      return refuse("must not be empty");
+    }
+    options_.sni = value;
+  } else if (name == "proxy-qlog-dir") {
+    if (!util::is_writable_dir(value)) {
+      return refuse("is not a writable directory");
+    }
+    options_.qlog_dir = value;
+  }
+  return {};
+}
+
+std::string ProxyExt::stats() const {
+  using namespace ngmasque::examples;
+  static const ngmasque::ProxyClientStatistics none;
+  const auto &s = proxy_ ? proxy_->statistics() : none;
+  JsonObject dropped;
+  for (std::size_t i = 0; i < s.dropped.size(); ++i) {
+    dropped.AddIfNot0(ReasonName(static_cast<ngmasque::ClientDrop>(i)), s.dropped[i]);
+  }
+  JsonObject fallbacks;
+  for (std::size_t i = 0; i < s.fallbacks.size(); ++i) {
+    fallbacks.AddIfNot0(ReasonName(static_cast<ngmasque::Fallback>(i)), s.fallbacks[i]);
+  }
+  const auto count = [](const ngmasque::PacketCount &c) {
+    JsonObject object;
+    object.Add("packets", c.packets);
+    object.Add("bytes", c.bytes);
+    object.Add("long_headers", c.long_headers);
+    return object;
+  };
+  JsonObject proxy;
+  proxy.Add("mode", options_.forward ? "forward" : "tunnel");
+  proxy.Add("tunnelled_tx", count(s.tunnelled_tx));
+  proxy.Add("tunnelled_rx", count(s.tunnelled_rx));
+  proxy.Add("forwarded_tx", count(s.forwarded_tx));
+  proxy.Add("forwarded_rx", count(s.forwarded_rx));
+  proxy.Add("dropped", dropped);
+  proxy.Add("fallbacks", fallbacks);
+  return std::format("\"proxy\": {}", proxy.text());
+}
+
+std::expected<void, Error> ProxyExt::open(struct ev_loop *loop, const char *addr,
+                                          const char *port) {
+  retry_ = false;
+  if (ready_) {
+    return {};
+  }
+  // The target is checked before anything is sent.
+  const bool v6 = std::string_view(addr).contains(':');
+  auto target = ngmasque::ParseAuthority(std::format("{}{}{}:{}", v6 ? "[" : "", addr, v6 ? "]" : "", port));
+  if (!target) {
+    std::println(stderr, "proxy: {} {} cannot be asked for: a host name or address and a port in "
+                         "digits are needed", addr, port);
+    return std::unexpected(Error::INVALID_ARGUMENT);
+  }
+  target_ = std::move(*target);
+
+  loop_ = loop;
+  if (const auto *file = getenv("SSLKEYLOGFILE")) {
+    options_.key_log_file = file;
+  }
+  options_.gso = !config.no_gso;
+  options_.idle_timeout = std::chrono::milliseconds(config.timeout / NGTCP2_MILLISECONDS);
+  options_.log = [](ngmasque::LogLevel level, std::string_view line) {
+    if (!config.quiet || level >= ngmasque::LogLevel::kWarning) {
+      std::println(stderr, "proxy: {}", line);
+    }
+  };
+  proxy_ = std::make_unique<ngmasque::ProxyClient>(loop, options_, *this);
+  if (auto started = proxy_->Start(); !started) {
+    std::println(stderr, "proxy: {}:{}: {}", options_.host, options_.port,
+                 ngmasque::ErrorName(started.error()));
+    return std::unexpected(Error::INTERNAL);
+  }
+  ev_run(loop, 0); // OnReady or OnClosed ends it.
+  if (!ready_) {
+    return std::unexpected(Error::INTERNAL);
+  }
+  return {};
+}
+
+// The connection through the proxy has one path, and these are its names.  What they are makes no
+// difference to it: see select_preferred_address in client.cc.
+Address ProxyExt::local_addr() const {
+  Address address;
+  address.skaddr.emplace<sockaddr_in>(sockaddr_in{.sin_family = AF_INET});
+  return address;
+}
+
+Address ProxyExt::remote_addr() const {
+  Address address;
+  address.skaddr.emplace<sockaddr_in>(sockaddr_in{.sin_family = AF_INET});
+  address.port(target_.port);
+  return address;
+}
+
+std::expected<void, Error> ProxyExt::start(Client *client) {
+  ngtcp2_conn_hold_new_connection_id(client->conn(), 1);
+  ngtcp2_cid scid;
+  if (ngtcp2_conn_get_scid2(client->conn(), nullptr) != 1) {
+    return std::unexpected(Error::INTERNAL);
+  }
+  ngtcp2_conn_get_scid2(client->conn(), &scid);
+  dcid_ = {};
+  if (auto opened = proxy_->OpenTunnel(target_, *ToConnectionId(scid)); !opened) {
+    std::println(stderr, "proxy: {}", ngmasque::ErrorName(opened.error()));
+    return std::unexpected(Error::INTERNAL);
+  }
+  client_ = client;
+  discards_ = 0;
+  return {};
+}
+
+void ProxyExt::stop() {
+  client_ = nullptr;
+  proxy_->CloseTunnel();
+  if (!retry_) {
+    ready_ = false;
+    proxy_->Close();
+  }
+  ev_break(loop_, EVBREAK_ALL);
+}
+
+std::span<const uint8_t> ProxyExt::send_packet(unsigned int ecn, std::span<const uint8_t> data,
+                                               size_t gso_size) {
+  return proxy_->SendBurst(data, gso_size, ecn);
+}
+
+void ProxyExt::new_scid(const ngtcp2_cid &cid) { proxy_->AddClientId(*ToConnectionId(cid)); }
+
+void ProxyExt::remove_scid(const ngtcp2_cid &cid) { proxy_->RemoveClientId(*ToConnectionId(cid)); }
+
+void ProxyExt::set_dcid(const ngtcp2_cid &cid) {
+  auto id = *ToConnectionId(cid);
+  proxy_->AddServerId(id);
+  if (!dcid_.empty()) {
+    proxy_->RemoveServerId(dcid_);
+  }
+  dcid_ = std::move(id);
+}
+
+void ProxyExt::change_local_addr() {
+  if (auto changed = proxy_->ChangeLocalAddress(); !changed) {
+    std::println(stderr, "proxy: Could not change local address: {}",
+                 ngmasque::ErrorName(changed.error()));
+  }
+}
+
+void ProxyExt::OnReady(std::size_t) {
+  ready_ = true;
+  ev_break(loop_, EVBREAK_ALL);
+}
+
+void ProxyExt::OnPacket(std::span<const std::uint8_t> packet, unsigned ecn) {
+  // A packet may end the connection, and so make client_ null, while others are still to come.
+  if (client_) {
+    (void)client_->recv_packet(ecn, packet);
+  }
+}
+
+void ProxyExt::OnPacketsDone() {
+  if (client_ && client_->recv_done()) {
+    (void)client_->on_write();
+  }
+}
+
+void ProxyExt::OnReleaseClientId(const ConnectionId &id) {
+  if (!client_) {
+    return;
+  }
+  const auto cid = ToCid(id);
+  if (const auto rv = ngtcp2_conn_release_connection_id(client_->conn(), &cid); rv != 0) {
+    std::println(stderr, "ngtcp2_conn_release_connection_id: {}", ngtcp2_strerror(rv));
+    return;
+  }
+  (void)client_->on_write();
+}
+
+void ProxyExt::OnDiscardClientId(const ConnectionId &id) {
+  if (!client_ || discards_++ >= kMaxDiscards) {
+    return;
+  }
+  const auto cid = ToCid(id);
+  if (const auto rv = ngtcp2_conn_discard_connection_id(client_->conn(), &cid); rv != 0) {
+    std::println(stderr, "ngtcp2_conn_discard_connection_id: {}", ngtcp2_strerror(rv));
+  }
+}
+
+void ProxyExt::OnWritable() {
+  if (client_) {
+    (void)client_->on_write();
+  }
+}
+
+void ProxyExt::OnFailed(std::string_view text, bool retry) {
+  retry_ = retry && retries_++ < kMaxRetries;
+  std::println(stderr, "proxy: {}{}", text, retry_ ? "; trying again with another connection ID" : "");
+  if (client_) {
+    client_->disconnect();
+  }
+}
+
+void ProxyExt::OnClosed(std::string_view text) {
+  std::println(stderr, "proxy: {}", text);
+  ready_ = false;
+  if (client_) {
+    client_->disconnect();
+  }
+  ev_break(loop_, EVBREAK_ALL);
+}
+
+// Before main(); it is there until the end of the program, when the statistics are written.
+[[maybe_unused]] const bool registered = [] {
+  client_ext = new ProxyExt;
+  return true;
+}();
+
+} // namespace

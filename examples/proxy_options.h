@@ -1,0 +1,53 @@
+// What the sample client and the sample server need for their proxy options and statistics.
+#pragma once
+
+#include "ngmasque/session/message.h"
+
+#include <cstdint>
+#include <format>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace ngmasque::examples {
+
+/// Reads `https://HOST:PORT`, with or without a final slash; the port is 443 if it is left out.
+inline std::optional<Authority> ParseProxyUri(std::string_view uri) {
+  constexpr std::string_view scheme = "https://";
+  if (!uri.starts_with(scheme)) {
+    return std::nullopt;
+  }
+  uri.remove_prefix(scheme.size());
+  if (uri.ends_with('/')) {
+    uri.remove_suffix(1);
+  }
+  if (auto authority = ParseAuthority(uri)) {
+    return authority;
+  }
+  return ParseAuthority(std::format("{}:443", uri));
+}
+
+/// A JSON object on one line.  Names and strings are ours: nothing in them needs escaping.
+class JsonObject {
+public:
+  void Add(std::string_view name, std::uint64_t value) { AddText(name, std::format("{}", value)); }
+  void Add(std::string_view name, std::string_view value) {
+    AddText(name, std::format("\"{}\"", value));
+  }
+  void Add(std::string_view name, const JsonObject &value) { AddText(name, value.text()); }
+  void AddIfNot0(std::string_view name, std::uint64_t value) {
+    if (value) {
+      Add(name, value);
+    }
+  }
+  [[nodiscard]] std::string text() const { return std::format("{{{}}}", members_); }
+
+private:
+  void AddText(std::string_view name, std::string_view value) {
+    members_ += std::format("{}\"{}\": {}", members_.empty() ? "" : ", ", name, value);
+  }
+
+  std::string members_;
+};
+
+} // namespace ngmasque::examples

@@ -1,0 +1,365 @@
+// gtlsserver --connect-udp: the sample server as a CONNECT-UDP proxy.
+//
+// The server's seam (server_ext.h in the patched sample programs) on the one side, libngmasque's
+// ProxyServer on the other.
+#include "proxy_options.h"
+#include "server_proxy.h"
+
+#include "server.h"
+#include "util.h"
+
+#include <print>
+
+#include <ifaddrs.h>
+
+extern Config config;
+
+namespace ngmasque::examples {
+
+namespace {
+
+constexpr option kOptions[] = {
+  {"connect-udp", no_argument, nullptr, 0},
+  {"connect-udp-forwarding", required_argument, nullptr, 0},
+  {"connect-udp-connection-ids", required_argument, nullptr, 0},
+  {"connect-udp-port-sharing", required_argument, nullptr, 0},
+  {"connect-udp-allow", required_argument, nullptr, 0},
+  {"connect-udp-min-connection-id", required_argument, nullptr, 0},
+  {"connect-udp-max-flows", required_argument, nullptr, 0},
+  {"connect-udp-max-connection-ids", required_argument, nullptr, 0},
+  {"connect-udp-max-sockets", required_argument, nullptr, 0},
+  {"connect-udp-max-early-datagrams", required_argument, nullptr, 0},
+  {"connect-udp-rate", required_argument, nullptr, 0},
+};
+
+// Outer packets are as large as this from the start, so that the 1200 bytes of an Initial of a
+// tunnelled connection fit in.  It leaves room for tunnels on a path of 1500 bytes.
+constexpr std::size_t kMaxUdpPayload = 1350;
+
+// QUIC DATAGRAM frames of any size (RFC 9221, section 3).
+constexpr std::uint64_t kMaxDatagramFrameSize = 65'535;
+
+std::optional<FourTuple> ToFourTuple(const sockaddr *local, const sockaddr *remote) {
+  const auto from = ToEndpoint(local);
+  const auto to = ToEndpoint(remote);
+  if (!from || !to) {
+    return std::nullopt;
+  }
+  return FourTuple{.local = *from, .remote = *to};
+}
+
+std::vector<ngmasque::Address> LocalAddresses() {
+  std::vector<ngmasque::Address> found;
+  ifaddrs *list = nullptr;
+  if (getifaddrs(&list) != 0) {
+    return found;
+  }
+  for (const auto *item = list; item; item = item->ifa_next) {
+    if (const auto endpoint = item->ifa_addr ? ToEndpoint(item->ifa_addr) : std::nullopt) {
+      found.push_back(endpoint->address);
+    }
+  }
+  freeifaddrs(list);
+  return found;
+}
+
+} // namespace
+
+std::optional<FourTuple> ToFourTuple(const ngtcp2_path &path) {
+  return ToFourTuple(path.local.addr, path.remote.addr);
+}
+
+std::span<const option> ServerProxy::options() const { return kOptions; }
+
+void ServerProxy::print_help(FILE *out) const {
+  const ProxyOptions defaults;
+  std::println(out,
+               R"(  --connect-udp
+              Be a CONNECT-UDP proxy, too (draft-pauly-masque-quic-
+              proxy-00).
+  --connect-udp-forwarding=(on|off)
+              Forward short header packets without  encrypting them
+              again.  off: such requests are answered with 403.
+              Default: on
+  --connect-udp-connection-ids=(on|off)
+              Look at connection IDs at all.  off: a plain proxy which
+              ignores their header fields.
+              Default: on
+  --connect-udp-port-sharing=(on|off)
+              Use one socket for all flows to the same target.
+              Default: on
+  --connect-udp-allow=<CIDR>
+              Allow targets in <CIDR>, for example 127.0.0.0/8.  It can
+              be repeated.   By default,  only  global  addresses  are
+              allowed; all others are answered with 403.
+  --connect-udp-min-connection-id=<N>
+              Requests with  shorter connection IDs are answered with
+              409.
+              Default: {}
+  --connect-udp-max-flows=<N>
+              Flows of one client.  More are answered with 429.
+              Default: {}
+  --connect-udp-max-connection-ids=<N>
+              Requests of one client, each with one connection ID.  More
+              are answered with 429.
+              Default: {}
+  --connect-udp-max-sockets=<N>
+              Sockets towards the targets, of all clients.  A request
+              that needs one more is answered with 503.
+              Default: {}
+  --connect-udp-max-early-datagrams=<N>
+              Datagrams that are kept for a flow without answer.  More
+              are dropped.
+              Default: {}
+  --connect-udp-rate=<SIZE>
+              Bytes per second of one client, both ways.  What exceeds
+              it is dropped.  0 means that there is no limit.
+              Default: {})",
+               defaults.routing.min_connection_id, defaults.routing.max_flows_per_connection,
+               defaults.routing.max_streams_per_connection, defaults.routing.max_sockets,
+               defaults.max_early_datagrams, defaults.max_bytes_per_second);
+}
+
+std::expected<void, Error> ServerProxy::set_option(std::string_view name, const char *arg) {
+  const auto refuse = [&](std::string_view why) -> std::expected<void, Error> {
+    std::println(stderr, "{}: {}", name, why);
+    return std::unexpected(Error::INVALID_ARGUMENT);
+  };
+  const auto set_switch = [&](bool &target) -> std::expected<void, Error> {
+    const std::string_view value(arg);
+    if (value != "on" && value != "off") {
+      return refuse("must be on or off");
+    }
+    target = value == "on";
+    return {};
+  };
+  const auto set_number = [&](auto &target, std::uint64_t least) -> std::expected<void, Error> {
+    const auto value = util::parse_uint_iec(arg);
+    if (!value || *value < least) {
+      return refuse(std::format("must be a number of {} or more", least));
+    }
+    target = *value;
+    return {};
+  };
+  auto &proxy = options_.proxy;
+
+  if (name == "connect-udp") {
+    enabled_ = true;
+    return {};
+  }
+  if (name == "connect-udp-forwarding") {
+    return set_switch(proxy.forwarding);
+  }
+  if (name == "connect-udp-connection-ids") {
+    return set_switch(proxy.connection_ids);
+  }
+  if (name == "connect-udp-port-sharing") {
+    return set_switch(proxy.port_sharing);
+  }
+  if (name == "connect-udp-allow") {
+    const auto block = ParseAddressBlock(arg);
+    if (!block) {
+      return refuse("must be an address or <ADDRESS>/<LENGTH> without further bits");
+    }
+    options_.policy.allow.push_back(*block);
+    return {};
+  }
+  if (name == "connect-udp-min-connection-id") {
+    if (auto set = set_number(proxy.routing.min_connection_id, 0); !set) {
+      return set;
+    }
+    if (proxy.routing.min_connection_id > kMaxConnectionIdLength) {
+      return refuse(std::format("must not exceed {}", kMaxConnectionIdLength));
+    }
+    return {};
+  }
+  if (name == "connect-udp-max-flows") {
+    return set_number(proxy.routing.max_flows_per_connection, 1);
+  }
+  if (name == "connect-udp-max-connection-ids") {
+    return set_number(proxy.routing.max_streams_per_connection, 1);
+  }
+  if (name == "connect-udp-max-sockets") {
+    return set_number(proxy.routing.max_sockets, 1);
+  }
+  if (name == "connect-udp-max-early-datagrams") {
+    return set_number(proxy.max_early_datagrams, 0);
+  }
+  if (name == "connect-udp-rate") {
+    return set_number(proxy.max_bytes_per_second, 0);
+  }
+  std::unreachable();
+}
+
+std::expected<void, Error> ServerProxy::start(struct ev_loop *loop, Server *server) {
+  server_ = server;
+  for (const auto &ep : server->endpoints()) {
+    if (const auto own = ToEndpoint(ep.addr.as_sockaddr())) {
+      options_.policy.own.push_back(*own);
+    }
+  }
+  options_.policy.local = LocalAddresses();
+  options_.log = [](LogLevel level, std::string_view line) {
+    if (!config.quiet || level >= LogLevel::kWarning) {
+      std::println(stderr, "connect-udp: {}", line);
+    }
+  };
+  proxy_ = ProxyServer::Create(loop, options_, *this);
+  if (!proxy_) {
+    std::println(stderr, "connect-udp: Could not set up name look-ups");
+    return std::unexpected(Error::INTERNAL);
+  }
+  return {};
+}
+
+void ServerProxy::stop() {
+  if (proxy_) {
+    stats_ = stats();
+    proxy_.reset();
+  }
+}
+
+void ServerProxy::configure(ngtcp2_settings &settings, ngtcp2_transport_params &params) const {
+  if (!settings.no_tx_udp_payload_size_shaping) {
+    settings.max_tx_udp_payload_size = kMaxUdpPayload;
+    settings.no_tx_udp_payload_size_shaping = 1;
+  }
+  params.max_datagram_frame_size = kMaxDatagramFrameSize;
+}
+
+void ServerProxy::configure(nghttp3_settings &settings) const { settings.h3_datagram_draft05 = 1; }
+
+std::expected<void, Error> ServerProxy::recv_settings(ngtcp2_conn *conn,
+                                                      const nghttp3_proto_settings &settings) {
+  const auto *params = ngtcp2_conn_get_remote_transport_params2(conn);
+  if (settings.h3_datagram_draft05 && (!params || params->max_datagram_frame_size == 0)) {
+    std::println(stderr, "connect-udp: H3_DATAGRAM without max_datagram_frame_size");
+    return std::unexpected(Error::HTTP3);
+  }
+  return {};
+}
+
+bool ServerProxy::wants(const HTTPFields &fields) const {
+  return std::ranges::contains(fields, std::pair<std::string, std::string>(":method", "CONNECT-UDP"));
+}
+
+std::unique_ptr<ServerConnExt> ServerProxy::new_conn(Handler *handler) {
+  auto conn = std::make_unique<ServerProxyConn>(*this, *handler, OuterConnection(next_connection_++));
+  conns_.emplace(conn->id(), conn.get());
+  conn->Register();
+  return conn;
+}
+
+void ServerProxy::Forget(OuterConnection connection) {
+  conns_.erase(connection);
+  if (proxy_) {
+    proxy_->RemoveConnection(connection);
+  }
+}
+
+bool ServerProxy::recv_packet(const ::Endpoint &, const ::Address &local_addr,
+                              const ::Address &remote_addr, const ngtcp2_pkt_info &pi,
+                              std::span<const uint8_t> data) {
+  const auto tuple = ToFourTuple(local_addr.as_sockaddr(), remote_addr.as_sockaddr());
+  return tuple && proxy_->OnClientPacket(*tuple, data, pi.ecn);
+}
+
+void ServerProxy::recv_done() { proxy_->OnClientPacketsDone(); }
+
+ServerProxyConn *ServerProxy::Find(OuterConnection connection) {
+  const auto found = conns_.find(connection);
+  return found == conns_.end() ? nullptr : found->second;
+}
+
+std::expected<void, ServerDrop> ServerProxy::SendDatagram(OuterConnection connection, FlowId flow,
+                                                          std::span<const std::uint8_t> payload) {
+  auto *conn = Find(connection);
+  return conn ? conn->SendDatagram(flow, payload) : std::unexpected(ServerDrop::kSendError);
+}
+
+std::expected<void, ServerDrop> ServerProxy::SendOnStream(const StreamKey &stream,
+                                                          std::span<const std::uint8_t> payload) {
+  auto *conn = Find(stream.connection);
+  return conn ? conn->SendOnStream(stream.stream, payload)
+              : std::unexpected(ServerDrop::kSendError);
+}
+
+std::expected<void, ServerDrop> ServerProxy::Forward(OuterConnection connection, const FourTuple &,
+                                                     const Burst &packets) {
+  auto *conn = Find(connection);
+  return conn ? conn->Forward(packets) : std::unexpected(ServerDrop::kSendError);
+}
+
+void ServerProxy::OnActivity(OuterConnection connection) {
+  if (auto *conn = Find(connection)) {
+    ngtcp2_conn_restart_idle_timer(conn->handler().conn(), util::timestamp());
+  }
+}
+
+void ServerProxy::Respond(const StreamKey &stream, unsigned status,
+                          std::span<const HeaderField> fields) {
+  if (auto *conn = Find(stream.connection)) {
+    conn->Respond(stream.stream, status, fields);
+  }
+}
+
+void ServerProxy::ResetStream(const StreamKey &stream) {
+  if (auto *conn = Find(stream.connection)) {
+    conn->handler().reset_ext_stream(static_cast<int64_t>(stream.stream),
+                                     NGHTTP3_H3_CONNECT_ERROR);
+    conn->handler().signal_write();
+  }
+}
+
+std::string ServerProxy::stats() const {
+  if (!proxy_) {
+    return stats_;
+  }
+  const auto &s = proxy_->statistics();
+  const auto &c = proxy_->counters();
+  const auto count = [](const PacketCount &p) {
+    JsonObject object;
+    object.Add("packets", p.packets);
+    object.Add("bytes", p.bytes);
+    object.Add("long_headers", p.long_headers);
+    return object;
+  };
+  JsonObject dropped;
+  for (std::size_t i = 0; i < c.not_passed.size(); ++i) {
+    dropped.AddIfNot0(ReasonName(static_cast<NotPassed>(i)), c.not_passed[i]);
+  }
+  auto out = s.dropped;
+  out[static_cast<std::size_t>(ServerDrop::kTooLarge)] += too_large_;
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    dropped.AddIfNot0(ReasonName(static_cast<ServerDrop>(i)), out[i]);
+  }
+  JsonObject refused;
+  for (const auto &[status, n] : c.refused) {
+    refused.Add(std::to_string(status), n);
+  }
+  JsonObject proxy;
+  proxy.Add("connections", next_connection_);
+  proxy.Add("requests", c.requests);
+  proxy.Add("accepted", c.accepted);
+  proxy.Add("refused", refused);
+  proxy.Add("flows", c.flows.highest);
+  proxy.Add("sockets", c.sockets.highest);
+  proxy.Add("tunnelled_tx", count(s.tunnelled_tx));
+  proxy.Add("tunnelled_rx", count(s.tunnelled_rx));
+  proxy.Add("forwarded_tx", count(s.forwarded_tx));
+  proxy.Add("forwarded_rx", count(s.forwarded_rx));
+  proxy.Add("dropped", dropped);
+  return std::format("\"proxy\": {}", proxy.text());
+}
+
+namespace {
+
+// Before main(); it is there until the end of the program, when the statistics are written.
+[[maybe_unused]] const bool registered = [] {
+  server_ext = new ServerProxy;
+  return true;
+}();
+
+} // namespace
+
+} // namespace ngmasque::examples

@@ -1,0 +1,130 @@
+// The sample server as a proxy: the extension of the server, and that of one of its connections.
+#pragma once
+
+#include "ngmasque/io/proxy_server.h"
+#include "ngmasque/quic/socket_address.h"
+
+#include "server_ext.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <expected>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ngmasque::examples {
+
+class ServerProxy;
+
+/// Nothing for families other than those of IP.
+std::optional<FourTuple> ToFourTuple(const ngtcp2_path &path);
+
+/// A client's connection, from the end of its handshake on.
+class ServerProxyConn final : public ngtcp2::ServerConnExt {
+public:
+  ServerProxyConn(ServerProxy &proxy, Handler &handler, OuterConnection id);
+  ~ServerProxyConn() override;
+
+  /// Makes the connection known to the proxy, with the connection IDs that it has already.
+  void Register();
+
+  void recv_request(int64_t stream_id, const ngtcp2::HTTPFields &fields) override;
+  void recv_data(int64_t stream_id, std::span<const uint8_t> data) override;
+  void stream_closed(int64_t stream_id) override;
+  std::expected<void, uint64_t> recv_datagram(std::span<const uint8_t> data) override;
+  std::span<const uint8_t> datagram() override;
+  void datagram_done(bool sent) override;
+  void path_validated(const ngtcp2_path &path) override;
+  bool new_scid(const ngtcp2_cid &cid) override;
+  void remove_scid(const ngtcp2_cid &cid) override;
+
+  std::expected<void, ServerDrop> SendDatagram(FlowId flow, std::span<const std::uint8_t> payload);
+  std::expected<void, ServerDrop> SendOnStream(StreamId stream,
+                                               std::span<const std::uint8_t> payload);
+  std::expected<void, ServerDrop> Forward(const Burst &packets);
+  void Respond(StreamId stream, unsigned status, std::span<const HeaderField> fields);
+
+  [[nodiscard]] OuterConnection id() const { return id_; }
+  [[nodiscard]] Handler &handler() const { return handler_; }
+
+private:
+  /// Datagrams that wait for the congestion window, in bytes; what comes on top is dropped, and
+  /// the tunnelled connection's own congestion control notices.
+  static constexpr std::size_t kMaxQueue = std::size_t{1} << 20;
+
+  void SetPath(const ngtcp2_path &path);
+
+  ServerProxy &proxy_;
+  Handler &handler_;
+  OuterConnection id_;
+  bool registered_ = false;
+  bool no_gso_ = false;
+  // Where forwarded packets go: the path that was validated last.
+  const ::Endpoint *endpoint_ = nullptr;
+  ::ngtcp2::Address local_;
+  ::ngtcp2::Address remote_;
+  std::deque<std::vector<std::uint8_t>> queue_; // kMaxQueue
+  std::size_t queued_ = 0;
+};
+
+class ServerProxy final : public ngtcp2::ServerExt, public ProxyServer::Clients {
+public:
+  // Command line.
+  std::span<const option> options() const override;
+  std::expected<void, ngtcp2::Error> set_option(std::string_view name, const char *arg) override;
+  void print_help(FILE *out) const override;
+  bool enabled() const override { return enabled_; }
+  std::string stats() const override;
+
+  // ServerExt.
+  std::expected<void, ngtcp2::Error> start(struct ev_loop *loop, Server *server) override;
+  void stop() override;
+  void configure(ngtcp2_settings &settings, ngtcp2_transport_params &params) const override;
+  void configure(nghttp3_settings &settings) const override;
+  std::expected<void, ngtcp2::Error> recv_settings(ngtcp2_conn *conn,
+                                                   const nghttp3_proto_settings &settings) override;
+  bool wants(const ngtcp2::HTTPFields &fields) const override;
+  std::unique_ptr<ngtcp2::ServerConnExt> new_conn(Handler *handler) override;
+  bool recv_packet(const ::Endpoint &ep, const ::ngtcp2::Address &local_addr,
+                   const ::ngtcp2::Address &remote_addr, const ngtcp2_pkt_info &pi,
+                   std::span<const uint8_t> data) override;
+  void recv_done() override;
+
+  // ProxyServer::Clients.
+  std::expected<void, ServerDrop> SendDatagram(OuterConnection connection, FlowId flow,
+                                               std::span<const std::uint8_t> payload) override;
+  std::expected<void, ServerDrop> SendOnStream(const StreamKey &stream,
+                                               std::span<const std::uint8_t> payload) override;
+  std::expected<void, ServerDrop> Forward(OuterConnection connection, const FourTuple &tuple,
+                                          const Burst &packets) override;
+  void OnActivity(OuterConnection connection) override;
+  void Respond(const StreamKey &stream, unsigned status,
+               std::span<const HeaderField> fields) override;
+  void ResetStream(const StreamKey &stream) override;
+
+  /// Null once the server stops.
+  [[nodiscard]] ProxyServer *proxy() const { return proxy_.get(); }
+  [[nodiscard]] Server &server() const { return *server_; }
+  void Forget(OuterConnection connection);
+  void CountTooLarge() { ++too_large_; }
+
+private:
+  ServerProxyConn *Find(OuterConnection connection);
+
+  bool enabled_ = false;
+  ProxyServer::Options options_;
+  Server *server_ = nullptr;
+  std::unique_ptr<ProxyServer> proxy_;
+  std::map<OuterConnection, ServerProxyConn *> conns_; // As many as the server has.
+  std::uint64_t next_connection_ = 0;
+  std::uint64_t too_large_ = 0;
+  std::string stats_; // When proxy_ is gone.
+};
+
+} // namespace ngmasque::examples

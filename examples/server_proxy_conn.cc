@@ -1,0 +1,178 @@
+// gtlsserver --connect-udp: one client's connection.
+#include "server_proxy.h"
+
+#include "ngmasque/wire/datagram.h"
+#include "ngmasque/wire/stream_length.h"
+
+#include "server.h"
+
+#include <array>
+#include <print>
+
+namespace ngmasque::examples {
+
+ServerProxyConn::ServerProxyConn(ServerProxy &proxy, Handler &handler, OuterConnection id)
+  : proxy_(proxy), handler_(handler), id_(id) {}
+
+ServerProxyConn::~ServerProxyConn() { proxy_.Forget(id_); }
+
+void ServerProxyConn::Register() {
+  auto *conn = handler_.conn();
+  const auto &path = *ngtcp2_conn_get_path2(conn);
+  const auto tuple = ToFourTuple(path);
+  if (!tuple) {
+    return;
+  }
+  if (const auto added = proxy_.proxy()->AddConnection(id_, *tuple); !added) {
+    std::println(stderr, "connect-udp: {}", ReasonName(added.error().reason));
+    return;
+  }
+  registered_ = true;
+  SetPath(path);
+  const auto *params = ngtcp2_conn_get_remote_transport_params2(conn);
+  proxy_.proxy()->SetDatagrams(id_, params && params->max_datagram_frame_size > 0);
+
+  std::vector<ngtcp2_cid> scids(ngtcp2_conn_get_scid2(conn, nullptr));
+  ngtcp2_conn_get_scid2(conn, scids.data());
+  for (const auto &scid : scids) {
+    // With a conflict the connection has no way to know its own packets from forwarded ones.
+    if (!new_scid(scid)) {
+      std::println(stderr, "connect-udp: a connection ID of another client's target is in the way");
+      proxy_.proxy()->RemoveConnection(id_);
+      registered_ = false;
+      return;
+    }
+  }
+}
+
+void ServerProxyConn::SetPath(const ngtcp2_path &path) {
+  endpoint_ = static_cast<const ::Endpoint *>(path.user_data);
+  local_.set(path.local.addr);
+  remote_.set(path.remote.addr);
+}
+
+void ServerProxyConn::recv_request(int64_t stream_id, const ngtcp2::HTTPFields &fields) {
+  const auto stream = static_cast<StreamId>(stream_id);
+  if (!registered_ || !proxy_.proxy()) {
+    const HeaderField status[] = {{":status", "503"}};
+    Respond(stream, 503, status);
+    return;
+  }
+  std::vector<HeaderField> request;
+  request.reserve(fields.size());
+  for (const auto &[name, value] : fields) {
+    request.push_back({.name = name, .value = value});
+  }
+  proxy_.proxy()->OnRequest({.connection = id_, .stream = stream}, request);
+}
+
+void ServerProxyConn::recv_data(int64_t stream_id, std::span<const uint8_t> data) {
+  if (proxy_.proxy()) {
+    proxy_.proxy()->OnStreamData({.connection = id_, .stream = static_cast<StreamId>(stream_id)},
+                                 data);
+  }
+}
+
+void ServerProxyConn::stream_closed(int64_t stream_id) {
+  if (proxy_.proxy()) {
+    proxy_.proxy()->OnStreamClosed({.connection = id_, .stream = static_cast<StreamId>(stream_id)});
+  }
+}
+
+std::expected<void, uint64_t> ServerProxyConn::recv_datagram(std::span<const uint8_t> data) {
+  if (proxy_.proxy() && !proxy_.proxy()->OnDatagram(id_, data)) {
+    std::println(stderr, "connect-udp: malformed datagram");
+    return std::unexpected(NGHTTP3_H3_GENERAL_PROTOCOL_ERROR);
+  }
+  return {};
+}
+
+std::span<const uint8_t> ServerProxyConn::datagram() {
+  return queue_.empty() ? std::span<const uint8_t>() : std::span<const uint8_t>(queue_.front());
+}
+
+void ServerProxyConn::datagram_done(bool sent) {
+  if (!sent) {
+    proxy_.CountTooLarge();
+  }
+  queued_ -= queue_.front().size();
+  queue_.pop_front();
+}
+
+void ServerProxyConn::path_validated(const ngtcp2_path &path) {
+  const auto tuple = ToFourTuple(path);
+  if (tuple && registered_ && proxy_.proxy()) {
+    SetPath(path);
+    proxy_.proxy()->MoveConnection(id_, *tuple);
+  }
+}
+
+bool ServerProxyConn::new_scid(const ngtcp2_cid &cid) {
+  const auto id = ConnectionId::From({cid.data, cid.datalen});
+  return !registered_ || !proxy_.proxy() || proxy_.proxy()->Reserve(id_, *id);
+}
+
+void ServerProxyConn::remove_scid(const ngtcp2_cid &cid) {
+  if (registered_ && proxy_.proxy()) {
+    proxy_.proxy()->Unreserve(id_, *ConnectionId::From({cid.data, cid.datalen}));
+  }
+}
+
+std::expected<void, ServerDrop>
+ServerProxyConn::SendDatagram(FlowId flow, std::span<const std::uint8_t> payload) {
+  std::array<std::uint8_t, kMaxDatagramHeader> header;
+  const auto length = WriteFlowDatagramHeader(flow, header);
+  if (!length || payload.size() > kMaxUdpPayload) {
+    return std::unexpected(ServerDrop::kTooLarge);
+  }
+  if (queued_ + *length + payload.size() > kMaxQueue) {
+    return std::unexpected(ServerDrop::kClientQueue);
+  }
+  auto &datagram = queue_.emplace_back();
+  datagram.reserve(*length + payload.size());
+  datagram.insert(datagram.end(), header.data(), header.data() + *length);
+  datagram.insert(datagram.end(), payload.begin(), payload.end());
+  queued_ += datagram.size();
+  handler_.signal_write();
+  return {};
+}
+
+std::expected<void, ServerDrop>
+ServerProxyConn::SendOnStream(StreamId stream, std::span<const std::uint8_t> payload) {
+  const auto length = WriteStreamLength(payload.size());
+  if (!length) {
+    return std::unexpected(ServerDrop::kTooLarge);
+  }
+  std::vector<std::uint8_t> data(length->begin(), length->end());
+  data.insert(data.end(), payload.begin(), payload.end());
+  if (!handler_.send_ext_data(static_cast<int64_t>(stream), std::move(data))) {
+    return std::unexpected(ServerDrop::kClientQueue);
+  }
+  handler_.signal_write();
+  return {};
+}
+
+std::expected<void, ServerDrop> ServerProxyConn::Forward(const Burst &packets) {
+  const auto rest = proxy_.server().send_packet(*endpoint_, no_gso_, as_ngtcp2_addr(local_),
+                                                as_ngtcp2_addr(remote_), packets.ecn, packets.data,
+                                                packets.segment);
+  if (!rest.empty()) {
+    return std::unexpected(ServerDrop::kBlocked);
+  }
+  return {};
+}
+
+void ServerProxyConn::Respond(StreamId stream, unsigned status,
+                              std::span<const HeaderField> fields) {
+  ngtcp2::HTTPFields response;
+  response.reserve(fields.size());
+  for (const auto &field : fields) {
+    response.emplace_back(field.name, field.value);
+  }
+  if (!handler_.submit_ext_response(static_cast<int64_t>(stream), response, status >= 300)) {
+    handler_.reset_ext_stream(static_cast<int64_t>(stream), NGHTTP3_H3_INTERNAL_ERROR);
+  }
+  handler_.signal_write();
+}
+
+} // namespace ngmasque::examples

@@ -1,0 +1,118 @@
+// The proxy's way to the targets: look-ups and server-facing sockets on a libev loop around the
+// Proxy of session/.  The connections to the clients are the program's.
+#pragma once
+
+#include "ngmasque/io/proxy_client.h"
+#include "ngmasque/io/target_socket.h"
+#include "ngmasque/routing/types.h"
+#include "ngmasque/session/proxy.h"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+struct ev_loop;
+
+namespace ngmasque {
+
+/// Why a packet was dropped on the way out, besides NotPassed; ReasonName says it in words.
+enum class ServerDrop : std::uint8_t {
+  kClientQueue, ///< Too much is waiting for the client already.
+  kTooLarge,    ///< It does not fit the path to the target, or the datagrams to the client.
+  kBlocked,     ///< The socket has no room.
+  kSendError,   ///< The system refused to send it.
+  kCount,
+};
+
+[[nodiscard]] std::string_view ReasonName(ServerDrop reason);
+
+struct ProxyServerStatistics {
+  PacketCount tunnelled_rx; ///< From clients, in datagrams or on streams, that have an owner.
+  PacketCount tunnelled_tx; ///< To clients: handed to the program.
+  PacketCount forwarded_rx; ///< From clients.
+  PacketCount forwarded_tx; ///< To clients.
+  std::array<std::uint64_t, static_cast<std::size_t>(ServerDrop::kCount)> dropped{};
+};
+
+/// See above.  Everything happens on the thread of the loop.
+class ProxyServer {
+public:
+  struct Options {
+    ProxyOptions proxy;
+    TargetPolicy::Options policy;
+    LogFunction log; ///< Null: no log.
+  };
+
+  /// The program's connections to its clients.  Nothing of ProxyServer may be called from within.
+  class Clients {
+  public:
+    virtual ~Clients() = default;
+
+    /// Sends `payload` in a datagram of `flow`.  Nothing is returned if it was taken.
+    virtual std::expected<void, ServerDrop> SendDatagram(OuterConnection connection, FlowId flow,
+                                                         std::span<const std::uint8_t> payload) = 0;
+    /// Sends `payload` on the stream, with its length before it.
+    virtual std::expected<void, ServerDrop>
+    SendOnStream(const StreamKey &stream, std::span<const std::uint8_t> payload) = 0;
+    /// Sends packets as they are on the 4-tuple of the connection.
+    virtual std::expected<void, ServerDrop> Forward(OuterConnection connection,
+                                                    const FourTuple &tuple,
+                                                    const Burst &packets) = 0;
+    /// The client has forwarded packets: its connection is not idle (P11).
+    virtual void OnActivity(OuterConnection connection) = 0;
+    /// Answers a request; a status of 300 or more ends the stream.
+    virtual void Respond(const StreamKey &stream, unsigned status,
+                         std::span<const HeaderField> fields) = 0;
+    /// Resets a request's stream in both directions.
+    virtual void ResetStream(const StreamKey &stream) = 0;
+  };
+
+  /// `loop` and `clients` have to outlive it.  Nothing is returned if look-ups cannot be set up.
+  [[nodiscard]] static std::unique_ptr<ProxyServer> Create(struct ev_loop *loop, Options options,
+                                                           Clients &clients);
+  ~ProxyServer();
+  ProxyServer(const ProxyServer &) = delete;
+  ProxyServer &operator=(const ProxyServer &) = delete;
+
+  // Connections: as in Proxy.
+
+  std::expected<void, Refusal> AddConnection(OuterConnection connection, const FourTuple &tuple);
+  void SetDatagrams(OuterConnection connection, bool datagrams);
+  void RemoveConnection(OuterConnection connection);
+  void MoveConnection(OuterConnection connection, const FourTuple &tuple);
+  [[nodiscard]] bool Reserve(OuterConnection connection, const ConnectionId &id);
+  void Unreserve(OuterConnection connection, const ConnectionId &id);
+
+  // Requests.
+
+  void OnRequest(const StreamKey &stream, std::span<const HeaderField> fields);
+  void OnStreamClosed(const StreamKey &stream);
+
+  // Packets.
+
+  /// False is an error of the connection: H3_GENERAL_PROTOCOL_ERROR.
+  [[nodiscard]] bool OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram);
+  void OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> data);
+
+  /// A UDP packet from a client.  False: it is for the proxy's own QUIC.  Packets that lie one after
+  /// the other in memory are sent together; they have to be there until OnClientPacketsDone.
+  [[nodiscard]] bool OnClientPacket(const FourTuple &tuple, std::span<const std::uint8_t> packet,
+                                    unsigned ecn);
+  void OnClientPacketsDone();
+
+  [[nodiscard]] const ProxyServerStatistics &statistics() const;
+  [[nodiscard]] const ProxyCounters &counters() const;
+
+private:
+  struct State;
+  explicit ProxyServer(std::unique_ptr<State> state);
+
+  std::unique_ptr<State> state_;
+};
+
+} // namespace ngmasque

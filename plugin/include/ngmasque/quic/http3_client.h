@@ -1,0 +1,247 @@
+// The client's end of an HTTP/3 connection that carries CONNECT-UDP requests and QUIC datagrams:
+// ngtcp2, nghttp3 and GnuTLS behind one class.  RFC 9000, RFC 9114, RFC 9221, and
+// draft-schinazi-quic-h3-datagram-05.
+//
+// Without sockets and clocks: packets, paths, ECN and the time are arguments, what is to be sent
+// goes to a sink.  Times are in nanoseconds of any clock that never goes back.
+#pragma once
+
+#include "ngmasque/routing/connection_id.h"
+#include "ngmasque/routing/types.h"
+#include "ngmasque/session/message.h"
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace ngmasque {
+
+using Nanoseconds = std::uint64_t;
+
+/// No time at all, of Http3Client::Expiry.
+inline constexpr Nanoseconds kNever = UINT64_MAX;
+
+// Error codes of HTTP/3: RFC 9114, section 8.1.
+inline constexpr std::uint64_t kH3NoError = 0x100;
+inline constexpr std::uint64_t kH3GeneralProtocolError = 0x101;
+inline constexpr std::uint64_t kH3ExcessiveLoad = 0x107;
+inline constexpr std::uint64_t kH3SettingsError = 0x109;
+inline constexpr std::uint64_t kH3RequestCancelled = 0x10c;
+inline constexpr std::uint64_t kH3MessageError = 0x10e;
+
+/// Datagrams that wait for the congestion window.  Beyond either bound SendDatagram says kFull.
+inline constexpr std::size_t kMaxQueuedDatagrams = 256;
+inline constexpr std::size_t kMaxQueuedDatagramBytes = std::size_t{256} << 10;
+
+/// Payloads on one stream, with their lengths, that wait or are not yet acknowledged.  Beyond it
+/// SendPayload says kFull.  Room for the largest one is left always if the buffer is empty.
+inline constexpr std::size_t kMaxStreamBytes = std::size_t{256} << 10;
+
+/// The fields of a response: names and values, and 32 bytes for each (RFC 9114, section 4.2.2),
+/// decoded.  A stream with more is reset.
+inline constexpr std::size_t kMaxResponseBytes = std::size_t{16} << 10;
+
+/// The length of the connection IDs that the client chooses for itself, in bytes.
+inline constexpr std::size_t kLocalIdLength = 17;
+
+enum class Http3Error : std::uint8_t {
+  kTls,            ///< GnuTLS refused the configuration; see the text.
+  kQlog,           ///< A qlog or key log file could not be opened.
+  kArgument,       ///< An option is out of its range.
+  kClosed,         ///< The connection is closed, or is about to be.
+  kNotReady,       ///< The handshake is not complete.
+  kStreamsBlocked, ///< The peer allows no more streams now: OnStreamsAvailable.
+  kGoingAway,      ///< The peer takes no more requests.
+  kUnknownStream,  ///< The stream is not there, or not any more.
+  kNoDatagrams,    ///< The peer takes no QUIC datagrams.
+  kTooLarge,       ///< It does not fit a packet, or is more than the peer or UDP takes.
+  kFull,           ///< Not now: OnWritable.
+  kNotSupported,   ///< The peer forbids migration, or has given no connection ID for it.
+  kInternal,       ///< A library refused what it should not.
+};
+
+/// The error in words, for logs.
+[[nodiscard]] std::string_view ErrorName(Http3Error error);
+
+struct Http3Failure {
+  Http3Error error{};
+  std::string text;
+};
+
+/// Why a connection is over.
+enum class CloseKind : std::uint8_t {
+  kLocal,          ///< Close was called.
+  kPeer,           ///< The peer closed it.
+  kStatelessReset, ///< The peer does not know it any more.
+  kIdleTimeout,
+  kHandshakeTimeout,
+  kCertificate,    ///< The peer's certificate is not acceptable.
+  kTls,            ///< The TLS handshake failed otherwise.
+  kProtocol,       ///< The peer broke QUIC or HTTP/3.
+  kInternal,
+};
+
+struct CloseReason {
+  CloseKind kind{};
+  bool application = false; ///< Whether `code` is one of HTTP/3, and not of QUIC.
+  std::uint64_t code = 0;
+  std::string text; ///< Printable ASCII, at most some hundred bytes.
+};
+
+/// How a request stream came to its end.
+enum class StreamEnd : std::uint8_t {
+  kFinished, ///< The peer has sent all, and in order.
+  kReset,    ///< The peer has reset it, or does not want to read any more.
+  kRefused,  ///< The response was refused here: more than kMaxResponseBytes.
+};
+
+/// UDP payloads of `segment` bytes each, the last may be shorter.
+struct OutgoingBurst {
+  FourTuple path;
+  unsigned ecn = 0; ///< 0 to 3.
+  std::span<const std::uint8_t> data;
+  std::size_t segment = 0;
+};
+
+/// Takes a burst, all of it.  Returns false if no more should follow now.
+using BurstSink = std::function<bool(const OutgoingBurst &)>;
+
+class Http3Client {
+public:
+  struct Options {
+    std::string server_name{};            ///< For SNI and for the certificate; no SNI for an address.
+    std::filesystem::path ca_file{};      ///< PEM.  Empty: the certificate is not verified.
+    std::filesystem::path qlog_dir{};     ///< Empty: none.  File: ID.outer.sqlog, ID in hex.
+    std::filesystem::path key_log_file{}; ///< Empty: none.  Appended to.
+    std::chrono::nanoseconds idle_timeout = std::chrono::seconds(30);
+    std::chrono::nanoseconds handshake_timeout = std::chrono::seconds(10);
+    /// Silence after which a PING is sent; nothing: a third of the idle timeout that both ends
+    /// agree on; zero: never.
+    std::optional<std::chrono::nanoseconds> keep_alive{};
+    /// UDP payload of packets in bytes, 1200 to 65527.  The path is not probed: ngtcp2 probes only
+    /// upwards from 1200, with which no inner Initial would fit until it has found more.
+    std::size_t max_udp_payload = 1350;
+    /// Whether SETTINGS_H3_DATAGRAM of the draft and max_datagram_frame_size are announced.
+    bool datagrams = true;
+  };
+
+  /// From within a call of it only SendDatagram, SendPayload and const functions may be called.
+  class Handler {
+  public:
+    virtual ~Handler() = default;
+
+    /// The handshake is complete; requests can be sent.  `max_datagram` is max_datagram().
+    virtual void OnReady(std::size_t max_datagram) = 0;
+    /// The final response of a request, as it came; interim ones are left out.
+    virtual void OnResponse(StreamId stream, std::span<const HeaderField> fields) = 0;
+    /// A payload in DATA frames, in the form of section 4 of draft-ietf-masque-connect-udp-00.
+    virtual void OnPayload(StreamId stream, std::span<const std::uint8_t> payload) = 0;
+    /// The stream is over and nothing of it follows; once for each that was not closed with
+    /// CloseStream.  `code` is the peer's, if it gave one.
+    virtual void OnStreamClosed(StreamId stream, StreamEnd end, std::uint64_t code) = 0;
+    /// A datagram, flow id and all.
+    virtual void OnDatagram(std::span<const std::uint8_t> datagram) = 0;
+    /// After kFull: there is room again.
+    virtual void OnWritable() = 0;
+    /// The peer allows more streams than before.
+    virtual void OnStreamsAvailable() = 0;
+    /// The peer takes no more requests; those on their way go on.
+    virtual void OnGoAway() = 0;
+    /// The connection will use this connection ID.  Returns false if it must not, because it
+    /// conflicts with one of another connection: another one is drawn.
+    virtual bool OnNewLocalId(const ConnectionId &id) = 0;
+    /// ... and does not use it any more.
+    virtual void OnRetiredLocalId(const ConnectionId &id) = 0;
+    /// Packets leave on another path from now on.
+    virtual void OnPathChanged(const FourTuple &path) = 0;
+    /// The connection is over; nothing else is called any more.
+    virtual void OnClosed(const CloseReason &reason) = 0;
+  };
+
+  struct Statistics {
+    std::uint64_t datagrams_sent = 0;
+    std::uint64_t datagrams_received = 0;
+    std::uint64_t datagrams_too_large = 0; ///< In SendDatagram, or when their turn came.
+    std::uint64_t payloads_too_large = 0;  ///< Received on a stream, and left out.
+  };
+
+  /// Starts a connection on `path`.  `handler` has to outlive it; OnNewLocalId is called.
+  /// Errors: kTls, kQlog, kArgument, kInternal.
+  [[nodiscard]] static std::expected<std::unique_ptr<Http3Client>, Http3Failure>
+  Create(Options options, const FourTuple &path, Handler &handler, Nanoseconds now);
+
+  ~Http3Client();
+  Http3Client(const Http3Client &) = delete;
+  Http3Client &operator=(const Http3Client &) = delete;
+
+  /// Takes a UDP payload.  `ecn`: 0 to 3.
+  void Receive(const FourTuple &path, unsigned ecn, std::span<const std::uint8_t> packet,
+               Nanoseconds now);
+
+  /// To be called at Expiry().
+  void HandleExpiry(Nanoseconds now);
+
+  /// When HandleExpiry and WritePackets are to be called; kNever once the connection is over.
+  [[nodiscard]] Nanoseconds Expiry() const;
+
+  /// Writes what can be sent now, in bursts that leave with one system call each.  To be called
+  /// after everything that may have made something to send.
+  void WritePackets(Nanoseconds now, const BurstSink &sink);
+
+  /// Sends a request on a new stream, which stays open.  The fields leave no later than datagrams
+  /// that are queued afterwards, unless flow control holds them back.
+  /// Errors: kClosed, kNotReady, kStreamsBlocked, kGoingAway, kInternal.
+  [[nodiscard]] std::expected<StreamId, Http3Error>
+  SubmitRequest(std::span<const HeaderField> fields);
+
+  /// Ends a request: the stream is reset and the peer asked to stop.  Unknown ones are ignored.
+  void CloseStream(StreamId stream, std::uint64_t code = kH3RequestCancelled);
+
+  /// Queues a datagram, the two parts one after the other.
+  /// Errors: kClosed, kNotReady, kNoDatagrams, kTooLarge, kFull.
+  [[nodiscard]] std::expected<void, Http3Error> SendDatagram(std::span<const std::uint8_t> header,
+                                                             std::span<const std::uint8_t> payload);
+
+  /// Sends a payload on the stream; see OnPayload.
+  /// Errors: kClosed, kUnknownStream, kTooLarge (above kMaxUdpPayload), kFull.
+  [[nodiscard]] std::expected<void, Http3Error> SendPayload(StreamId stream,
+                                                            std::span<const std::uint8_t> payload);
+
+  /// The longest datagram in bytes that fits a packet on this path now; 0 if the peer takes none.
+  [[nodiscard]] std::size_t max_datagram() const;
+
+  /// Whether the peer takes QUIC datagrams: it has sent max_datagram_frame_size.  Known when
+  /// OnReady is called; SETTINGS may be late or say nothing of it.
+  [[nodiscard]] bool datagrams() const;
+
+  /// The peer's SETTINGS_H3_DATAGRAM of the draft: nothing before its SETTINGS have come.
+  [[nodiscard]] std::optional<bool> peer_h3_datagram() const;
+
+  /// Validates a path from another local endpoint and moves there: OnPathChanged.
+  /// Errors: kClosed, kNotReady (the handshake is not confirmed), kNotSupported, kInternal.
+  [[nodiscard]] std::expected<void, Http3Error> Migrate(const Endpoint &local, Nanoseconds now);
+
+  /// Closes the connection with an error code of HTTP/3.  The handler is not called any more.
+  void Close(std::uint64_t code, Nanoseconds now, const BurstSink &sink);
+
+  /// The path that packets leave on.
+  [[nodiscard]] FourTuple path() const;
+
+  [[nodiscard]] const Statistics &statistics() const;
+
+  struct Impl; // Of the implementation.
+
+private:
+  explicit Http3Client(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+} // namespace ngmasque

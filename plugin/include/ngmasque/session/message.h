@@ -1,0 +1,128 @@
+// CONNECT-UDP requests and responses of dialect draft-00 as header fields.
+// draft-pauly-masque-quic-proxy-00, section 3, and draft-ietf-masque-connect-udp-00, section 3.
+#pragma once
+
+#include "ngmasque/routing/connection_id.h"
+#include "ngmasque/routing/types.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ngmasque {
+
+/// A header field; pseudo-header fields begin with ':'.  Names are lower-case, as in HTTP/3.
+struct HeaderField {
+  std::string name;
+  std::string value;
+  [[nodiscard]] bool operator==(const HeaderField &) const = default;
+};
+
+/// The longest host of an authority, in bytes: that of a domain name (RFC 1035, section 2.3.4).
+inline constexpr std::size_t kMaxHostLength = 255;
+
+/// The target of a request: `:authority`.
+struct Authority {
+  std::string host;       ///< A name or an address, IPv6 without brackets and without zone.
+  std::uint16_t port = 0; ///< 1 to 65535.
+  [[nodiscard]] bool operator==(const Authority &) const = default;
+};
+
+/// Reads `host:port`.  The port cannot be left out, as no scheme gives a default; it has 1 to 5
+/// decimal digits.  The host is a registered name of letters, digits, '-', '_' and '.' without
+/// empty labels, an IPv4 address, or an IPv6 address in brackets; no userinfo, no percent-encoding,
+/// no zone, no control or non-ASCII characters.  Names are made lower-case and lose one final dot,
+/// IPv6 addresses get the form of RFC 5952, so that equal targets compare equal.  What only looks
+/// like an IPv4 address (`127.1`, `0x7f000001`) is a name: where it leads to is seen after its
+/// look-up.  Nothing is returned for anything else.
+[[nodiscard]] std::optional<Authority> ParseAuthority(std::string_view text);
+
+/// The authority as in `:authority`.
+[[nodiscard]] std::string AuthorityText(const Authority &authority);
+
+/// Which connection ID header a request has.
+enum class IdHeader : std::uint8_t {
+  kNone,   ///< Plain CONNECT-UDP.
+  kClient, ///< client-connection-id
+  kServer, ///< server-connection-id
+};
+
+/// A CONNECT-UDP request.
+struct ConnectUdpRequest {
+  Authority authority;
+  std::optional<FlowId> flow; ///< datagram-flow-id; without it, payloads are on the stream.
+  IdHeader id_header = IdHeader::kNone;
+  ConnectionId id; ///< Empty for kNone.
+  [[nodiscard]] bool operator==(const ConnectUdpRequest &) const = default;
+};
+
+/// What is wrong with a request.
+enum class RequestError : std::uint8_t {
+  kPseudoHeader, ///< One is missing, doubled, unknown or after another field, `:method` is not
+                 ///< CONNECT-UDP, or `:scheme` and `:path` do not fit: both are absent, or they are
+                 ///< masque or https, and "/".
+  kAuthority,    ///< See ParseAuthority.
+  kFlowId,       ///< datagram-flow-id is no Item with an Integer of 0 or more, or is doubled.
+  kNoFlowId,     ///< A connection ID header without datagram-flow-id.
+  kConnectionId, ///< No Item with a Byte Sequence of 0 to 255 bytes, or doubled.
+  kTwoIds,       ///< Both connection ID headers.
+  kForbidden,    ///< content-length or transfer-encoding.
+};
+
+/// The error in words, for logs and the client.
+[[nodiscard]] std::string_view ErrorName(RequestError error);
+
+/// Whether the fields are those of a CONNECT-UDP request: the first `:method` says so.
+[[nodiscard]] bool IsConnectUdp(std::span<const HeaderField> fields);
+
+/// Reads a request, at the proxy.  Parameters of Items and fields that are not named here are
+/// ignored.  All errors are answered with 400 (P5).  Cost: linear in the fields; nothing is kept of
+/// them but what ConnectUdpRequest holds.
+[[nodiscard]] std::expected<ConnectUdpRequest, RequestError>
+ParseRequest(std::span<const HeaderField> fields);
+
+/// Writes a request, at the client, without `:scheme` and `:path`; `flow` is at most
+/// sf::kMaxInteger.
+[[nodiscard]] std::vector<HeaderField> RequestFields(const ConnectUdpRequest &request);
+
+/// The longest proxy-status that is kept, in bytes; the rest is cut off.
+inline constexpr std::size_t kMaxProxyStatus = 1024;
+
+/// A final response, as the client sees it.
+struct ConnectUdpResponse {
+  unsigned status = 0; ///< 200 to 599.
+  IdHeader id_header = IdHeader::kNone;
+  ConnectionId id; ///< Empty for kNone.
+  std::optional<FlowId> flow;
+  std::string proxy_status; ///< proxy-status as it came, lines joined by ", "; for logs.
+  [[nodiscard]] bool operator==(const ConnectUdpResponse &) const = default;
+  [[nodiscard]] bool success() const { return status / 100 == 2; }
+};
+
+/// What is wrong with a response: the request is to be reset with H3_MESSAGE_ERROR.
+enum class ResponseError : std::uint8_t {
+  kStatus,    ///< No `:status`, not one of 200 to 599, or another pseudo-header.
+  kForbidden, ///< A 2xx with content-length or transfer-encoding.
+};
+
+/// The error in words, for logs.
+[[nodiscard]] std::string_view ErrorName(ResponseError error);
+
+/// Reads a final response, at the client.  A connection ID header or datagram-flow-id that cannot
+/// be read counts as not echoed, as do two connection ID headers.
+[[nodiscard]] std::expected<ConnectUdpResponse, ResponseError>
+ParseResponse(std::span<const HeaderField> fields);
+
+/// Writes the response with `status` to `request`, at the proxy.  With a 2xx the connection ID
+/// header and datagram-flow-id are echoed (section 5); never content-length (CU, section 3).
+/// `proxy_status` is left out if empty.
+[[nodiscard]] std::vector<HeaderField> ResponseFields(const ConnectUdpRequest &request,
+                                                      unsigned status,
+                                                      std::string_view proxy_status = {});
+
+} // namespace ngmasque

@@ -1,0 +1,306 @@
+// The proxy's side of all tunnels: requests in, answers and packets out.
+// draft-pauly-masque-quic-proxy-00, sections 2 and 5.  Requirements P1 to P15.
+#pragma once
+
+#include "ngmasque/routing/router.h"
+#include "ngmasque/session/message.h"
+#include "ngmasque/session/target_policy.h"
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace ngmasque {
+
+/// Nanoseconds on a clock of the caller's that does not go back.
+using Timestamp = std::uint64_t;
+
+/// A look-up of a name; the numbers are the proxy's, from 0 upwards.
+enum class LookupId : std::uint64_t {};
+
+/// Why a look-up has brought no address.
+enum class LookupError : std::uint8_t {
+  kFailed,  ///< 502, `error=dns_error`
+  kTimeout, ///< 504, `error=dns_timeout`
+};
+
+/// Why a socket was not opened.
+enum class SocketError : std::uint8_t {
+  kUnroutable, ///< The address cannot be connected to: 502, `error=destination_ip_unroutable`
+  kExhausted,  ///< No descriptor, memory or port is left: 503
+};
+
+/// The options of a proxy, and its bounds (P13).  What a peer gets when a bound is reached stands
+/// with each; what is there already keeps working, and nobody else notices.
+struct ProxyOptions {
+  bool forwarding = true;     ///< Without it server-connection-id is answered with 403 (P10).
+  bool port_sharing = true;   ///< Flows to one target share a server-facing socket.
+  bool connection_ids = true; ///< Without it the proxy is a plain one: the headers are ignored.
+  /// Whether a name is used that has prohibited addresses besides others, by way of the others.
+  /// Otherwise 403: names that lead into a private network are mostly there to get in.
+  bool mixed_addresses = false;
+
+  /// Conflicts: 409.  Bounds of one client: 429.  Those of all, max_sockets for example: 503.
+  RoutingLimits routing{};
+  std::size_t max_early_datagrams = 16;        ///< Of a flow without answer yet; more are dropped.
+  std::size_t max_early_flows = 8;             ///< Per connection; datagrams of more are dropped.
+  std::size_t max_early_bytes = 65'536;        ///< Per connection; more are dropped.
+  std::size_t max_lookups_per_connection = 16; ///< 429
+  std::size_t max_lookups = 1024;              ///< Of all clients together: 503
+  std::size_t max_addresses = 8;               ///< That are tried, of one name.
+  std::size_t max_stream_payload = 16'384;     ///< On the stream; longer ones are dropped.
+  std::uint64_t max_bytes_per_second = 0;      ///< Per client connection, both ways; 0: no bound.
+  std::uint64_t burst_bytes = std::uint64_t{1} << 20; ///< What may come at once.
+};
+
+/// What is to be done, in this order.
+namespace proxy_action {
+/// Look `host` up and call OnLookup, once.  Literal addresses are not looked up.
+struct Lookup {
+  LookupId lookup{};
+  std::string host;
+};
+/// Nobody waits for it any more; OnLookup is ignored if it is called nevertheless.
+struct CancelLookup {
+  LookupId lookup{};
+};
+/// Open a UDP socket, connect it to `target`, and call OnSocket, once.
+struct OpenSocket {
+  SocketId socket{};
+  Endpoint target;
+};
+/// Close a socket.  It is said once of each that OnSocket said was opened, and of one that is not
+/// opened yet when nobody waits for it any more; OnSocket is ignored from then on.
+struct CloseSocket {
+  SocketId socket{};
+};
+/// Answer the request; a status of 300 or more ends the stream, and the proxy has forgotten it.
+struct Respond {
+  StreamKey stream;
+  unsigned status{};
+  std::vector<HeaderField> fields; ///< `:status` included.
+};
+/// Reset the stream, with H3_CONNECT_ERROR: its mapping is gone, and the proxy has forgotten it.
+struct ResetStream {
+  StreamKey stream;
+};
+/// Send a payload to the target: an early datagram whose flow has come into being.
+struct SendToTarget {
+  SocketId socket{};
+  std::vector<std::uint8_t> payload;
+};
+} // namespace proxy_action
+
+using ProxyAction =
+  std::variant<proxy_action::Lookup, proxy_action::CancelLookup, proxy_action::OpenSocket,
+               proxy_action::CloseSocket, proxy_action::Respond, proxy_action::ResetStream,
+               proxy_action::SendToTarget>;
+using ProxyActions = std::vector<ProxyAction>;
+
+/// Why a packet is not passed on.  It is dropped, except for kKept and, from a client's UDP
+/// packets, for what IsForQuic says.
+enum class NotPassed : std::uint8_t {
+  // As NotRouted.
+  kLongHeader,
+  kReserved,
+  kUnknownTuple,
+  kUnknownConnectionId,
+  kUnknownFlow, ///< Of a flow or stream that is not there, and too much to be kept for it.
+  kUnknownSocket,
+  kMalformed,
+  // The proxy's.
+  kKept,        ///< Until its flow is there, or refused.
+  kTooLong,     ///< Longer than a UDP payload can be, or than max_stream_payload.
+  kRateLimited, ///< max_bytes_per_second
+  kWrongSource, ///< It did not come from the target (P15).
+  kIncomplete,  ///< On the stream: nothing is wrong, the rest of the payload is to come.
+};
+inline constexpr std::size_t kNotPassedReasons = 12;
+
+/// The reason in words, for logs.
+[[nodiscard]] std::string_view ReasonName(NotPassed reason);
+
+/// Whether a UDP packet of a client, with this answer of Proxy::FromClient, is one for the proxy's
+/// own QUIC.
+[[nodiscard]] bool IsForQuic(NotPassed reason);
+
+/// A payload for a target.
+struct PayloadToTarget {
+  SocketId socket{};
+  std::span<const std::uint8_t> payload; ///< A view into what the proxy was given, or into itself.
+};
+
+/// How a packet of a target gets to the client.
+enum class ClientForm : std::uint8_t {
+  kDatagram, ///< In a datagram of `flow`.
+  kStream,   ///< On `stream`, with its length before it.
+  kForward,  ///< As it is, on `tuple`.
+};
+
+/// Where a packet of a target goes.
+struct PacketToClient {
+  OuterConnection connection{};
+  ClientForm form{};
+  FlowId flow{};     ///< For kDatagram.
+  StreamId stream{}; ///< For kStream.
+  FourTuple tuple{}; ///< For kForward.
+  [[nodiscard]] bool operator==(const PacketToClient &) const = default;
+};
+
+/// Packets and the bytes of their payloads.
+struct Traffic {
+  std::uint64_t packets{};
+  std::uint64_t bytes{};
+  [[nodiscard]] bool operator==(const Traffic &) const = default;
+  void Add(std::size_t payload) {
+    ++packets;
+    bytes += payload;
+  }
+};
+
+/// How many there are, and how many there were at most.
+struct Level {
+  std::size_t now{};
+  std::size_t highest{};
+  [[nodiscard]] bool operator==(const Level &) const = default;
+  Level &operator++() {
+    highest = std::max(highest, ++now);
+    return *this;
+  }
+  Level &operator--() {
+    --now;
+    return *this;
+  }
+};
+
+struct ProxyCounters {
+  std::uint64_t requests{};                         ///< That were received.
+  std::uint64_t accepted{};                         ///< Of these.
+  std::map<unsigned, std::uint64_t> refused;        ///< Of these, by status.
+  std::uint64_t reset{};                            ///< Accepted ones that the proxy has ended.
+  Traffic tunnelled_to_target, tunnelled_to_client; ///< In datagrams and on streams.
+  Traffic forwarded_to_target, forwarded_to_client;
+  /// By NotPassed.  What is for the proxy's own QUIC is not counted, nor is kIncomplete.
+  std::array<std::uint64_t, kNotPassedReasons> not_passed{};
+  std::uint64_t lookups{}; ///< That were started.
+  Level flows;             ///< Waiting ones included.
+  Level sockets;           ///< Those that are being opened included.
+};
+
+/// All of a proxy's connections, tunnels and targets.
+///
+/// Each request that is not closed first gets exactly one Respond.  Unknown connections, streams,
+/// look-ups and sockets, and streams that are known already, are ignored.
+class Proxy {
+public:
+  /// `key`: see HashKey.
+  Proxy(const HashKey &key, const ProxyOptions &options, TargetPolicy policy);
+  ~Proxy();
+  Proxy(Proxy &&) noexcept;
+  Proxy &operator=(Proxy &&) noexcept;
+
+  // Connections.
+
+  /// A client's connection and the 4-tuple that it uses.
+  /// Errors: kConnectionInUse, kTooManyConnections.
+  std::expected<void, Refusal> AddConnection(OuterConnection connection, const FourTuple &tuple);
+
+  /// Whether the connection has QUIC datagrams; so it is assumed.  Without them payloads go to the
+  /// client on the stream of the flow's first request that is open.
+  void SetDatagrams(OuterConnection connection, bool datagrams);
+
+  /// The connection is gone: nothing is to be sent on it (P12).
+  [[nodiscard]] ProxyActions RemoveConnection(OuterConnection connection);
+
+  struct Moved {
+    ProxyActions actions;
+    /// The proxy's own connection IDs that another connection has mapped on the new 4-tuple.  As
+    /// nothing is taken away from others, a packet with one of them goes to the other's target as
+    /// long as that mapping is there; the caller does not issue them again, and replaces them if it
+    /// can (RFC 9000, section 19.15, Retire Prior To).  With unpredictable connection IDs it does
+    /// not happen by chance.
+    std::vector<ConnectionId> reserved;
+  };
+
+  /// The connection uses another 4-tuple, which the caller has validated.  Its mappings go with it;
+  /// those that conflict with others there are lost, and their streams reset.
+  [[nodiscard]] Moved MoveConnection(OuterConnection connection, const FourTuple &tuple);
+
+  /// Keeps requests from taking a connection ID that the proxy issues for `connection` (P4); to be
+  /// called before the client is told of it.  False: issue another one.
+  [[nodiscard]] bool Reserve(OuterConnection connection, const ConnectionId &id);
+  void Unreserve(OuterConnection connection, const ConnectionId &id);
+
+  // Requests.
+
+  /// A request for which IsConnectUdp holds.
+  [[nodiscard]] ProxyActions OnRequest(const StreamKey &stream,
+                                       std::span<const HeaderField> fields);
+
+  /// The addresses of a name, in order of preference; their ports are not looked at.  None at all
+  /// counts as kFailed.
+  [[nodiscard]] ProxyActions
+  OnLookup(LookupId lookup, const std::expected<std::vector<Endpoint>, LookupError> &found);
+
+  /// What has become of OpenSocket.  After a failure the next address is tried.
+  [[nodiscard]] ProxyActions OnSocket(SocketId socket,
+                                      const std::expected<void, SocketError> &opened);
+
+  /// An open socket does not work any more, or its target is not there: the requests of its flows
+  /// are reset, and the socket is closed.
+  [[nodiscard]] ProxyActions OnSocketFailed(SocketId socket);
+
+  /// The client has closed or reset a request's stream, in whatever state it is (P12).
+  [[nodiscard]] ProxyActions OnStreamClosed(const StreamKey &stream);
+
+  // Packets.  None of these allocates, except to keep an early payload or a part of one on a
+  // stream.
+
+  /// What was in a QUIC DATAGRAM frame of `connection`.
+  /// Errors: kKept, kUnknownFlow, kRateLimited, kTooLong; kMalformed, which is an error of the
+  /// connection: H3_GENERAL_PROTOCOL_ERROR.
+  [[nodiscard]] std::expected<PayloadToTarget, NotPassed>
+  OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram, Timestamp now);
+
+  /// What was in the DATA frames of a request's stream: takes the next payload, or what there is of
+  /// it, off the front of `input`.  To be called until that is empty, whatever it returns; the
+  /// payload is valid until the next call and as long as the input is.
+  /// Errors: kIncomplete, kKept, kUnknownFlow, kRateLimited, kTooLong.
+  [[nodiscard]] std::expected<PayloadToTarget, NotPassed>
+  OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> &input, Timestamp now);
+
+  /// A UDP packet of a client, that is to be forwarded if there is no error: then it restarts the
+  /// idle timer of the connection that is returned (P11).
+  /// Errors: kLongHeader, kReserved, kUnknownTuple, kUnknownConnectionId, for all of which
+  /// IsForQuic holds; kRateLimited, kMalformed.
+  [[nodiscard]] std::expected<ToTarget, NotPassed>
+  FromClient(const FourTuple &tuple, std::span<const std::uint8_t> packet, Timestamp now);
+
+  /// A packet that has arrived on a server-facing socket, which the system has connected.
+  /// Errors: kUnknownSocket, kUnknownConnectionId, kMalformed, kRateLimited.
+  [[nodiscard]] std::expected<PacketToClient, NotPassed>
+  FromTarget(SocketId socket, std::span<const std::uint8_t> packet, Timestamp now);
+
+  /// The same for sockets that are not connected.  Errors: kWrongSource (P15), too.
+  [[nodiscard]] std::expected<PacketToClient, NotPassed>
+  FromTarget(SocketId socket, const Endpoint &source, std::span<const std::uint8_t> packet,
+             Timestamp now);
+
+  /// Valid as long as the proxy.
+  [[nodiscard]] const ProxyCounters &counters() const;
+
+private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+} // namespace ngmasque

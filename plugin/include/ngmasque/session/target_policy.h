@@ -1,0 +1,85 @@
+// Which targets a proxy opens sockets to.
+#pragma once
+
+#include "ngmasque/routing/types.h"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+namespace ngmasque {
+
+/// An address as Endpoint has it: IPv6, or IPv4-mapped.
+using Address = std::array<std::uint8_t, 16>;
+
+/// Reads an IPv4 address of four decimal numbers without leading zeros, or an IPv6 address without
+/// brackets and zone.  Nothing is returned for anything else: `127.1`, `0x7f.0.0.1`, names.
+[[nodiscard]] std::optional<Address> ParseAddress(std::string_view text);
+
+/// A block of addresses.
+struct AddressBlock {
+  Address address{};     ///< Its bits after the first `length` are zero.
+  unsigned length = 128; ///< 0 to 128; of IPv4 addresses 96 to 128.
+  [[nodiscard]] bool operator==(const AddressBlock &) const = default;
+
+  /// Whether `other` is in it.  A block of IPv6 addresses, `::/0` too, has no IPv4 addresses in it.
+  [[nodiscard]] bool Contains(const Address &other) const;
+};
+
+/// Reads `192.0.2.0/24`, `2001:db8::/32`, or one address.  Bits after the prefix must be zero.
+[[nodiscard]] std::optional<AddressBlock> ParseAddressBlock(std::string_view text);
+
+/// Why a target is refused: 403, `error=destination_ip_prohibited`.
+enum class Prohibited : std::uint8_t {
+  kPort,          ///< Port 0.
+  kOwn,           ///< A listener of the proxy itself.
+  kUnspecified,   ///< 0.0.0.0/8, ::
+  kLoopback,      ///< 127.0.0.0/8, ::1
+  kPrivate,       ///< RFC 1918, unique local addresses, site-local ones
+  kShared,        ///< 100.64.0.0/10
+  kLinkLocal,     ///< 169.254.0.0/16, fe80::/10
+  kMulticast,     ///< 224.0.0.0/4, ff00::/8
+  kBroadcast,     ///< 255.255.255.255
+  kDocumentation, ///< 192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24, 2001:db8::/32, 3fff::/20
+  kBenchmarking,  ///< 198.18.0.0/15, 2001:2::/48
+  kReserved,      ///< Whatever else is not global unicast.
+};
+
+/// The reason in words, for logs.
+[[nodiscard]] std::string_view ReasonName(Prohibited reason);
+
+/// Default deny (proxying.md, section 5): only global unicast addresses by the registries of IANA
+/// (RFC 6890), unless a block allows more.  An IPv6 address that leads to an IPv4 address, by NAT64
+/// (64:ff9b::/96), 6to4 (2002::/16) or Teredo (2001::/32), is as good as that one.
+class TargetPolicy {
+public:
+  struct Options {
+    /// Addresses that are allowed, whatever they are.  It never allows port 0 or an own listener.
+    std::vector<AddressBlock> allow;
+    /// The proxy's own listeners.  One without an address (0.0.0.0 or ::) means its port on all
+    /// addresses in `local`, and on loopback addresses.
+    std::vector<Endpoint> own;
+    /// The addresses of this machine.
+    std::vector<Address> local;
+  };
+
+  TargetPolicy() = default;
+  explicit TargetPolicy(Options options);
+
+  /// Whether a socket may be opened to `target`: to be asked after the look-up, for the very
+  /// address that is used.  Cost: linear in the lists.
+  [[nodiscard]] std::expected<void, Prohibited> Check(const Endpoint &target) const;
+
+private:
+  [[nodiscard]] bool IsAllowed(const Address &address) const;
+  [[nodiscard]] bool IsOwn(const Address &address, std::uint16_t port) const;
+
+  Options options_;
+};
+
+} // namespace ngmasque

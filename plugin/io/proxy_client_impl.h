@@ -1,0 +1,182 @@
+// What a ProxyClient is made of.  proxy_client.cc is the interface, proxy_client_outer.cc the outer
+// connection and its sockets, proxy_client_loop.cc what is done when and what is told, and
+// proxy_client_tunnel.cc the tunnel.
+#pragma once
+
+#include "ngmasque/io/proxy_client.h"
+#include "ngmasque/io/udp_socket.h"
+#include "ngmasque/quic/http3_client.h"
+#include "ngmasque/routing/siphash.h"
+
+#include <deque>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <ev.h>
+
+namespace ngmasque {
+
+/// For std::visit.
+template <typename... Functions> struct Overloaded : Functions... {
+  using Functions::operator()...;
+};
+
+/// The clock of the outer connection.
+[[nodiscard]] Nanoseconds SteadyNow();
+
+class ProxyClient::Impl : public Http3Client::Handler {
+public:
+  Impl(struct ev_loop *loop, Options options, ProxyClient::Handler &handler);
+  ~Impl() override;
+
+  // The functions of ProxyClient.
+  std::expected<void, ProxyClientError> Start();
+  std::expected<void, ProxyClientError> OpenTunnel(const Authority &target,
+                                                   const ConnectionId &inner_scid);
+  void CloseTunnel();
+  void Run(std::vector<ClientAction> actions);
+  SendStatus Send(std::span<const std::uint8_t> packet, unsigned ecn);
+  std::span<const std::uint8_t> SendBurst(std::span<const std::uint8_t> packets,
+                                          std::size_t segment, unsigned ecn);
+  std::size_t MaxPayload() const;
+  std::expected<void, ProxyClientError> ChangeLocalAddress();
+  void Close();
+
+  ClientTunnel *tunnel() const { return tunnel_.get(); }
+  const ProxyClientStatistics &statistics() const { return statistics_; }
+
+private:
+  struct Socket {
+    explicit Socket(UdpSocket made) : udp(std::move(made)) {}
+    UdpSocket udp;
+    ev_io readable{};
+  };
+
+  /// A burst that the socket had no room for.
+  struct Blocked {
+    FourTuple path;
+    unsigned ecn = 0;
+    std::vector<std::uint8_t> bytes;
+    std::size_t segment = 0;
+  };
+
+  /// A request of any of the tunnels: flow ids are never used again.
+  using RequestKey = std::pair<FlowId, RequestId>;
+  struct RequestAction {
+    RequestKey key;
+    std::vector<HeaderField> fields; ///< To be sent; empty: to be closed.
+  };
+
+  // What the program is told from the loop, in this order.
+  struct Ready {};
+  struct Writable {};
+  struct Closed { std::string text; };
+  using Event = std::variant<Ready, Writable, Closed, client_action::Opened,
+                             client_action::ReleaseClientId, client_action::DiscardClientId,
+                             client_action::Failed>;
+
+  // Http3Client::Handler; but for OnDatagram and OnPayload these only take notes.
+  void OnReady(std::size_t max_datagram) override;
+  void OnResponse(StreamId stream, std::span<const HeaderField> fields) override;
+  void OnPayload(StreamId stream, std::span<const std::uint8_t> payload) override;
+  void OnStreamClosed(StreamId stream, StreamEnd end, std::uint64_t code) override;
+  void OnDatagram(std::span<const std::uint8_t> datagram) override;
+  void OnWritable() override;
+  void OnStreamsAvailable() override;
+  void OnGoAway() override;
+  bool OnNewLocalId(const ConnectionId &id) override;
+  void OnRetiredLocalId(const ConnectionId &id) override;
+  void OnPathChanged(const FourTuple &path) override;
+  void OnClosed(const CloseReason &reason) override;
+
+  // proxy_client_outer.cc and proxy_client_loop.cc
+  std::expected<void, ProxyClientError> ConnectNext();
+  std::expected<Socket *, int> OpenSocket(const Endpoint &remote);
+  void StopSocket(Socket &socket);
+  void StopWatchers();
+  void OnReadable(Socket &socket);
+  void CloseWith(std::uint64_t code);
+  /// Does what is to be done, and tells what is to be told.
+  void Flush();
+  /// Has Flush called before the loop waits.
+  void Wake() { ev_feed_event(loop_, &flush_, EV_CUSTOM); }
+  template <typename Call> void WithHttp3(const Call &call) {
+    in_http3_ = true;
+    call(*http3_);
+    in_http3_ = false;
+    if (close_wanted_) {
+      Close();
+    }
+  }
+  void WriteOuter();
+  bool SendOuter(const OutgoingBurst &burst);
+  void WaitForRoom(Socket &socket);
+  void SendBlocked();
+  void DeliverEvents();
+  void SetTimer();
+  void TryNextOrClose(std::string text);
+  /// The socket of a local endpoint, or null.
+  Socket *FindSocket(const Endpoint &local);
+
+  // proxy_client_tunnel.cc
+  void RunRequests();
+  /// Returns false if it has to be tried again.
+  bool SubmitRequest(RequestKey key, const std::vector<HeaderField> &fields);
+  void CloseRequest(RequestKey key);
+  SendStatus Tunnel(std::span<const std::uint8_t> packet);
+  SendStatus Forward(std::span<const std::uint8_t> &packets, std::size_t segment, unsigned ecn);
+  void TakePayload(std::span<const std::uint8_t> payload);
+  void TakeForwarded(std::span<const std::uint8_t> packet, unsigned ecn);
+  void Drop(ClientDrop reason);
+  void Tell(Event event);
+  void Log(LogLevel level, std::string_view text) const;
+
+  struct ev_loop *const loop_;
+  Options options_;
+  ProxyClient::Handler &handler_;
+  ProxyClientStatistics statistics_;
+  HashKey key_;
+  std::vector<std::uint8_t> read_buffer_;
+
+  // The outer connection.
+  std::vector<Endpoint> addresses_; ///< Of the proxy, those that are yet to be tried.
+  std::list<Socket> sockets_;       ///< At most kMaxSockets; old ones for what is still on its way.
+  Socket *current_ = nullptr;       ///< That of the path in use.
+  std::unique_ptr<Http3Client> http3_;
+  std::set<ConnectionId> local_ids_; ///< Those in use; ngtcp2 bounds them.
+  std::optional<Blocked> blocked_;
+  bool ready_ = false;
+  bool closed_ = false;
+  bool in_http3_ = false;     ///< Within a call of http3_, which is not to be called then.
+  bool close_wanted_ = false; ///< Close was called meanwhile.
+  bool delivered_ = false;    ///< The program has been handed packets: OnPacketsDone.
+  bool final_ = false;        ///< No other address is to be tried.
+  bool writable_wanted_ = false; ///< The program was told kBlocked.
+  bool room_ = false;            ///< There is room again.
+  std::string failure_; ///< Why the connection to this address is over; empty: it is not.
+  std::uint64_t failure_code_ = kH3NoError; ///< What the peer is told of it, if it is not known.
+
+  ev_io writable_{};
+  ev_timer timer_{};
+  ev_prepare flush_{}; ///< Never started, only fed: see Wake.
+
+  // The tunnel.
+  std::unique_ptr<ClientTunnel> tunnel_;
+  FlowId next_flow_ = 0;
+  std::optional<RequestId> first_request_; ///< Whose stream takes payloads without datagrams.
+  std::deque<RequestAction> requests_; ///< To be done; ClientTunnelLimits bounds what it sends.
+  std::map<RequestKey, StreamId> streams_;
+  std::map<StreamId, RequestKey> by_stream_;
+  std::set<RequestKey> malformed_; ///< To be closed with H3_MESSAGE_ERROR.
+  std::deque<Event> events_; ///< What is told is as bounded as what causes it.
+};
+
+} // namespace ngmasque

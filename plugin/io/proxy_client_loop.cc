@@ -1,0 +1,195 @@
+// ProxyClient: what is done when, and what the program is told.
+
+#include "proxy_client_impl.h"
+
+#include "ngmasque/wire/datagram.h"
+#include "ngmasque/wire/varint.h"
+
+#include <chrono>
+#include <format>
+#include <random>
+
+namespace ngmasque {
+
+namespace {
+
+HashKey DrawKey() {
+  std::random_device source;
+  const auto draw = [&source] {
+    return std::uint64_t{source()} << 32 | static_cast<std::uint32_t>(source());
+  };
+  return {.k0 = draw(), .k1 = draw()};
+}
+
+} // namespace
+
+Nanoseconds SteadyNow() {
+  return static_cast<Nanoseconds>(
+    std::chrono::duration_cast<std::chrono::nanoseconds>(
+      std::chrono::steady_clock::now().time_since_epoch())
+      .count());
+}
+
+ProxyClient::Impl::Impl(struct ev_loop *loop, Options options, ProxyClient::Handler &handler)
+    : loop_(loop), options_(std::move(options)), handler_(handler), key_(DrawKey()),
+      read_buffer_(kReadBufferSize) {
+  ev_init(&writable_, [](struct ev_loop *, ev_io *watcher, int) {
+    auto &self = *static_cast<Impl *>(watcher->data);
+    ev_io_stop(self.loop_, watcher);
+    self.SendBlocked();
+    self.room_ = true;
+    self.Wake();
+  });
+  ev_init(&timer_, [](struct ev_loop *, ev_timer *watcher, int) {
+    auto &self = *static_cast<Impl *>(watcher->data);
+    self.WithHttp3([](Http3Client &http3) { http3.HandleExpiry(SteadyNow()); });
+    self.Wake();
+  });
+  ev_init(&flush_, [](struct ev_loop *, ev_prepare *watcher, int) {
+    static_cast<Impl *>(watcher->data)->Flush();
+  });
+  writable_.data = timer_.data = flush_.data = this;
+  // After all others that are pending: what they have to send goes into the same packets.
+  ev_set_priority(&flush_, EV_MINPRI);
+}
+
+ProxyClient::Impl::~Impl() { StopWatchers(); }
+
+void ProxyClient::Impl::Flush() {
+  if (closed_ || !http3_) {
+    return;
+  }
+  RunRequests();
+  WriteOuter();
+  if (closed_) {
+    return;
+  }
+  if (!failure_.empty()) {
+    TryNextOrClose(std::exchange(failure_, {}));
+  }
+  if (std::exchange(room_, false) && std::exchange(writable_wanted_, false)) {
+    events_.emplace_back(Writable{});
+  }
+  DeliverEvents();
+  SetTimer();
+}
+
+void ProxyClient::Impl::DeliverEvents() {
+  while (!events_.empty() && !closed_) {
+    const auto any = std::move(events_.front());
+    events_.pop_front();
+    std::visit(Overloaded{
+                 [&](const Ready &) { handler_.OnReady(MaxPayload()); },
+                 [&](const Writable &) { handler_.OnWritable(); },
+                 [&](const Closed &event) {
+                   CloseWith(failure_code_);
+                   handler_.OnClosed(event.text);
+                 },
+                 [&](const client_action::Opened &) { handler_.OnOpened(); },
+                 [&](const client_action::ReleaseClientId &event) {
+                   handler_.OnReleaseClientId(event.id);
+                 },
+                 [&](const client_action::DiscardClientId &event) {
+                   handler_.OnDiscardClientId(event.id);
+                 },
+                 [&](const client_action::Failed &event) {
+                   auto text = event.status == 0
+                                 ? std::string("the proxy has not answered the request")
+                                 : std::format("the proxy has answered {}", event.status);
+                   if (!event.proxy_status.empty()) {
+                     text += std::format(" ({})", event.proxy_status);
+                   }
+                   handler_.OnFailed(text, event.retry);
+                 },
+               },
+               any);
+  }
+}
+
+void ProxyClient::Impl::SetTimer() {
+  ev_timer_stop(loop_, &timer_);
+  if (closed_) {
+    return;
+  }
+  const auto expiry = http3_->Expiry();
+  // While a burst waits for the socket, nothing can be written, and it would expire again at once.
+  if (expiry == kNever || blocked_) {
+    return;
+  }
+  const auto now = SteadyNow();
+  const auto after = expiry > now ? expiry - now : 0;
+  ev_now_update(loop_);
+  ev_timer_set(&timer_, static_cast<ev_tstamp>(after) / 1e9, 0.);
+  ev_timer_start(loop_, &timer_);
+}
+
+std::size_t ProxyClient::Impl::MaxPayload() const {
+  if (!ready_ || closed_) {
+    return 0;
+  }
+  const auto max = http3_->max_datagram();
+  if (!http3_->datagrams()) {
+    return kMaxUdpPayload;
+  }
+  const auto header = VarintLength(tunnel_ ? tunnel_->flow() : next_flow_);
+  return max > header ? max - header : 0;
+}
+
+void ProxyClient::Impl::OnReady(std::size_t) {
+  ready_ = true;
+  Log(LogLevel::kInfo, "connected to the proxy");
+  Tell(Ready{});
+}
+
+void ProxyClient::Impl::OnWritable() {
+  room_ = true;
+  Wake();
+}
+
+void ProxyClient::Impl::OnStreamsAvailable() {
+  room_ = true; // For payloads on a stream that could not be opened.
+  Wake();
+}
+
+void ProxyClient::Impl::OnGoAway() { Log(LogLevel::kWarning, "the proxy takes no more requests"); }
+
+bool ProxyClient::Impl::OnNewLocalId(const ConnectionId &id) {
+  if (tunnel_ && !tunnel_->AddOuterId(id)) {
+    return false;
+  }
+  local_ids_.insert(id);
+  return true;
+}
+
+void ProxyClient::Impl::OnRetiredLocalId(const ConnectionId &id) {
+  local_ids_.erase(id);
+  if (tunnel_) {
+    tunnel_->RemoveOuterId(id);
+  }
+}
+
+void ProxyClient::Impl::OnPathChanged(const FourTuple &path) {
+  if (auto *socket = FindSocket(path.local)) {
+    current_ = socket;
+    Log(LogLevel::kInfo, "moved to a new local address");
+  }
+}
+
+void ProxyClient::Impl::OnClosed(const CloseReason &reason) {
+  failure_ = reason.text;
+  final_ = reason.kind == CloseKind::kCertificate;
+  Wake();
+}
+
+void ProxyClient::Impl::Tell(Event event) {
+  events_.push_back(std::move(event));
+  Wake();
+}
+
+void ProxyClient::Impl::Log(LogLevel level, std::string_view text) const {
+  if (options_.log) {
+    options_.log(level, text);
+  }
+}
+
+} // namespace ngmasque

@@ -1,0 +1,270 @@
+// ProxyClient: the outer connection and its sockets.
+
+#include "proxy_client_impl.h"
+
+#include "ngmasque/quic/socket_address.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <format>
+
+#include <netdb.h>
+
+namespace ngmasque {
+
+namespace {
+
+// A name with more addresses is tried at the first of them.
+constexpr std::size_t kMaxAddresses = 16;
+
+// Sockets of the outer connection: that in use, and those before it.
+constexpr std::size_t kMaxSockets = 4;
+
+} // namespace
+
+std::expected<void, ProxyClientError> ProxyClient::Impl::Start() {
+  const addrinfo hints{.ai_flags = AI_NUMERICSERV,
+                       .ai_family = AF_UNSPEC,
+                       .ai_socktype = SOCK_DGRAM,
+                       .ai_protocol = IPPROTO_UDP,
+                       .ai_addrlen = 0,
+                       .ai_addr = nullptr,
+                       .ai_canonname = nullptr,
+                       .ai_next = nullptr};
+  addrinfo *found = nullptr;
+  const int rv = getaddrinfo(options_.host.c_str(), options_.port.c_str(), &hints, &found);
+  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(found, freeaddrinfo);
+  if (rv != 0) {
+    Log(LogLevel::kError, std::format("proxy {}: {}", options_.host, gai_strerror(rv)));
+    return std::unexpected(ProxyClientError::kResolve);
+  }
+  for (const auto *info = found; info && addresses_.size() < kMaxAddresses; info = info->ai_next) {
+    if (const auto endpoint = ToEndpoint(info->ai_addr)) {
+      addresses_.push_back(*endpoint);
+    }
+  }
+  std::ranges::reverse(addresses_);
+  return ConnectNext();
+}
+
+std::expected<ProxyClient::Impl::Socket *, int>
+ProxyClient::Impl::OpenSocket(const Endpoint &remote) {
+  auto udp = UdpSocket::Connect(remote);
+  if (!udp) {
+    return std::unexpected(udp.error());
+  }
+  udp->use_gso(options_.gso);
+  if (sockets_.size() >= kMaxSockets) {
+    const auto oldest = std::ranges::find_if(
+      sockets_, [this](const Socket &socket) { return &socket != current_; });
+    StopSocket(*oldest);
+    sockets_.erase(oldest);
+  }
+  auto &socket = sockets_.emplace_back(std::move(*udp));
+  ev_io_init(
+    &socket.readable,
+    [](struct ev_loop *, ev_io *watcher, int) {
+      auto &self = *static_cast<Impl *>(watcher->data);
+      const auto owner = std::ranges::find_if(
+        self.sockets_, [&](const Socket &entry) { return &entry.readable == watcher; });
+      self.OnReadable(*owner);
+    },
+    socket.udp.fd(), EV_READ);
+  socket.readable.data = this;
+  ev_io_start(loop_, &socket.readable);
+  return &socket;
+}
+
+std::expected<void, ProxyClientError> ProxyClient::Impl::ConnectNext() {
+  auto error = ProxyClientError::kSocket;
+  while (!addresses_.empty()) {
+    for (auto &socket : sockets_) {
+      StopSocket(socket);
+    }
+    http3_.reset();
+    sockets_.clear();
+    local_ids_.clear();
+    blocked_.reset();
+    const auto remote = addresses_.back();
+    addresses_.pop_back();
+    const auto socket = OpenSocket(remote);
+    if (!socket) {
+      Log(LogLevel::kWarning, std::format("socket: {}", std::strerror(socket.error())));
+      continue;
+    }
+    current_ = *socket;
+    auto made = Http3Client::Create(
+      {.server_name = options_.sni.empty() ? options_.host : options_.sni,
+       .ca_file = options_.ca_file,
+       .qlog_dir = options_.qlog_dir,
+       .key_log_file = options_.key_log_file,
+       .idle_timeout = options_.idle_timeout,
+       .handshake_timeout = options_.handshake_timeout,
+       .keep_alive = {},
+       .max_udp_payload = options_.max_udp_payload},
+      {.local = current_->udp.local(), .remote = remote}, *this, SteadyNow());
+    if (made) {
+      http3_ = std::move(*made);
+      Wake();
+      return {};
+    }
+    Log(LogLevel::kError, std::format("{}: {}", ErrorName(made.error().error), made.error().text));
+    error = made.error().error == Http3Error::kTls    ? ProxyClientError::kTls
+            : made.error().error == Http3Error::kQlog ? ProxyClientError::kQlog
+                                                      : ProxyClientError::kInternal;
+    break;
+  }
+  StopWatchers();
+  return std::unexpected(error);
+}
+
+void ProxyClient::Impl::OnReadable(Socket &socket) {
+  const FourTuple path{.local = socket.udp.local(), .remote = socket.udp.remote()};
+  const auto read = socket.udp.Read(
+    read_buffer_, [&](std::span<const std::uint8_t> packet, unsigned ecn) {
+      if (tunnel_ && tunnel_->IsForwarded(packet)) {
+        TakeForwarded(packet, ecn);
+      } else {
+        WithHttp3([&](Http3Client &http3) { http3.Receive(path, ecn, packet, SteadyNow()); });
+      }
+      return !closed_;
+    });
+  if (!read && !ready_ && failure_.empty() && !closed_) {
+    // Later on it may be a forged message, or the proxy restarting.
+    failure_ = std::strerror(read.error());
+  }
+  if (std::exchange(delivered_, false) && !closed_) {
+    handler_.OnPacketsDone();
+  }
+  if (!closed_) {
+    Wake();
+  }
+}
+
+void ProxyClient::Impl::WriteOuter() {
+  if (!blocked_) {
+    WithHttp3([this](Http3Client &http3) {
+      http3.WritePackets(SteadyNow(), [this](const OutgoingBurst &burst) { return SendOuter(burst); });
+    });
+  }
+}
+
+bool ProxyClient::Impl::SendOuter(const OutgoingBurst &burst) {
+  auto *socket = FindSocket(burst.path.local);
+  if (!socket) {
+    return true; // A path that has been given up.
+  }
+  const auto outcome = socket->udp.Send(burst.data, burst.segment, burst.ecn);
+  if (outcome.rest.empty()) {
+    return true;
+  }
+  if (outcome.error != 0) {
+    // As good as lost on the way.
+    Log(LogLevel::kDebug, std::format("packet is not sent: {}", std::strerror(outcome.error)));
+    return true;
+  }
+  if (!closed_) {
+    blocked_ = Blocked{.path = burst.path,
+                       .ecn = burst.ecn,
+                       .bytes = {outcome.rest.begin(), outcome.rest.end()},
+                       .segment = burst.segment};
+    WaitForRoom(*socket);
+  }
+  return false;
+}
+
+void ProxyClient::Impl::WaitForRoom(Socket &socket) {
+  if (ev_is_active(&writable_)) {
+    return; // One that is full already; the others are tried when it has room.
+  }
+  ev_io_set(&writable_, socket.udp.fd(), EV_WRITE);
+  ev_io_start(loop_, &writable_);
+}
+
+void ProxyClient::Impl::SendBlocked() {
+  if (const auto blocked = std::exchange(blocked_, {})) {
+    SendOuter({.path = blocked->path,
+               .ecn = blocked->ecn,
+               .data = blocked->bytes,
+               .segment = blocked->segment});
+  }
+}
+
+void ProxyClient::Impl::TryNextOrClose(std::string text) {
+  Log(LogLevel::kWarning, std::format("connection to the proxy: {}", text));
+  if (!ready_ && !final_ && !addresses_.empty() && ConnectNext()) {
+    return;
+  }
+  // The tunnel ends with it; only this is told.
+  events_.clear();
+  events_.emplace_back(Closed{.text = std::move(text)});
+}
+
+std::expected<void, ProxyClientError> ProxyClient::Impl::ChangeLocalAddress() {
+  if (!ready_ || closed_ || in_http3_) {
+    return std::unexpected(ProxyClientError::kNotReady);
+  }
+  const auto socket = OpenSocket(current_->udp.remote());
+  if (!socket) {
+    Log(LogLevel::kWarning, std::format("socket: {}", std::strerror(socket.error())));
+    return std::unexpected(ProxyClientError::kSocket);
+  }
+  const auto started = http3_->Migrate((*socket)->udp.local(), SteadyNow());
+  if (!started) {
+    StopSocket(**socket);
+    sockets_.pop_back();
+    Log(LogLevel::kWarning, std::format("new local address: {}", ErrorName(started.error())));
+    switch (started.error()) {
+    case Http3Error::kClosed:
+    case Http3Error::kNotReady: return std::unexpected(ProxyClientError::kNotReady);
+    case Http3Error::kNotSupported: return std::unexpected(ProxyClientError::kNotSupported);
+    default: return std::unexpected(ProxyClientError::kInternal);
+    }
+  }
+  Wake();
+  return {};
+}
+
+void ProxyClient::Impl::Close() { CloseWith(kH3NoError); }
+
+void ProxyClient::Impl::CloseWith(std::uint64_t code) {
+  if (closed_) {
+    return;
+  }
+  if (in_http3_) {
+    close_wanted_ = true;
+    return;
+  }
+  closed_ = true;
+  StopWatchers();
+  if (http3_) {
+    http3_->Close(code, SteadyNow(), [this](const OutgoingBurst &burst) { return SendOuter(burst); });
+  }
+}
+
+ProxyClient::Impl::Socket *ProxyClient::Impl::FindSocket(const Endpoint &local) {
+  const auto found = std::ranges::find_if(
+    sockets_, [&](const Socket &socket) { return socket.udp.local() == local; });
+  return found == sockets_.end() ? nullptr : &*found;
+}
+
+void ProxyClient::Impl::StopSocket(Socket &socket) {
+  ev_io_stop(loop_, &socket.readable);
+  if (ev_is_active(&writable_) && writable_.fd == socket.udp.fd()) {
+    ev_io_stop(loop_, &writable_);
+    blocked_.reset();
+    room_ = true;
+  }
+}
+
+void ProxyClient::Impl::StopWatchers() {
+  for (auto &socket : sockets_) {
+    ev_io_stop(loop_, &socket.readable);
+  }
+  ev_io_stop(loop_, &writable_);
+  ev_timer_stop(loop_, &timer_);
+  ev_prepare_stop(loop_, &flush_);
+}
+
+} // namespace ngmasque

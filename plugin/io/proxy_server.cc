@@ -1,0 +1,229 @@
+// ProxyServer: what Proxy says is done, and what happens is told to it.
+
+#include "ngmasque/io/proxy_server.h"
+
+#include "proxy_server_state.h"
+
+#include <format>
+#include <utility>
+
+namespace ngmasque {
+
+namespace {
+
+// Of one socket, before others get their turn; each can bring 64 packets.
+constexpr int kReadsPerEvent = 8;
+
+template <typename... Cases> struct Overloaded : Cases... {
+  using Cases::operator()...;
+};
+
+} // namespace
+
+std::string_view ReasonName(ServerDrop reason) {
+  switch (reason) {
+  case ServerDrop::kClientQueue: return "queue to the client is full";
+  case ServerDrop::kTooLarge: return "packet is too large";
+  case ServerDrop::kBlocked: return "socket is blocked";
+  case ServerDrop::kSendError: return "packet could not be sent";
+  case ServerDrop::kCount: break;
+  }
+  return "unknown reason";
+}
+
+ProxyServer::State::State(struct ev_loop *l, Options options, Clients &c, const HashKey &key)
+  : loop(l),
+    clients(c),
+    log(std::move(options.log)),
+    proxy(key, options.proxy, TargetPolicy(std::move(options.policy))) {}
+
+ProxyServer::State::~State() {
+  for (auto &[id, target] : targets) {
+    ev_io_stop(loop, &target->watcher);
+  }
+}
+
+Timestamp ProxyServer::State::Now() {
+  return static_cast<Timestamp>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                  std::chrono::steady_clock::now().time_since_epoch())
+                                  .count());
+}
+
+void ProxyServer::State::Log(LogLevel level, std::string_view line) const {
+  if (log) {
+    log(level, line);
+  }
+}
+
+void ProxyServer::State::Perform(ProxyActions actions) {
+  std::ranges::move(actions, std::back_inserter(todo));
+  // An action may have its result at once, which gives further actions: they wait for their turn.
+  if (std::exchange(performing, true)) {
+    return;
+  }
+  while (!todo.empty()) {
+    const auto action = std::move(todo.front());
+    todo.pop_front();
+    std::visit(Overloaded{
+                 [&](const proxy_action::Lookup &a) { Lookup(a); },
+                 [&](const proxy_action::CancelLookup &) {}, // OnLookup is ignored.
+                 [&](const proxy_action::OpenSocket &a) { Open(a); },
+                 [&](const proxy_action::CloseSocket &a) { Close(a.socket); },
+                 [&](const proxy_action::Respond &a) {
+                   Log(LogLevel::kInfo,
+                       std::format("connection {} stream {}: {}",
+                                   std::to_underlying(a.stream.connection), a.stream.stream,
+                                   a.status));
+                   clients.Respond(a.stream, a.status, a.fields);
+                 },
+                 [&](const proxy_action::ResetStream &a) {
+                   Log(LogLevel::kWarning,
+                       std::format("connection {} stream {}: reset",
+                                   std::to_underlying(a.stream.connection), a.stream.stream));
+                   clients.ResetStream(a.stream);
+                 },
+                 [&](const proxy_action::SendToTarget &a) { Tunnel({a.socket, a.payload}); },
+               },
+               action);
+  }
+  performing = false;
+  if (!reading) {
+    closed.clear();
+  }
+}
+
+void ProxyServer::State::Lookup(const proxy_action::Lookup &action) {
+  resolver->Lookup(action.host, [this, id = action.lookup, host = action.host](
+                                  const Resolver::Result &result) {
+    if (!result) {
+      Log(LogLevel::kWarning,
+          std::format("{}: {}", host,
+                      result.error() == LookupError::kTimeout ? "no name server has answered"
+                                                              : "name does not resolve"));
+    }
+    Perform(proxy.OnLookup(id, result));
+  });
+}
+
+void ProxyServer::State::Open(const proxy_action::OpenSocket &action) {
+  auto socket = TargetSocket::Open(action.target);
+  if (!socket) {
+    Log(LogLevel::kWarning, std::format("server-facing socket {}: {}", std::to_underlying(action.socket),
+                                        socket.error() == SocketError::kExhausted
+                                          ? "no socket is left"
+                                          : "no route to the target"));
+    Perform(proxy.OnSocket(action.socket, std::unexpected(socket.error())));
+    return;
+  }
+  auto target = std::make_unique<Target>(Target{.state = this,
+                                                .id = action.socket,
+                                                .socket = std::move(*socket)});
+  ev_io_init(&target->watcher, OnReadable, target->socket.fd(), EV_READ);
+  target->watcher.data = target.get();
+  ev_io_start(loop, &target->watcher);
+  targets.emplace(action.socket, std::move(target));
+  Perform(proxy.OnSocket(action.socket, {}));
+}
+
+void ProxyServer::State::Close(SocketId id) {
+  const auto found = targets.find(id);
+  if (found == targets.end()) {
+    return;
+  }
+  if (run_to.socket == id) {
+    EndRun();
+  }
+  ev_io_stop(loop, &found->second->watcher);
+  // Its own read loop may be running, or a send to it.
+  closed.push_back(std::move(found->second));
+  targets.erase(found);
+}
+
+void ProxyServer::State::OnReadable(struct ev_loop *, ev_io *watcher, int) {
+  auto &target = *static_cast<Target *>(watcher->data);
+  auto &state = *target.state;
+  state.reading = true;
+  state.Read(target);
+  state.reading = false;
+  state.closed.clear();
+}
+
+void ProxyServer::State::Read(Target &target) {
+  for (int i = 0; i < kReadsPerEvent && ev_is_active(&target.watcher); ++i) {
+    const auto burst = target.socket.Read(buffer);
+    if (burst) {
+      target.answered = true;
+      ToClients(target.id, *burst);
+      continue;
+    }
+    if (burst.error() == TargetSocket::Error::kBlocked) {
+      return;
+    }
+    OnSocketError(target, burst.error());
+  }
+}
+
+// A message of the network, which may be forged by somebody who knows the ports: it only ends flows
+// to a target that has never said anything.
+void ProxyServer::State::OnSocketError(Target &target, TargetSocket::Error error) {
+  if (error == TargetSocket::Error::kUnreachable && !target.answered) {
+    Log(LogLevel::kWarning,
+        std::format("server-facing socket {}: target is unreachable", std::to_underlying(target.id)));
+    Perform(proxy.OnSocketFailed(target.id));
+  }
+}
+
+ProxyServer::ProxyServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
+ProxyServer::~ProxyServer() = default;
+
+std::unique_ptr<ProxyServer> ProxyServer::Create(struct ev_loop *loop, Options options,
+                                                 Clients &clients) {
+  HashKey key;
+  if (gnutls_rnd(GNUTLS_RND_KEY, &key, sizeof(key)) != 0) {
+    return nullptr;
+  }
+  auto state = std::make_unique<State>(loop, std::move(options), clients, key);
+  state->resolver = Resolver::Create(loop);
+  if (!state->resolver) {
+    return nullptr;
+  }
+  return std::unique_ptr<ProxyServer>(new ProxyServer(std::move(state)));
+}
+
+std::expected<void, Refusal> ProxyServer::AddConnection(OuterConnection connection,
+                                                        const FourTuple &tuple) {
+  return state_->proxy.AddConnection(connection, tuple);
+}
+
+void ProxyServer::SetDatagrams(OuterConnection connection, bool datagrams) {
+  state_->proxy.SetDatagrams(connection, datagrams);
+}
+
+void ProxyServer::RemoveConnection(OuterConnection connection) {
+  state_->Perform(state_->proxy.RemoveConnection(connection));
+}
+
+void ProxyServer::MoveConnection(OuterConnection connection, const FourTuple &tuple) {
+  state_->Perform(state_->proxy.MoveConnection(connection, tuple).actions);
+}
+
+bool ProxyServer::Reserve(OuterConnection connection, const ConnectionId &id) {
+  return state_->proxy.Reserve(connection, id);
+}
+
+void ProxyServer::Unreserve(OuterConnection connection, const ConnectionId &id) {
+  state_->proxy.Unreserve(connection, id);
+}
+
+void ProxyServer::OnRequest(const StreamKey &stream, std::span<const HeaderField> fields) {
+  state_->Perform(state_->proxy.OnRequest(stream, fields));
+}
+
+void ProxyServer::OnStreamClosed(const StreamKey &stream) {
+  state_->Perform(state_->proxy.OnStreamClosed(stream));
+}
+
+const ProxyServerStatistics &ProxyServer::statistics() const { return state_->statistics; }
+const ProxyCounters &ProxyServer::counters() const { return state_->proxy.counters(); }
+
+} // namespace ngmasque

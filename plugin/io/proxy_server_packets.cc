@@ -1,0 +1,164 @@
+// ProxyServer: packets.
+
+#include "proxy_server_state.h"
+
+#include <utility>
+
+namespace ngmasque {
+
+namespace {
+
+constexpr std::uint8_t kLongHeaderBit = 0x80;
+
+void Count(PacketCount &count, std::span<const std::uint8_t> packet) {
+  ++count.packets;
+  count.bytes += packet.size();
+  count.long_headers += !packet.empty() && (packet[0] & kLongHeaderBit);
+}
+
+std::size_t Packets(const Burst &burst) {
+  return (burst.data.size() + burst.segment - 1) / burst.segment;
+}
+
+} // namespace
+
+void ProxyServer::State::Drop(ServerDrop reason, std::size_t packets) {
+  statistics.dropped[static_cast<std::size_t>(reason)] += packets;
+}
+
+// Tunnelled ones are not marked: the bits of the outer connection's packets are not theirs.
+void ProxyServer::State::Tunnel(const PayloadToTarget &payload) {
+  Count(statistics.tunnelled_rx, payload.payload);
+  SendToTarget(payload.socket, {.data = payload.payload,
+                                .segment = std::max<std::size_t>(payload.payload.size(), 1)});
+}
+
+void ProxyServer::State::SendToTarget(SocketId id, const Burst &packets) {
+  const auto found = targets.find(id);
+  if (found == targets.end()) {
+    return; // Closed since it was routed.
+  }
+  auto sent = found->second->socket.Send(packets);
+  if (!sent && sent.error() == TargetSocket::Error::kUnreachable) {
+    // This is about an earlier packet, and reported once.
+    OnSocketError(*found->second, sent.error());
+    const auto again = targets.find(id);
+    if (again == targets.end()) {
+      return;
+    }
+    sent = again->second->socket.Send(packets);
+  }
+  if (!sent) {
+    switch (sent.error()) {
+    case TargetSocket::Error::kBlocked: Drop(ServerDrop::kBlocked, Packets(packets)); break;
+    case TargetSocket::Error::kTooLarge: Drop(ServerDrop::kTooLarge, Packets(packets)); break;
+    default: Drop(ServerDrop::kSendError, Packets(packets));
+    }
+  }
+}
+
+void ProxyServer::State::EndRun() {
+  if (run.data.empty()) {
+    return;
+  }
+  const auto packets = std::exchange(run, {});
+  clients.OnActivity(run_to.connection);
+  SendToTarget(run_to.socket, packets);
+}
+
+void ProxyServer::State::ToClients(SocketId id, const Burst &burst) {
+  const auto now = Now();
+  // Neighbours that are forwarded to the same client go together.
+  PacketToClient to;
+  Burst together{.data = {}, .segment = burst.segment, .ecn = burst.ecn};
+  const auto end = [&] {
+    if (!together.data.empty()) {
+      Forward(to, together);
+      together.data = {};
+    }
+  };
+
+  auto rest = burst.data;
+  do {
+    const auto packet = rest.first(std::min(burst.segment, rest.size()));
+    rest = rest.subspan(packet.size());
+    const auto way = proxy.FromTarget(id, packet, now);
+    if (!way) {
+      continue; // The proxy has counted it.
+    }
+    if (way->form == ClientForm::kForward) {
+      Count(statistics.forwarded_tx, packet);
+      if (!together.data.empty() && *way == to &&
+          together.data.data() + together.data.size() == packet.data()) {
+        together.data = {together.data.data(), together.data.size() + packet.size()};
+      } else {
+        end();
+        to = *way;
+        together.data = packet;
+      }
+      continue;
+    }
+    const auto sent =
+      way->form == ClientForm::kDatagram
+        ? clients.SendDatagram(way->connection, way->flow, packet)
+        : clients.SendOnStream({.connection = way->connection, .stream = way->stream}, packet);
+    if (sent) {
+      Count(statistics.tunnelled_tx, packet);
+    } else {
+      Drop(sent.error(), 1);
+    }
+  } while (!rest.empty());
+  end();
+}
+
+void ProxyServer::State::Forward(const PacketToClient &to, const Burst &packets) {
+  if (const auto sent = clients.Forward(to.connection, to.tuple, packets); !sent) {
+    Drop(sent.error(), Packets(packets));
+  }
+}
+
+bool ProxyServer::OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram) {
+  const auto payload = state_->proxy.OnDatagram(connection, datagram, State::Now());
+  if (payload) {
+    state_->Tunnel(*payload);
+    return true;
+  }
+  return payload.error() != NotPassed::kMalformed;
+}
+
+void ProxyServer::OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> data) {
+  const auto now = State::Now();
+  while (!data.empty()) {
+    if (const auto payload = state_->proxy.OnStreamData(stream, data, now)) {
+      state_->Tunnel(*payload);
+    }
+  }
+}
+
+bool ProxyServer::OnClientPacket(const FourTuple &tuple, std::span<const std::uint8_t> packet,
+                                 unsigned ecn) {
+  auto &s = *state_;
+  const auto to = s.proxy.FromClient(tuple, packet, State::Now());
+  if (!to) {
+    return !IsForQuic(to.error());
+  }
+  Count(s.statistics.forwarded_rx, packet);
+
+  auto &run = s.run;
+  // The last packet of a run may be shorter than the others.
+  const bool joins = !run.data.empty() && s.run_to == *to && run.ecn == ecn &&
+                     run.data.size() % run.segment == 0 && packet.size() <= run.segment &&
+                     run.data.data() + run.data.size() == packet.data();
+  if (joins) {
+    run.data = {run.data.data(), run.data.size() + packet.size()};
+  } else {
+    s.EndRun();
+    s.run_to = *to;
+    run = {.data = packet, .segment = packet.size(), .ecn = ecn};
+  }
+  return true;
+}
+
+void ProxyServer::OnClientPacketsDone() { state_->EndRun(); }
+
+} // namespace ngmasque

@@ -1,0 +1,252 @@
+#include "ngmasque/quic/http3_client.h"
+
+#include "http3_impl.h"
+
+#include "ngmasque/wire/datagram.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ngmasque {
+
+FourTuple ToFourTuple(const ngtcp2_path &path) {
+  // ngtcp2 hands back what it was given: IPv4 or IPv6.
+  return {.local = ToEndpoint(path.local.addr).value_or(Endpoint{}),
+          .remote = ToEndpoint(path.remote.addr).value_or(Endpoint{})};
+}
+
+std::string_view ErrorName(Http3Error error) {
+  switch (error) {
+  case Http3Error::kTls: return "TLS configuration";
+  case Http3Error::kQlog: return "log file cannot be opened";
+  case Http3Error::kArgument: return "option out of range";
+  case Http3Error::kClosed: return "connection is closed";
+  case Http3Error::kNotReady: return "connection is not ready";
+  case Http3Error::kStreamsBlocked: return "no more streams are allowed";
+  case Http3Error::kGoingAway: return "peer is going away";
+  case Http3Error::kUnknownStream: return "unknown stream";
+  case Http3Error::kNoDatagrams: return "peer takes no datagrams";
+  case Http3Error::kTooLarge: return "too large";
+  case Http3Error::kFull: return "queue is full";
+  case Http3Error::kNotSupported: return "peer does not support it";
+  case Http3Error::kInternal: return "internal error";
+  }
+  return "unknown error";
+}
+
+Http3Client::Http3Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Http3Client::~Http3Client() = default;
+
+std::expected<std::unique_ptr<Http3Client>, Http3Failure>
+Http3Client::Create(Options options, const FourTuple &path, Handler &handler, Nanoseconds now) {
+  auto impl = std::make_unique<Impl>(std::move(options), handler);
+  if (auto opened = impl->Open(path, now); !opened) {
+    return std::unexpected(std::move(opened.error()));
+  }
+  impl->told_path = path;
+  return std::unique_ptr<Http3Client>(new Http3Client(std::move(impl)));
+}
+
+void Http3Client::Receive(const FourTuple &path, unsigned ecn, std::span<const std::uint8_t> packet,
+                          Nanoseconds now) {
+  if (impl_->state != Impl::State::kOpen) {
+    return;
+  }
+  QuicPath quic_path(path);
+  const auto raw_path = quic_path.get();
+  const ngtcp2_pkt_info pi{.ecn = static_cast<std::uint8_t>(ecn)};
+  if (const int rv = ngtcp2_conn_read_pkt(impl_->conn.get(), &raw_path, &pi, packet.data(),
+                                          packet.size(), now);
+      rv != 0) {
+    impl_->Fail(rv);
+  }
+  impl_->Deliver();
+}
+
+void Http3Client::HandleExpiry(Nanoseconds now) {
+  if (impl_->state != Impl::State::kOpen) {
+    return;
+  }
+  if (const int rv = ngtcp2_conn_handle_expiry(impl_->conn.get(), now); rv != 0) {
+    impl_->Fail(rv);
+  }
+  impl_->Deliver();
+}
+
+Nanoseconds Http3Client::Expiry() const {
+  switch (impl_->state) {
+  case Impl::State::kOpen: return ngtcp2_conn_get_expiry2(impl_->conn.get());
+  case Impl::State::kClosePacket: return 0;
+  case Impl::State::kClosed: return kNever;
+  }
+  std::unreachable();
+}
+
+void Http3Client::WritePackets(Nanoseconds now, const BurstSink &sink) {
+  if (impl_->state == Impl::State::kOpen) {
+    impl_->WriteBursts(now, sink);
+  }
+  if (impl_->state == Impl::State::kClosePacket) {
+    impl_->WriteClose(now, sink);
+  }
+  impl_->Deliver();
+}
+
+std::expected<StreamId, Http3Error> Http3Client::SubmitRequest(std::span<const HeaderField> fields) {
+  auto &impl = *impl_;
+  if (impl.state != Impl::State::kOpen) {
+    return std::unexpected(Http3Error::kClosed);
+  }
+  if (!impl.handshake_done || !impl.h3) {
+    return std::unexpected(Http3Error::kNotReady);
+  }
+  if (impl.going_away) {
+    return std::unexpected(Http3Error::kGoingAway);
+  }
+  std::int64_t id = 0;
+  if (const int rv = ngtcp2_conn_open_bidi_stream(impl.conn.get(), &id, nullptr); rv != 0) {
+    return std::unexpected(rv == NGTCP2_ERR_STREAM_ID_BLOCKED ? Http3Error::kStreamsBlocked
+                                                              : Http3Error::kInternal);
+  }
+
+  std::vector<nghttp3_nv> lines;
+  lines.reserve(fields.size());
+  for (const auto &field : fields) {
+    // nghttp3 copies both.
+    lines.push_back({.name = reinterpret_cast<const std::uint8_t *>(field.name.data()),
+                     .value = reinterpret_cast<const std::uint8_t *>(field.value.data()),
+                     .namelen = field.name.size(),
+                     .valuelen = field.value.size(),
+                     .flags = NGHTTP3_NV_FLAG_NONE});
+  }
+  const nghttp3_data_reader reader{
+    .read_data = [](nghttp3_conn *, std::int64_t stream, nghttp3_vec *vecs, std::size_t count,
+                    std::uint32_t *, void *user_data, void *) {
+      return static_cast<Impl *>(user_data)->GivePayloads(stream, {vecs, count});
+    }};
+  if (nghttp3_conn_submit_request(impl.h3.get(), id, lines.data(), lines.size(), &reader,
+                                  nullptr) != 0) {
+    (void)ngtcp2_conn_shutdown_stream(impl.conn.get(), 0, id, kH3RequestCancelled);
+    return std::unexpected(Http3Error::kInternal);
+  }
+  impl.streams.try_emplace(id);
+  impl.fresh_request = true;
+  return static_cast<StreamId>(id);
+}
+
+void Http3Client::CloseStream(StreamId stream, std::uint64_t code) {
+  const auto id = static_cast<std::int64_t>(stream);
+  auto *found = impl_->Find(id);
+  if (impl_->state != Impl::State::kOpen || !found || found->ended) {
+    return;
+  }
+  found->ended = true;
+  found->fields.clear();
+  nghttp3_conn_shutdown_stream_write(impl_->h3.get(), id);
+  // An error here means that memory is out; the next packet will say so.
+  (void)ngtcp2_conn_shutdown_stream(impl_->conn.get(), 0, id, code);
+}
+
+std::expected<void, Http3Error> Http3Client::SendDatagram(std::span<const std::uint8_t> header,
+                                                          std::span<const std::uint8_t> payload) {
+  auto &impl = *impl_;
+  if (impl.state != Impl::State::kOpen) {
+    return std::unexpected(Http3Error::kClosed);
+  }
+  if (!impl.handshake_done) {
+    return std::unexpected(Http3Error::kNotReady);
+  }
+  if (!datagrams()) {
+    return std::unexpected(Http3Error::kNoDatagrams);
+  }
+  const auto size = header.size() + payload.size();
+  if (size > impl.MaxDatagram()) {
+    ++impl.statistics.datagrams_too_large;
+    return std::unexpected(Http3Error::kTooLarge);
+  }
+  if (impl.datagrams.size() >= kMaxQueuedDatagrams ||
+      impl.datagram_bytes + size > kMaxQueuedDatagramBytes) {
+    impl.room_wanted = true;
+    return std::unexpected(Http3Error::kFull);
+  }
+  auto &bytes = impl.datagrams.emplace_back();
+  bytes.reserve(size);
+  bytes.insert(bytes.end(), header.begin(), header.end());
+  bytes.insert(bytes.end(), payload.begin(), payload.end());
+  impl.datagram_bytes += size;
+  return {};
+}
+
+std::expected<void, Http3Error> Http3Client::SendPayload(StreamId stream,
+                                                         std::span<const std::uint8_t> payload) {
+  auto &impl = *impl_;
+  if (impl.state != Impl::State::kOpen) {
+    return std::unexpected(Http3Error::kClosed);
+  }
+  auto *found = impl.Find(static_cast<std::int64_t>(stream));
+  if (!found || found->ended) {
+    return std::unexpected(Http3Error::kUnknownStream);
+  }
+  const auto length = WriteStreamLength(payload.size());
+  if (!length) {
+    return std::unexpected(Http3Error::kTooLarge);
+  }
+  const auto size = length->size() + payload.size();
+  if (found->out_bytes + size > kMaxStreamBytes) {
+    impl.room_wanted = true;
+    return std::unexpected(Http3Error::kFull);
+  }
+  auto &bytes = found->out.emplace_back();
+  bytes.reserve(size);
+  bytes.insert(bytes.end(), length->begin(), length->end());
+  bytes.insert(bytes.end(), payload.begin(), payload.end());
+  found->out_bytes += size;
+  found->resume = true;
+  return {};
+}
+
+std::size_t Http3Client::max_datagram() const { return impl_->MaxDatagram(); }
+
+bool Http3Client::datagrams() const {
+  const auto *params = ngtcp2_conn_get_remote_transport_params2(impl_->conn.get());
+  return impl_->handshake_done && params && params->max_datagram_frame_size != 0;
+}
+
+std::optional<bool> Http3Client::peer_h3_datagram() const { return impl_->peer_h3_datagram; }
+
+std::expected<void, Http3Error> Http3Client::Migrate(const Endpoint &local, Nanoseconds now) {
+  if (impl_->state != Impl::State::kOpen) {
+    return std::unexpected(Http3Error::kClosed);
+  }
+  QuicPath quic_path({.local = local, .remote = path().remote});
+  const auto raw_path = quic_path.get();
+  const auto *params = ngtcp2_conn_get_remote_transport_params2(impl_->conn.get());
+  if (impl_->handshake_done && params && params->disable_active_migration) {
+    return std::unexpected(Http3Error::kNotSupported);
+  }
+  switch (ngtcp2_conn_initiate_migration(impl_->conn.get(), &raw_path, now)) {
+  case 0: return {};
+  case NGTCP2_ERR_INVALID_STATE: return std::unexpected(Http3Error::kNotReady);
+  case NGTCP2_ERR_CONN_ID_BLOCKED: return std::unexpected(Http3Error::kNotSupported);
+  default: return std::unexpected(Http3Error::kInternal);
+  }
+}
+
+void Http3Client::Close(std::uint64_t code, Nanoseconds now, const BurstSink &sink) {
+  if (impl_->state == Impl::State::kOpen) {
+    ngtcp2_ccerr_set_application_error(&impl_->close_error, code, nullptr, 0);
+    impl_->state = Impl::State::kClosePacket;
+  }
+  impl_->tell_closed = false;
+  if (impl_->state == Impl::State::kClosePacket) {
+    impl_->WriteClose(now, sink);
+  }
+}
+
+FourTuple Http3Client::path() const {
+  return ToFourTuple(*ngtcp2_conn_get_path2(impl_->conn.get()));
+}
+
+const Http3Client::Statistics &Http3Client::statistics() const { return impl_->statistics; }
+
+} // namespace ngmasque

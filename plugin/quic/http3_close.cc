@@ -1,0 +1,154 @@
+// Http3Client: the end of a connection, and what is told late.
+
+#include "http3_impl.h"
+
+#include <algorithm>
+#include <format>
+
+#include <gnutls/gnutls.h>
+
+namespace ngmasque {
+
+namespace {
+
+using Impl = Http3Client::Impl;
+
+// For logs: a peer's words are not to be trusted.
+std::string Printable(std::span<const std::uint8_t> bytes) {
+  constexpr std::size_t kMaxText = 256;
+  std::string text;
+  for (const auto byte : bytes.first(std::min(bytes.size(), kMaxText))) {
+    text += byte >= 0x20 && byte < 0x7f ? static_cast<char>(byte) : '?';
+  }
+  return text;
+}
+
+CloseReason PeerReason(const ngtcp2_ccerr &error) {
+  const bool application = error.type == NGTCP2_CCERR_TYPE_APPLICATION;
+  auto text = std::format("closed by the peer with {} error {:#x}",
+                          application ? "HTTP/3" : "QUIC", error.error_code);
+  if (error.reasonlen != 0) {
+    text += ": " + Printable({error.reason, error.reasonlen});
+  }
+  return {.kind = CloseKind::kPeer,
+          .application = application,
+          .code = error.error_code,
+          .text = std::move(text)};
+}
+
+} // namespace
+
+void Impl::SetH3Error(std::uint64_t code, std::string_view text) {
+  if (!close_text.empty()) {
+    return; // The first one is the cause of all others.
+  }
+  close_text = text;
+  ngtcp2_ccerr_set_application_error(&close_error, code,
+                                     reinterpret_cast<const std::uint8_t *>(close_text.data()),
+                                     close_text.size());
+  reason = {.kind = CloseKind::kProtocol, .application = true, .code = code, .text = close_text};
+}
+
+void Impl::FailH3(int error) {
+  SetH3Error(nghttp3_err_infer_quic_app_error_code(error), nghttp3_strerror(error));
+}
+
+void Impl::Fail(int error) {
+  if (state != State::kOpen) {
+    return;
+  }
+  state = State::kClosePacket;
+  switch (error) {
+  case NGTCP2_ERR_DRAINING:
+    state = State::kClosed;
+    reason = stateless_reset ? CloseReason{.kind = CloseKind::kStatelessReset,
+                                           .text = "the peer has reset the connection"}
+                             : PeerReason(*ngtcp2_conn_get_ccerr2(conn.get()));
+    break;
+  case NGTCP2_ERR_IDLE_CLOSE:
+    state = State::kClosed;
+    reason = {.kind = CloseKind::kIdleTimeout, .text = "idle timeout"};
+    break;
+  case NGTCP2_ERR_DROP_CONN:
+  case NGTCP2_ERR_RECV_VERSION_NEGOTIATION:
+    state = State::kClosed;
+    reason = {.kind = CloseKind::kProtocol, .text = ngtcp2_strerror(error)};
+    break;
+  case NGTCP2_ERR_HANDSHAKE_TIMEOUT:
+    reason = {.kind = CloseKind::kHandshakeTimeout, .text = "handshake timeout"};
+    ngtcp2_ccerr_set_liberr(&close_error, error, nullptr, 0);
+    break;
+  case NGTCP2_ERR_CRYPTO: {
+    const auto alert = ngtcp2_conn_get_tls_alert2(conn.get());
+    ngtcp2_ccerr_set_tls_alert(&close_error, alert, nullptr, 0);
+    const auto certificate = tls->CertificateError();
+    const auto *name = gnutls_alert_get_name(static_cast<gnutls_alert_description_t>(alert));
+    reason = certificate.empty()
+               ? CloseReason{.kind = CloseKind::kTls,
+                             .code = close_error.error_code,
+                             .text = std::format("TLS handshake: {}", name ? name : "failed")}
+               : CloseReason{.kind = CloseKind::kCertificate,
+                             .code = close_error.error_code,
+                             .text = "certificate of the peer: " + certificate};
+    break;
+  }
+  default:
+    if (!close_text.empty()) {
+      break; // SetH3Error has said what it was.
+    }
+    ngtcp2_ccerr_set_liberr(&close_error, error, nullptr, 0);
+    reason = {.kind = ngtcp2_err_is_fatal(error) || error == NGTCP2_ERR_INTERNAL
+                        ? CloseKind::kInternal
+                        : CloseKind::kProtocol,
+              .code = close_error.error_code,
+              .text = ngtcp2_strerror(error)};
+  }
+  tell_closed = true;
+}
+
+void Impl::WriteClose(Nanoseconds now, const BurstSink &sink) {
+  state = State::kClosed;
+  ngtcp2_path_storage storage;
+  ngtcp2_path_storage_zero(&storage);
+  ngtcp2_pkt_info pi{};
+  const auto written = ngtcp2_conn_write_connection_close(
+    conn.get(), &storage.path, &pi, buffer.data(), buffer.size(), &close_error, now);
+  if (written > 0) {
+    const auto size = static_cast<std::size_t>(written);
+    // It is sent once: a peer that does not get it has its idle timeout.
+    (void)sink({.path = ToFourTuple(storage.path),
+                .ecn = pi.ecn,
+                .data = {buffer.data(), size},
+                .segment = size});
+  }
+}
+
+void Impl::Deliver() {
+  if (state == State::kOpen) {
+    if (std::exchange(tell_path, false)) {
+      const auto path = ToFourTuple(*ngtcp2_conn_get_path2(conn.get()));
+      if (std::exchange(told_path, path) != path) {
+        handler.OnPathChanged(path);
+      }
+    }
+    if (std::exchange(tell_ready, false)) {
+      handler.OnReady(MaxDatagram());
+    }
+    // The first allowance comes with the handshake.
+    if (handshake_done && std::exchange(tell_streams, false)) {
+      handler.OnStreamsAvailable();
+    }
+    if (std::exchange(tell_going_away, false)) {
+      handler.OnGoAway();
+    }
+    if (room_wanted && HasRoom()) {
+      room_wanted = false;
+      handler.OnWritable();
+    }
+  }
+  if (state == State::kClosed && std::exchange(tell_closed, false)) {
+    handler.OnClosed(reason);
+  }
+}
+
+} // namespace ngmasque

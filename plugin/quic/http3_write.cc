@@ -1,0 +1,189 @@
+// Http3Client: packets.
+
+#include "http3_impl.h"
+
+#include "ngmasque/wire/varint.h"
+
+#include <algorithm>
+
+namespace ngmasque {
+
+namespace {
+
+using Impl = Http3Client::Impl;
+
+// More than one call of WritePackets should not hold the caller up for; Expiry says that there is
+// more.
+constexpr int kMaxBursts = 16;
+
+// What Linux takes as one call with UDP_SEGMENT: that many packets, and one UDP payload's worth of
+// bytes over IPv4.
+constexpr std::size_t kMaxSegments = 64;
+constexpr std::size_t kMaxBurstBytes = 65507;
+
+// A packet with a short header, but for its connection ID: the first byte, the longest packet
+// number, and the tag of every cipher that TLS 1.3 has (RFC 9001, section 5.3).
+constexpr std::size_t kPacketOverhead = 1 + 4 + 16;
+
+ngtcp2_ssize OnWritePacket(ngtcp2_conn *, ngtcp2_path *path, ngtcp2_pkt_info *pi,
+                           std::uint8_t *out, std::size_t size, ngtcp2_tstamp now,
+                           void *user_data) {
+  return static_cast<Impl *>(user_data)->WritePacket(path, pi, {out, size}, now);
+}
+
+} // namespace
+
+std::size_t Impl::MaxDatagram() const {
+  const auto *params = ngtcp2_conn_get_remote_transport_params2(conn.get());
+  if (!handshake_done || !params || params->max_datagram_frame_size == 0) {
+    return 0;
+  }
+  const std::size_t packet = static_cast<std::size_t>(std::min<std::uint64_t>(
+    ngtcp2_conn_get_path_max_tx_udp_payload_size2(conn.get()), params->max_udp_payload_size));
+  const std::size_t frame = static_cast<std::size_t>(
+    std::min<std::uint64_t>(packet - kPacketOverhead - ngtcp2_conn_get_dcid2(conn.get())->datalen,
+                            params->max_datagram_frame_size));
+  // RFC 9221, section 4: a byte of type, and the length.
+  const auto header = 1 + VarintLength(frame);
+  return frame > header ? frame - header : 0;
+}
+
+void Impl::PopDatagram() {
+  datagram_bytes -= datagrams.front().size();
+  datagrams.pop_front();
+}
+
+// Since it was queued, the packets may have become smaller: the peer's connection ID may be longer.
+void Impl::DropTooLarge(std::size_t max_datagram) {
+  while (!datagrams.empty() && datagrams.front().size() > max_datagram) {
+    PopDatagram();
+    ++statistics.datagrams_too_large;
+  }
+}
+
+bool Impl::HasRoom() const {
+  return datagrams.size() <= kMaxQueuedDatagrams / 2 &&
+         datagram_bytes <= kMaxQueuedDatagramBytes / 2 &&
+         std::ranges::all_of(streams, [](const auto &entry) {
+           return entry.second.ended || entry.second.out_bytes <= kMaxStreamBytes / 2;
+         });
+}
+
+// A packet is filled with what streams and datagrams have.  ngtcp2 may not be asked anything while
+// it is half full, hence max_datagram.
+ngtcp2_ssize Impl::WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi, std::span<std::uint8_t> out,
+                               ngtcp2_tstamp now) {
+  const auto max_datagram = MaxDatagram();
+  bool streams_now = fresh_request || streams_first;
+  bool streams_left = h3 != nullptr;
+  bool has_datagram = false;
+  bool has_stream = false;
+
+  for (;;) {
+    DropTooLarge(max_datagram);
+    if (!datagrams.empty() && !(streams_now && streams_left)) {
+      int accepted = 0;
+      std::uint32_t flags = NGTCP2_WRITE_DATAGRAM_FLAG_MORE;
+      if (has_datagram || datagrams.size() > 1) {
+        // Others follow in the next packet, and only packets of full size can share a system call.
+        flags |= NGTCP2_WRITE_DATAGRAM_FLAG_PADDING;
+      }
+      const ngtcp2_vec vec{.base = datagrams.front().data(), .len = datagrams.front().size()};
+      const auto written = ngtcp2_conn_writev_datagram(conn.get(), path, pi, out.data(), out.size(),
+                                                       &accepted, flags, 0, &vec, 1, now);
+      if (accepted) {
+        PopDatagram();
+        ++statistics.datagrams_sent;
+        streams_first = !has_stream; // The next packet is the others'.
+        has_datagram = true;
+        streams_now = true; // Whatever is left of this one is theirs, too.
+      }
+      if (written == NGTCP2_ERR_WRITE_MORE) {
+        continue;
+      }
+      return written;
+    }
+
+    std::int64_t id = -1;
+    int fin = 0;
+    std::array<nghttp3_vec, 16> vecs;
+    nghttp3_ssize count = 0;
+    if (streams_left && ngtcp2_conn_get_max_data_left2(conn.get()) != 0) {
+      count = nghttp3_conn_writev_stream(h3.get(), &id, &fin, vecs.data(), vecs.size());
+      if (count < 0) {
+        FailH3(static_cast<int>(count));
+        return NGTCP2_ERR_CALLBACK_FAILURE;
+      }
+    }
+    if (id == -1) {
+      fresh_request = false;
+      streams_left = false;
+      if (!datagrams.empty()) {
+        continue;
+      }
+    }
+
+    ngtcp2_ssize taken = -1;
+    const std::uint32_t flags =
+      (id == -1 ? NGTCP2_WRITE_STREAM_FLAG_NONE : NGTCP2_WRITE_STREAM_FLAG_MORE) |
+      (fin ? NGTCP2_WRITE_STREAM_FLAG_FIN : NGTCP2_WRITE_STREAM_FLAG_NONE);
+    const auto written = ngtcp2_conn_writev_stream(
+      conn.get(), path, pi, out.data(), out.size(), &taken, flags, id,
+      reinterpret_cast<const ngtcp2_vec *>(vecs.data()), static_cast<std::size_t>(count), now);
+    if (taken >= 0 && id != -1) {
+      streams_first = has_datagram;
+      has_stream = true;
+      if (const int rv =
+            nghttp3_conn_add_write_offset(h3.get(), id, static_cast<std::size_t>(taken));
+          rv != 0) {
+        FailH3(rv);
+        return NGTCP2_ERR_CALLBACK_FAILURE;
+      }
+    }
+    if (written == NGTCP2_ERR_STREAM_DATA_BLOCKED) {
+      nghttp3_conn_block_stream(h3.get(), id);
+    } else if (written == NGTCP2_ERR_STREAM_SHUT_WR) {
+      nghttp3_conn_shutdown_stream_write(h3.get(), id);
+    } else if (written != NGTCP2_ERR_WRITE_MORE) {
+      return written;
+    }
+  }
+}
+
+void Impl::WriteBursts(Nanoseconds now, const BurstSink &sink) {
+  for (auto &[id, stream] : streams) {
+    if (std::exchange(stream.resume, false)) {
+      if (const int rv = nghttp3_conn_resume_stream(h3.get(), id); rv != 0) {
+        FailH3(rv);
+        Fail(NGTCP2_ERR_CALLBACK_FAILURE);
+        return;
+      }
+    }
+  }
+
+  for (int burst = 0; burst < kMaxBursts; ++burst) {
+    ngtcp2_path_storage storage;
+    ngtcp2_path_storage_zero(&storage);
+    ngtcp2_pkt_info pi{};
+    std::size_t segment = 0;
+    const auto packet = ngtcp2_conn_get_path_max_tx_udp_payload_size2(conn.get());
+    const auto room =
+      std::max(packet, std::min(ngtcp2_conn_get_send_quantum2(conn.get()), kMaxBurstBytes));
+    const auto written =
+      ngtcp2_conn_write_aggregate_pkt2(conn.get(), &storage.path, &pi, buffer.data(), room,
+                                       &segment, OnWritePacket, kMaxSegments, now);
+    if (written < 0) {
+      Fail(static_cast<int>(written));
+      return;
+    }
+    ngtcp2_conn_update_pkt_tx_time(conn.get(), now);
+    if (written == 0 || !sink({.path = ToFourTuple(storage.path),
+                               .ecn = pi.ecn,
+                               .data = {buffer.data(), static_cast<std::size_t>(written)},
+                               .segment = segment})) {
+      return;
+    }
+  }
+}
+
+} // namespace ngmasque

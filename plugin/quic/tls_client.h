@@ -1,0 +1,52 @@
+// The TLS half of a QUIC client: RFC 9001 with GnuTLS.
+#pragma once
+
+#include "handles.h"
+
+#include "ngmasque/quic/http3_client.h"
+
+#include <expected>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include <ngtcp2/ngtcp2_crypto.h>
+
+namespace ngmasque {
+
+class TlsClient {
+public:
+  /// A session that offers `h3`.  `get_conn` finds its connection: user_data of its argument is
+  /// `user_data`.  For the other arguments see Http3Client::Options.
+  /// Errors: kTls, kQlog (the key log file).
+  [[nodiscard]] static std::expected<std::unique_ptr<TlsClient>, Http3Failure>
+  Create(const std::string &server_name, const std::filesystem::path &ca_file,
+         const std::filesystem::path &key_log_file, ngtcp2_crypto_get_conn get_conn,
+         void *user_data);
+
+  [[nodiscard]] gnutls_session_t session() const { return session_.get(); }
+
+  /// What is wrong with the peer's certificate, in words; empty if nothing is, or was asked.
+  [[nodiscard]] std::string CertificateError() const;
+
+private:
+  // What GnuTLS hands back to callbacks.
+  struct Reference : ngtcp2_crypto_conn_ref {
+    std::FILE *key_log;
+  };
+
+  TlsClient() = default;
+  [[nodiscard]] std::expected<void, Http3Failure> Trust(const std::filesystem::path &ca_file);
+  [[nodiscard]] std::expected<void, Http3Failure> OpenSession();
+  static int WriteKey(gnutls_session_t session, const char *label, const gnutls_datum_t *secret);
+
+  // The session uses what stands before it.
+  std::string name_;
+  Reference reference_{};
+  File key_log_;
+  TlsCredentials credentials_;
+  TlsSession session_;
+  bool verify_ = false;
+};
+
+} // namespace ngmasque

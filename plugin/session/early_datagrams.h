@@ -1,0 +1,77 @@
+// Payloads that have come before the flow that they belong to.
+#pragma once
+
+#include "ngmasque/routing/types.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <span>
+#include <vector>
+
+namespace ngmasque {
+
+/// See ProxyOptions.
+struct EarlyLimits {
+  std::size_t max_datagrams = 16; ///< Of one flow.
+  std::size_t max_flows = 8;
+  std::size_t max_bytes = 65'536;
+};
+
+/// The early payloads of one connection.
+///
+//= draft-00, section 4.1
+//# The client can start sending packets tunnelled within DATAGRAM frames as soon as this first
+//# CONNECT-UDP request for the datagram flow ID has been sent, even in the same QUIC packet to the
+//# proxy.
+///
+/// Where a bound is reached, flows whose request has not come make room, the oldest one first: it
+/// may never come.  If there is none of them, the new payload is dropped.
+class EarlyDatagrams {
+public:
+  using Payload = std::vector<std::uint8_t>;
+
+  explicit EarlyDatagrams(const EarlyLimits &limits) : limits_(limits) {}
+
+  /// Keeps a payload of 0 bytes or more; false if it is dropped.  `awaited`: the flow's request has
+  /// come.  Without it, payloads of a flow that has been retired are late, not early, and dropped.
+  [[nodiscard]] bool Keep(FlowId flow, bool awaited, std::span<const std::uint8_t> payload);
+
+  /// The flow's request has come.
+  void Await(FlowId flow);
+
+  /// The flow is there: its payloads, in the order in which they have come.
+  [[nodiscard]] std::vector<Payload> Take(FlowId flow);
+
+  /// The flow was refused or has ended: its payloads are thrown away.
+  void Retire(FlowId flow);
+
+  /// How many bytes of payload are kept, and of how many flows.
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
+  [[nodiscard]] std::size_t flows() const { return flows_.size(); }
+
+  /// The last flows that were retired, this many, are remembered.
+  static constexpr std::size_t kMaxRetired = 32;
+
+private:
+  struct Flow {
+    std::uint64_t age = 0; // Smaller is older.
+    bool awaited = false;
+    std::size_t bytes = 0;
+    std::vector<Payload> payloads; // At most max_datagrams; never empty.
+  };
+  using Flows = std::map<FlowId, Flow>;
+
+  // Forgets the oldest flow that is not awaited, but not `spared`; false if there is none.
+  bool MakeRoom(FlowId spared);
+  void Forget(Flows::iterator flow);
+
+  EarlyLimits limits_;
+  Flows flows_;           // At most max_flows.
+  std::size_t bytes_ = 0; // At most max_bytes.
+  std::uint64_t next_age_ = 0;
+  std::deque<FlowId> retired_; // At most kMaxRetired.
+};
+
+} // namespace ngmasque

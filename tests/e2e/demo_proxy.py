@@ -1,0 +1,95 @@
+"""The scenarios of the demonstration in which a download goes through a proxy."""
+
+import math
+import shutil
+
+import stats
+from proxied import Proxied
+from scenario import Failed, Result, Stage
+
+# Of the packets with a short header in each direction, in the scenario `forwarded`
+LEAST_FORWARDED = 0.95
+# How the directions are called in demo.json, as the client and as the proxy calls them
+DIRECTIONS = {"to_target": ("tx", "rx"), "to_client": ("rx", "tx")}
+
+
+def _download(stage: Stage, result: Result, mode: str | None) -> None:
+    """Downloads the file from the target, through the proxy if there is a `mode`, and fills in
+    `result` before anything is judged, so that a failure shows its numbers."""
+    site, run = stage.proxied_site, stage.out / result.name
+    run.mkdir(exist_ok=True)
+    for name in ("client", "proxy-qlog", "target-qlog"):  # of an earlier run
+        shutil.rmtree(run / name, ignore_errors=True)
+    (run / "proxy.log").unlink(missing_ok=True)
+    with Proxied(stage.build, site, run, qlog=True) as world:
+        outcome = world.start(mode=mode).finish(proxied=mode is not None)
+        proxy, _ = world.stop()
+    result.sha256_ok, result.bytes = outcome.sha256_ok, outcome.bytes
+    result.seconds = round(outcome.seconds, 3)
+    result.longest_gap_ms = outcome.stats["longest_gap_ms"]
+    if mode:
+        result.proxy = {
+            way: {"client": _packets(outcome.stats, at_client), "proxy": _packets(proxy, at_proxy)}
+            for way, (at_client, at_proxy) in DIRECTIONS.items()}
+    if not outcome.sha256_ok:
+        raise Failed(f"the downloaded file ({outcome.bytes:,} bytes) is not the one that was "
+                     f"served ({site.size:,} bytes)")
+
+
+def _packets(counted: stats.Stats, way: str) -> dict[str, int | float]:
+    """Of one direction, as one side counts them."""
+    forwarded, tunnelled = (counted["proxy"][f"{how}_{way}"] for how in ("forwarded", "tunnelled"))
+    return {"forwarded": forwarded["packets"], "forwarded_bytes": forwarded["bytes"],
+            "forwarded_long_headers": forwarded["long_headers"],
+            "tunnelled": tunnelled["packets"], "tunnelled_bytes": tunnelled["bytes"],
+            "tunnelled_long_headers": tunnelled["long_headers"],
+            "forwarded_share_of_short_headers": math.floor(stats.forwarded_share(counted, way) * 10_000) / 10_000}
+
+
+def direct(stage: Stage, result: Result) -> None:
+    """For comparison: the proxy is there, and has nothing to do."""
+    _download(stage, result, None)
+
+
+def tunnelled(stage: Stage, result: Result) -> None:
+    _download(stage, result, "tunnel")
+    for way, sides in result.proxy.items():
+        for side, packets in sides.items():
+            if packets["forwarded"]:
+                raise Failed(f"the {side} counts {packets['forwarded']} forwarded packets {_name(way)}")
+            if not packets["tunnelled"]:
+                raise Failed(f"the {side} counts no packets {_name(way)}")
+
+
+def forwarded(stage: Stage, result: Result) -> None:
+    _download(stage, result, "forward")
+    for way, sides in result.proxy.items():
+        for side, packets in sides.items():
+            share = packets["forwarded_share_of_short_headers"]
+            if share < LEAST_FORWARDED:
+                raise Failed(f"the {side} counts {share:.1%} of the short headers {_name(way)} as forwarded")
+            if packets["forwarded_long_headers"]:
+                raise Failed(f"the {side} counts {packets['forwarded_long_headers']} forwarded packets "
+                             f"{_name(way)} with a long header")
+            if not packets["tunnelled_long_headers"]:
+                raise Failed(f"the {side} counts no tunnelled packets {_name(way)} with a long header, "
+                             "and no connection begins without")
+
+
+SCENARIOS = {"direct": direct, "tunnelled": tunnelled, "forwarded": forwarded}
+
+
+def _name(way: str) -> str:
+    return way.replace("_", " the ")
+
+
+def summary(result: Result) -> str:
+    """For the line that says that all is well: what the client counts."""
+    if not result.proxy:
+        return ""
+    ways = []
+    for way, sides in result.proxy.items():
+        packets = sides["client"]
+        ways.append(f"{packets['forwarded']:,} packets {_name(way)} forwarded, {packets['tunnelled']:,} tunnelled "
+                    f"({packets['forwarded_share_of_short_headers']:.1%} of the short headers forwarded)")
+    return ": " + "; ".join(ways)

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""What clients get when a bound of the proxy is reached, and that it is nothing to others.
+
+    tests/e2e/test_proxy_bounds.py --build DIR [--filter TEXT]
+
+Most clients here are the one of proxy_client.py, and targets are UDP sockets.
+"""
+
+import tap
+from proxied import ALLOW
+from proxy_case import MIB, PacketCase
+from proxy_client import ProxyClient
+from udp_target import LONG, SILENCE, Target, packet
+
+ONE, TWO = b"client-one", b"client-two"
+
+
+class BoundsTest(PacketCase):
+    def test_flows(self):
+        """429; the flows that are there work on, others have their own bound, and one that ends
+        makes room for another."""
+        with self.proxy("--connect-udp-max-flows=2") as world, Target() as target:
+            with ProxyClient(world.proxy_addr) as one, ProxyClient(world.proxy_addr) as two:
+                streams = [one.request(target.authority, flow, client_cid=b"first-%d" % flow) for flow in (0, 2)]
+                self.assertEqual([one.status(stream) for stream in streams], [200, 200])
+                self.assertEqual(one.ask(target.authority, 4, client_cid=b"first-4"), 429)
+                for flow in (0, 2):
+                    self.check_flow(one, target, flow, b"first-%d" % flow)
+                self.assertEqual(two.ask(target.authority, 0, client_cid=b"second-0"), 200)
+                self.check_flow(two, target, 0, b"second-0")
+                one.end(streams[0])
+                one.work(SILENCE)
+                self.assertEqual(one.ask(target.authority, 6, client_cid=b"first-6"), 200)
+                self.check_flow(one, target, 6, b"first-6")
+            proxy = self.stop(world)
+            self.assertEqual((proxy["refused"], proxy["flows"]), ({"429": 1}, 3))
+
+    def test_connection_ids(self):
+        """429, as for flows."""
+        with self.proxy("--connect-udp-max-connection-ids=3") as world, Target() as target:
+            with ProxyClient(world.proxy_addr) as one, ProxyClient(world.proxy_addr) as two:
+                self.assertEqual(one.ask(target.authority, 0, client_cid=ONE), 200)
+                self.assertEqual(one.ask(target.authority, 0, client_cid=b"another-one"), 200)
+                third = one.request(target.authority, 0, server_cid=b"of-server")
+                self.assertEqual(one.status(third), 200)
+                for kind in ("client_cid", "server_cid"):
+                    self.assertEqual(one.ask(target.authority, 0, **{kind: b"one-too-many"}), 429)
+                for cid in (ONE, b"another-one"):
+                    self.check_flow(one, target, 0, cid)
+                self.assertEqual(two.ask(target.authority, 0, client_cid=TWO), 200)
+                self.check_flow(two, target, 0, TWO)
+                one.end(third)
+                one.work(SILENCE)
+                self.assertEqual(one.ask(target.authority, 0, server_cid=b"one-too-many"), 200)
+            self.assertEqual(self.stop(world)["refused"], {"429": 2})
+
+    def test_sockets(self):
+        """503, whoever asks; an unused one is closed."""
+        with self.proxy("--connect-udp-max-sockets=2", "--connect-udp-port-sharing=off") as world, Target() as target:
+            with ProxyClient(world.proxy_addr) as one, ProxyClient(world.proxy_addr) as two:
+                self.assertEqual(one.ask(target.authority, 0, client_cid=ONE), 200)
+                second = one.request(target.authority, 2, client_cid=b"another-one")
+                self.assertEqual(one.status(second), 200)
+                self.assertEqual(two.ask(target.authority, 0, client_cid=TWO), 503)
+                self.check_flow(one, target, 0, ONE)
+                one.end(second)
+                one.work(SILENCE)
+                self.assertEqual(two.ask(target.authority, 2, client_cid=TWO), 200)
+                self.check_flow(two, target, 2, TWO)
+            proxy = self.stop(world)
+            self.assertEqual((proxy["refused"], proxy["sockets"]), ({"503": 1}, 2))
+
+    def test_sockets_shared(self):
+        """Flows to a target that has a socket need no other one."""
+        with self.proxy("--connect-udp-max-sockets=1") as world, Target() as target, Target() as other:
+            with ProxyClient(world.proxy_addr) as one, ProxyClient(world.proxy_addr) as two:
+                self.assertEqual(one.ask(target.authority, 0, client_cid=ONE), 200)
+                self.assertEqual(two.ask(other.authority, 0, client_cid=TWO), 503)
+                self.assertEqual(two.ask(target.authority, 2, client_cid=TWO), 200)
+                # Plain and QUIC-aware flows never share one.
+                self.assertEqual(two.ask(target.authority, 4), 503)
+                for client, flow, cid in ((one, 0, ONE), (two, 2, TWO)):
+                    self.check_flow(client, target, flow, cid)
+            self.assertEqual(self.stop(world)["sockets"], 1)
+
+    def test_early_datagrams(self):
+        """As many as the bound are kept until the request comes; the others are dropped and counted."""
+        with self.proxy("--connect-udp-max-early-datagrams=3") as world, Target() as target:
+            with ProxyClient(world.proxy_addr) as one, ProxyClient(world.proxy_addr) as two:
+                early = [packet(LONG, b"server-id", b"%d" % number) for number in range(10)]
+                for data in early:
+                    one.send(0, data)
+                one.work(SILENCE)
+                self.assertEqual(two.ask(target.authority, 0, client_cid=TWO), 200)
+                self.check_flow(two, target, 0, TWO)
+                self.assertEqual(one.ask(target.authority, 0, client_cid=ONE), 200)
+                self.assertEqual([target.receive(one) for _ in range(3)], early[:3])
+                self.assertTrue(target.silent(one))
+                self.check_flow(one, target, 0, ONE)
+            self.assertEqual(sum(self.stop(world)["dropped"].values()), 7)
+
+    def test_no_early_datagrams(self):
+        """A client whose first flight is dropped sends it again."""
+        with self.proxied(proxy=(*ALLOW, "--connect-udp-max-early-datagrams=0")) as world:
+            self.check_forwarded(world.start().finish(), 0.9)
+            world.stop()
+
+    def test_unknown_flows(self):
+        """Datagrams of flows that nobody asks for cost the connection nothing."""
+        with self.proxy() as world, Target() as target:
+            with ProxyClient(world.proxy_addr) as one:
+                self.assertEqual(one.ask(target.authority, 0, client_cid=ONE), 200)
+                for flow in range(2, 2000, 2):
+                    one.send(flow, packet(LONG, b"server-id", bytes(500)))
+                self.check_flow(one, target, 0, ONE)
+                self.assertTrue(target.silent(one))
+            self.stop(world)
+
+    def test_rate(self):
+        """What exceeds a client's rate is dropped, and the client slows down; another client, whose
+        rate is its own, is not disturbed."""
+        rate, burst = 512 << 10, 1 << 20
+        with self.proxied(proxy=(*ALLOW, f"--connect-udp-rate={rate}")) as world:
+            slow = world.start(site=self.endless)
+            slow.wait_received(MIB // 2)
+            outcome = world.start("--timeout=60s").finish()
+            self.check(outcome)
+            # Less than this is impossible.
+            self.assertGreaterEqual(outcome.seconds, (self.site.size - burst) / rate)
+            self.assertIsNone(slow.program.status)
+            slow.kill()
+            self.assertGreater(sum(self.stop(world)["dropped"].values()), 0)
+
+    def test_bounds_of_sample_client(self):
+        """A client that gets no more than two connection IDs has all the same, forwarded."""
+        with self.proxied(proxy=(*ALLOW, "--connect-udp-max-connection-ids=2")) as world:
+            outcome = world.start().finish()
+            proxy = self.stop(world)
+        self.check_forwarded(outcome, 0.9)
+        self.assertGreater(proxy["refused"]["429"], 0)
+        self.assertGreater(sum(outcome.stats["proxy"]["fallbacks"].values()), 0)
+
+    def test_socket_for_sample_client(self):
+        """A client that gets no socket says so, and the one that has it is not disturbed."""
+        options = (*ALLOW, "--connect-udp-max-sockets=1", "--connect-udp-port-sharing=off")
+        with self.proxied(proxy=options) as world:
+            first = world.start(site=self.endless)
+            first.wait_received(MIB)
+            text = world.start().fail()
+            self.assertIn("proxy: ", text)
+            self.assertIn("503", text)
+            first.wait_received(first.downloaded.stat().st_size + MIB)
+            first.kill()
+            self.assertEqual(self.stop(world)["refused"], {"503": 1})
+
+
+if __name__ == "__main__":
+    tap.main(BoundsTest)

@@ -1,0 +1,188 @@
+#!/usr/bin/env python3
+"""What a proxy answers and does, packet by packet: wrong requests, conflicts and the
+rules of forwarding.
+
+    tests/e2e/test_proxy_rules.py --build DIR [--filter TEXT]
+
+Most clients here are the one of proxy_client.py, and targets are UDP sockets.
+"""
+
+import time
+
+import tap
+from proxy_case import PacketCase
+from proxy_client import PATIENCE, ProxyClient, sf_bytes
+from quic_packets import QuicError
+from udp_target import LONG, SHORT, SILENCE, Target, packet
+
+ONE, TWO = b"client-one", b"client-two"
+
+
+class RulesTest(PacketCase):
+    # Wrong requests
+
+    def test_bad_requests(self):
+        """400 to each, and the flow of the same connection works on."""
+        with self.proxy() as world, Target() as target:
+            good = [(":method", "CONNECT-UDP"), (":authority", target.authority)]
+            flow, cid = ("datagram-flow-id", "2"), ("client-connection-id", sf_bytes(b"valid-one"))
+            server = ("server-connection-id", sf_bytes(b"valid-one"))
+            bad = {
+                "both IDs": [*good, flow, cid, server],
+                "the ID twice": [*good, flow, cid, cid],
+                "a list of IDs": [*good, flow, (cid[0], f"{cid[1]}, {cid[1]}")],
+                "an ID as a string": [*good, flow, (cid[0], '"valid-one"')],
+                "an ID as a token": [*good, flow, (cid[0], "valid")],
+                "no base64": [*good, flow, (cid[0], ":****:")],
+                "an ID that does not end": [*good, flow, (cid[0], ":MTIz")],
+                "an ID of 256 bytes": [*good, flow, (cid[0], sf_bytes(bytes(256)))],
+                "no flow": [*good, cid],
+                "a negative flow": [*good, ("datagram-flow-id", "-2"), cid],
+                "a flow of 16 digits": [*good, ("datagram-flow-id", "1000000000000000"), cid],
+                "a decimal flow": [*good, ("datagram-flow-id", "2.0"), cid],
+                "two flows": [*good, flow, flow, cid],
+                "a flow that is a list": [*good, ("datagram-flow-id", "2, 4"), cid],
+                "a first request with the server's ID": [*good, flow, server],
+                "the flow of another authority": [good[0], (":authority", "127.0.0.2:9"),
+                                                  ("datagram-flow-id", "0"), cid],
+                **{f"the authority {text!r}": [good[0], (":authority", text), flow, cid]
+                   for text in ("127.0.0.2", "127.0.0.2:", "127.0.0.2:0", "127.0.0.2:65536", "127.0.0.2:+443",
+                                "127.0.0.2:443/", "[::1", "user@127.0.0.2:443")},
+            }
+            with ProxyClient(world.proxy_addr) as client:
+                self.assertEqual(client.ask(target.authority, 0, client_cid=ONE), 200)
+                answers = {}
+                for what, fields in bad.items():
+                    stream = client.request_fields(fields)
+                    try:
+                        answers[what] = client.status(stream)
+                    except QuicError as err:
+                        answers[what] = str(err)
+                        # As malformed HTTP it may also be reset; the connection lives.
+                        if client.ended(stream) and not client.connection.closed:
+                            answers[what] = 400
+                    client.wait(lambda: client.ended(stream), f"the stream of the refused request stays open: {what}")
+                    self.check_flow(client, target, 0, ONE)
+                self.assertEqual({what: answer for what, answer in answers.items() if answer != 400}, {})
+            self.assertGreater(self.stop(world)["refused"]["400"], 10)
+
+    def test_conflicts(self):
+        """409: equal, prefix either way and zero length, on a shared socket and on one 4-tuple."""
+        with self.proxy() as world, Target() as target:
+            with ProxyClient(world.proxy_addr) as one, ProxyClient(world.proxy_addr) as two:
+                self.assertEqual(one.ask(target.authority, 0, client_cid=ONE), 200)
+                for number, cid in enumerate((ONE, ONE[:4], ONE + b"more", b"")):
+                    self.assertEqual(two.ask(target.authority, 2 * number, client_cid=cid), 409, cid)
+                self.assertEqual(two.ask(target.authority, 10, client_cid=TWO), 200)
+                self.assertEqual(two.ask(target.authority, 10, server_cid=b"server-id"), 200)
+                for cid in (b"server-id", b"server", b"server-id-2", b""):
+                    self.assertEqual(two.ask(target.authority, 10, server_cid=cid), 409, cid)
+                # Another 4-tuple is no conflict, but the proxy's own connection IDs are one.
+                self.assertEqual(one.ask(target.authority, 0, server_cid=b"server-id"), 200)
+                own = one.connection.peer_cids[one.connection.peer_cid]
+                for cid in (own, own[:5], own + b"x"):
+                    self.assertEqual(one.ask(target.authority, 0, server_cid=cid), 409, cid)
+                self.check_flow(one, target, 0, ONE)
+                self.check_flow(two, target, 10, TWO)
+            self.assertEqual(self.stop(world)["refused"], {"409": 11})
+
+    # Forwarding
+
+    def test_forwarding(self):
+        """Short headers, with a connection ID that is mapped, from the client's own address: these
+        are forwarded as they are, and nothing else."""
+        with self.proxy() as world, Target() as target:
+            with ProxyClient(world.proxy_addr) as client, ProxyClient(world.proxy_addr) as other:
+                self.assertEqual(client.ask(target.authority, 0, client_cid=ONE), 200)
+                self.check_flow(client, target, 0, ONE)
+                to_target, to_client = packet(SHORT, b"server-id", b"to target"), packet(SHORT, ONE, b"to client")
+
+                # Before the proxy has agreed
+                client.forward(to_target)
+                self.assertTrue(target.silent(client))
+                stream = client.request(target.authority, 0, server_cid=b"server-id")
+                self.assertEqual(client.status(stream), 200)
+
+                # Tunnelled until the client has forwarded something
+                target.send(to_client)
+                client.wait(lambda: client.tunnelled, "nothing comes by the tunnel")
+                self.assertEqual((client.tunnelled.pop(), client.forwarded), ((0, to_client), []))
+                client.forward(to_target)
+                self.assertEqual(target.receive(client), to_target)
+                target.send(to_client)
+                client.wait(lambda: client.forwarded, "nothing is forwarded")
+                self.assertEqual((client.forwarded.pop(), client.tunnelled), (to_client, []))
+
+                # Long headers go by the tunnel alone.
+                client.forward(packet(LONG, b"server-id", b"to target"))
+                self.assertTrue(target.silent(client))
+                target.send(packet(LONG, ONE, b"to client"))
+                client.wait(lambda: client.tunnelled, "nothing comes by the tunnel")
+                self.assertEqual((client.tunnelled.pop()[0], client.forwarded), (0, []))
+
+                # Others' addresses, other connection IDs
+                other.forward(to_target)
+                client.forward(packet(SHORT, b"server-di", b"to target"))
+                self.assertTrue(target.silent(client))
+                target.send(packet(SHORT, b"client-two", b"to client"))
+                client.work(SILENCE)
+                self.assertEqual((client.forwarded, client.tunnelled), ([], []))
+
+                # The mapping goes with its request.
+                client.end(stream)
+                client.work(SILENCE)
+                client.forward(to_target)
+                self.assertTrue(target.silent(client))
+                self.check_flow(client, target, 0, ONE)
+            proxy = self.stop(world)
+            self.assertEqual((proxy["forwarded_rx"]["packets"], proxy["forwarded_tx"]["packets"]), (1, 1))
+            self.assertEqual(proxy["forwarded_rx"]["bytes"], len(to_target))
+
+    def test_forwarded_sizes(self):
+        """Forwarded as it is, whatever its size: nothing is cut."""
+        with self.proxy() as world, Target() as target:
+            with ProxyClient(world.proxy_addr) as client:
+                self.assertEqual(client.ask(target.authority, 0, client_cid=ONE), 200)
+                self.assertEqual(client.ask(target.authority, 0, server_cid=b"server-id"), 200)
+                for size in (0, 1, 1200, 1452, 9000):
+                    data = packet(SHORT, b"server-id", bytes(size))
+                    client.forward(data)
+                    self.assertEqual(target.receive(client), data)
+                    back = packet(SHORT, ONE, bytes(size))
+                    target.send(back)
+                    client.wait(lambda: client.forwarded, f"{size} bytes are not forwarded")
+                    self.assertEqual(client.forwarded.pop(), back)
+            self.stop(world)
+
+    def test_source_of_answers(self):
+        """What comes to a server-facing socket from elsewhere than the target goes nowhere (P15)."""
+        with self.proxy() as world, Target() as target, Target() as stranger:
+            with ProxyClient(world.proxy_addr) as client:
+                self.assertEqual(client.ask(target.authority, 0, client_cid=ONE), 200)
+                self.check_flow(client, target, 0, ONE)
+                stranger.source = target.source
+                stranger.send(packet(LONG, ONE, b"from a stranger"))
+                client.work(SILENCE)
+                self.assertEqual((client.tunnelled, client.forwarded), ([], []))
+                self.check_flow(client, target, 0, ONE)
+            self.stop(world)
+
+    def test_connection_ends(self):
+        """All of its mappings are gone, and its socket is closed."""
+        with self.proxy() as world, Target() as target:
+            with ProxyClient(world.proxy_addr) as one:
+                self.assertEqual(one.ask(target.authority, 0, client_cid=ONE), 200)
+                self.check_flow(one, target, 0, ONE)
+            with ProxyClient(world.proxy_addr) as two:
+                # The proxy may still be busy with the end of the other one.
+                deadline, flow = time.monotonic() + PATIENCE, 0
+                while (status := two.ask(target.authority, flow, client_cid=ONE)) == 409:
+                    self.assertLess(time.monotonic(), deadline)
+                    flow += 2
+                self.assertEqual(status, 200)
+                self.check_flow(two, target, flow, ONE)
+            self.stop(world)
+
+
+if __name__ == "__main__":
+    tap.main(RulesTest)

@@ -1,0 +1,255 @@
+// Http3Client: datagrams, and payloads on streams.
+
+#include "quic_support.h"
+
+#include "ngmasque/wire/datagram.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace quic_test {
+namespace {
+
+using ngmasque::Http3Error;
+
+Bytes Filled(std::size_t size, std::uint8_t byte) { return Bytes(size, byte); }
+
+const std::array<std::uint8_t, 1> kFlow{0};
+
+std::vector<ngmasque::HeaderField> Ok() { return {{.name = ":status", .value = "200"}}; }
+
+TEST(QuicDatagram, BothWays) {
+  Pair pair;
+  EXPECT_EQ(pair.client->SendDatagram(kFlow, {}).error(), Http3Error::kNotReady);
+  ASSERT_TRUE(pair.Connect());
+  ASSERT_TRUE(pair.client->SendDatagram(kFlow, Filled(3, 7)));
+  pair.server->SendDatagram({2, 1});
+  pair.Settle();
+  EXPECT_EQ(pair.server->datagrams, (std::vector<Bytes>{{0, 7, 7, 7}}));
+  EXPECT_EQ(pair.recorder.datagrams, (std::vector<Bytes>{{2, 1}}));
+  EXPECT_EQ(pair.client->statistics().datagrams_sent, 1u);
+  EXPECT_EQ(pair.client->statistics().datagrams_received, 1u);
+}
+
+// Section 7 of the issue: the first flight of a QUIC connection has 1,200 bytes.
+TEST(QuicDatagram, InnerInitialFits) {
+  Pair pair;
+  ASSERT_TRUE(pair.Connect());
+  EXPECT_GE(pair.client->max_datagram(), 1281u);
+  ASSERT_TRUE(pair.client->SendDatagram(kFlow, Filled(1200, 1)));
+  pair.Settle();
+  ASSERT_EQ(pair.server->datagrams.size(), 1u);
+  EXPECT_EQ(pair.server->datagrams.front().size(), 1201u);
+  EXPECT_LE(pair.largest_packet, 1350u);
+}
+
+// Each size up to the largest one goes through, and the next one is refused without harm.
+TEST(QuicDatagram, OversizedIsDroppedAndTheNextOnesAreNot) {
+  for (const std::uint64_t udp : {1200u, 1350u, 1472u}) {
+    Pair pair({}, {.max_udp_payload = udp});
+    ASSERT_TRUE(pair.Connect());
+    const auto max = pair.client->max_datagram();
+    ASSERT_GT(max, udp - 50);
+    ASSERT_TRUE(pair.client->SendDatagram({}, Filled(max, 1)));
+    EXPECT_EQ(pair.client->SendDatagram({}, Filled(max + 1, 2)).error(), Http3Error::kTooLarge);
+    EXPECT_EQ(pair.client->SendDatagram(kFlow, Filled(max, 2)).error(), Http3Error::kTooLarge);
+    ASSERT_TRUE(pair.client->SendDatagram({}, Filled(max, 3)));
+    ASSERT_TRUE(pair.client->SendDatagram({}, Filled(1, 4)));
+    pair.Settle();
+    EXPECT_EQ(pair.server->datagrams,
+              (std::vector<Bytes>{Filled(max, 1), Filled(max, 3), Filled(1, 4)}));
+    EXPECT_EQ(pair.client->statistics().datagrams_too_large, 2u);
+    EXPECT_LE(pair.largest_packet, udp);
+  }
+}
+
+TEST(QuicDatagram, PeersLimits) {
+  // Of the frame: a byte of type, one of length, and the rest.
+  Pair frame({.max_datagram_frame = 60});
+  ASSERT_TRUE(frame.Connect());
+  EXPECT_EQ(frame.client->max_datagram(), 58u);
+  ASSERT_TRUE(frame.client->SendDatagram({}, Filled(58, 1)));
+  EXPECT_EQ(frame.client->SendDatagram({}, Filled(59, 1)).error(), Http3Error::kTooLarge);
+  frame.Settle();
+  EXPECT_EQ(frame.server->datagrams, (std::vector<Bytes>{Filled(58, 1)}));
+}
+
+TEST(QuicDatagram, PeerWithout) {
+  Pair pair({.max_datagram_frame = 0, .settings_datagram = false});
+  ASSERT_TRUE(pair.Connect());
+  EXPECT_FALSE(pair.client->datagrams());
+  EXPECT_EQ(pair.client->max_datagram(), 0u);
+  EXPECT_EQ(pair.client->SendDatagram(kFlow, Filled(1, 1)).error(), Http3Error::kNoDatagrams);
+  pair.Settle();
+  EXPECT_FALSE(pair.recorder.closed);
+}
+
+TEST(QuicDatagram, QueueIsBoundedByCount) {
+  Pair pair;
+  ASSERT_TRUE(pair.Connect());
+  pair.Settle();
+  std::size_t taken = 0;
+  while (pair.client->SendDatagram(kFlow, Filled(1, static_cast<std::uint8_t>(taken)))) {
+    ++taken;
+    ASSERT_LE(taken, ngmasque::kMaxQueuedDatagrams);
+  }
+  EXPECT_EQ(taken, ngmasque::kMaxQueuedDatagrams);
+  EXPECT_EQ(pair.client->SendDatagram(kFlow, Filled(1, 0)).error(), Http3Error::kFull);
+  EXPECT_EQ(pair.recorder.writable, 0);
+  ASSERT_TRUE(pair.RunUntil([&] { return pair.recorder.writable > 0; }));
+  EXPECT_TRUE(pair.client->SendDatagram(kFlow, Filled(1, 0)));
+  ASSERT_TRUE(pair.RunUntil([&] { return pair.server->datagrams.size() == taken + 1; }))
+    << "one was lost";
+  EXPECT_EQ(pair.recorder.writable, 1) << "told without having been asked";
+  for (std::size_t i = 0; i < taken; ++i) {
+    ASSERT_EQ(pair.server->datagrams[i][1], static_cast<std::uint8_t>(i)) << "out of order";
+  }
+}
+
+TEST(QuicDatagram, QueueIsBoundedByBytes) {
+  Pair pair;
+  ASSERT_TRUE(pair.Connect());
+  pair.Settle();
+  std::size_t bytes = 0;
+  for (const auto size = pair.client->max_datagram();
+       pair.client->SendDatagram({}, Filled(size, 1));) {
+    bytes += size;
+    ASSERT_LE(bytes, ngmasque::kMaxQueuedDatagramBytes);
+  }
+  EXPECT_GT(bytes, ngmasque::kMaxQueuedDatagramBytes - 2000);
+  ASSERT_TRUE(pair.RunUntil([&] { return pair.recorder.writable > 0; }));
+}
+
+// What cannot share a system call makes a burst of one: all but the last have full size.
+TEST(QuicDatagram, BurstsArePadded) {
+  Pair pair;
+  ASSERT_TRUE(pair.Connect());
+  pair.Settle();
+  pair.client_packets.clear();
+  for (int i = 0; i < 6; ++i) {
+    ASSERT_TRUE(pair.client->SendDatagram(kFlow, Filled(1200, 1)));
+  }
+  std::vector<std::size_t> bursts;
+  pair.client->WritePackets(pair.now, [&](const ngmasque::OutgoingBurst &burst) {
+    bursts.push_back(burst.data.size());
+    EXPECT_EQ(burst.segment, 1350u);
+    return true;
+  });
+  ASSERT_EQ(bursts.size(), 1u);
+  EXPECT_GT(bursts.front(), 5 * 1350u);
+  EXPECT_LT(bursts.front(), 6 * 1350u);
+}
+
+//= draft-00, section 4.1
+//# The client can start sending packets tunnelled within DATAGRAM frames as soon as this first
+//# CONNECT-UDP request for the datagram flow ID has been sent, even in the same QUIC packet to the
+//# proxy.
+TEST(QuicDatagram, RequestLeavesWithItsFirstDatagram) {
+  Pair pair;
+  ASSERT_TRUE(pair.Connect());
+  pair.Settle();
+  pair.server->order.clear();
+  // Whoever's turn it is: several rounds.
+  for (int i = 0; i < 4; ++i) {
+    pair.client_packets.clear();
+    ASSERT_TRUE(pair.client->SubmitRequest(Request()));
+    ASSERT_TRUE(pair.client->SendDatagram(kFlow, Filled(1000, 1)));
+    pair.client->WritePackets(pair.now, [&](const ngmasque::OutgoingBurst &burst) {
+      pair.client_packets.push_back(burst.data.size());
+      pair.server->Receive({.path = {.local = burst.path.remote, .remote = burst.path.local},
+                            .ecn = 0,
+                            .bytes = Bytes(burst.data.begin(), burst.data.end())},
+                           pair.now);
+      return true;
+    });
+    EXPECT_EQ(pair.client_packets.size(), 1u);
+    EXPECT_EQ(pair.server->order, (std::vector<std::string>{"request", "datagram"}));
+    pair.server->order.clear();
+    pair.Settle();
+  }
+}
+
+// A full queue of datagrams is ahead, and the request still leaves in the first packets; payloads on
+// a stream that never end do not stop datagrams.
+TEST(QuicDatagram, NeitherStarvesTheOther) {
+  Pair pair;
+  ASSERT_TRUE(pair.Connect());
+  const auto stream = pair.client->SubmitRequest(Request()).value();
+  pair.Settle();
+  while (pair.client->SendDatagram(kFlow, Filled(1200, 1))) {
+  }
+  while (pair.client->SendPayload(stream, Filled(1200, 2))) {
+  }
+  ASSERT_TRUE(pair.RunUntil([&] {
+    return pair.server->datagrams.size() >= 20 && pair.server->bodies[0].size() >= 20 * 1202;
+  }));
+  EXPECT_LT(pair.server->datagrams.size(), 60u) << "the streams have waited";
+  EXPECT_LT(pair.server->bodies[0].size(), 60u * 1202) << "the datagrams have waited";
+}
+
+TEST(QuicPayload, BothWaysInTheFormOfStreams) {
+  Pair pair({.max_datagram_frame = 0, .settings_datagram = false});
+  ASSERT_TRUE(pair.Connect());
+  const auto stream = pair.client->SubmitRequest(Request()).value();
+  ASSERT_TRUE(pair.client->SendPayload(stream, Filled(3, 9)));
+  pair.Settle();
+  ASSERT_TRUE(pair.client->SendPayload(stream, {}));
+  ASSERT_TRUE(pair.client->SendPayload(stream, Filled(ngmasque::kMaxUdpPayload, 8)));
+  EXPECT_EQ(pair.client->SendPayload(stream, Filled(ngmasque::kMaxUdpPayload + 1, 8)).error(),
+            Http3Error::kTooLarge);
+  EXPECT_EQ(pair.client->SendPayload(stream + 4, Filled(1, 1)).error(),
+            Http3Error::kUnknownStream);
+  Bytes expected{0, 3, 9, 9, 9, 0, 0, 0xff, 0xf7};
+  expected.resize(expected.size() + ngmasque::kMaxUdpPayload, 8);
+  ASSERT_TRUE(pair.RunUntil([&] { return pair.server->bodies[0].size() >= expected.size(); }));
+  EXPECT_EQ(pair.server->bodies[0], expected);
+
+  pair.server->Respond(0, Ok());
+  for (const std::uint8_t byte : {0, 2, 5, 6, 0, 0, 0}) {
+    pair.server->SendBody(0, {byte});
+  }
+  pair.server->SendBody(0, {1, 7});
+  pair.Settle();
+  EXPECT_EQ(pair.recorder.payloads, (std::vector<Bytes>{{5, 6}, {}, {7}}));
+
+  // Longer than UDP can carry: left out, and the next one is not.
+  Bytes long_one{0xff, 0xff};
+  long_one.resize(long_one.size() + 0xffff, 1);
+  pair.server->SendBody(0, long_one);
+  pair.server->SendBody(0, {0, 1, 4});
+  ASSERT_TRUE(pair.RunUntil([&] { return pair.recorder.payloads.size() == 4; }));
+  EXPECT_EQ(pair.recorder.payloads.back(), (Bytes{4}));
+  EXPECT_EQ(pair.client->statistics().payloads_too_large, 1u);
+}
+
+TEST(QuicPayload, StreamIsBounded) {
+  Pair pair({.max_datagram_frame = 0, .settings_datagram = false});
+  ASSERT_TRUE(pair.Connect());
+  const auto stream = pair.client->SubmitRequest(Request()).value();
+  std::size_t bytes = 0;
+  while (pair.client->SendPayload(stream, Filled(1000, 1))) {
+    bytes += 1002;
+    ASSERT_LE(bytes, ngmasque::kMaxStreamBytes);
+  }
+  EXPECT_GT(bytes, ngmasque::kMaxStreamBytes - 1002);
+  ASSERT_TRUE(pair.RunUntil([&] { return pair.recorder.writable > 0; }));
+  EXPECT_TRUE(pair.client->SendPayload(stream, Filled(1000, 1)));
+  ASSERT_TRUE(pair.RunUntil([&] { return pair.server->bodies[0].size() == bytes + 1002; }));
+}
+
+// The peer does not read: it costs kMaxStreamBytes and no more, and other streams go on.
+TEST(QuicPayload, BlockedStreamHurtsNoOther) {
+  Pair pair({.max_datagram_frame = 0, .settings_datagram = false, .stream_window = 2000});
+  ASSERT_TRUE(pair.Connect());
+  const auto stream = pair.client->SubmitRequest(Request()).value();
+  while (pair.client->SendPayload(stream, Filled(1000, 1))) {
+  }
+  const auto other = pair.client->SubmitRequest(Request()).value();
+  pair.client->CloseStream(stream);
+  pair.Settle();
+  EXPECT_TRUE(pair.server->requests.contains(static_cast<std::int64_t>(other)));
+  EXPECT_GT(pair.recorder.writable, 0) << "what is closed is still counted";
+}
+
+} // namespace
+} // namespace quic_test

@@ -1,0 +1,64 @@
+// Proxy: packets of flows that are there cost no allocation.
+
+#include "session_proxy_support.h"
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+namespace {
+std::atomic<std::uint64_t> allocations;
+} // namespace
+
+void *operator new(std::size_t size) {
+  ++allocations;
+  if (auto *memory = std::malloc(size == 0 ? 1 : size)) {
+    return memory;
+  }
+  throw std::bad_alloc();
+}
+void operator delete(void *memory) noexcept { std::free(memory); }
+void operator delete(void *memory, std::size_t) noexcept { std::free(memory); }
+
+namespace ngmasque {
+namespace {
+
+TEST(ProxyAllocation, NoneForPackets) {
+  constexpr std::string_view target = "5.6.7.8:443";
+  ProxyWorld world({.max_bytes_per_second = 1'000'000, .burst_bytes = 300});
+  ASSERT_EQ(world.Request(kAlice, 0, WithClientId(target, 0, "client-1")), 200u);
+  ASSERT_EQ(world.Request(kAlice, 4, WithServerId(target, 0, "server-1")), 200u);
+  ASSERT_EQ(world.Request(kBob, 0, Plain(target)), 200u);
+  const auto tuple = Tuple(1);
+  const auto datagram = Datagram(0, "payload"), on_stream = OnStream("payload");
+  const auto from_client = Short("server-1..."), from_target = Short("client-1..."),
+             unknown = Short("unknown..."), is_long = Long("client-1");
+  const SocketId shared{0}, own{1};
+  // The first byte on a stream makes its parser.
+  std::span<const std::uint8_t> input(on_stream);
+  ASSERT_TRUE(world.proxy.OnStreamData({kBob, 0}, input, 1));
+
+  const auto before = allocations.load();
+  int passed = 0, limited = 0;
+  const auto count = [&](const auto &result) {
+    passed += result.has_value();
+    limited += !result && result.error() == NotPassed::kRateLimited;
+  };
+  for (int i = 0; i < 10; ++i) {
+    input = on_stream;
+    count(world.proxy.OnDatagram(kAlice, datagram, 1));
+    count(world.proxy.OnStreamData({kBob, 0}, input, 1));
+    count(world.proxy.FromClient(tuple, from_client, 1));
+    count(world.proxy.FromClient(tuple, unknown, 1));
+    count(world.proxy.FromTarget(shared, from_target, 1));
+    count(world.proxy.FromTarget(shared, is_long, 1));
+    count(world.proxy.FromTarget(shared, unknown, 1));
+    count(world.proxy.FromTarget(own, unknown, 1));
+  }
+  EXPECT_EQ(allocations.load(), before);
+  EXPECT_GT(passed, 20);
+  EXPECT_GT(limited, 5);
+}
+
+} // namespace
+} // namespace ngmasque

@@ -1,0 +1,282 @@
+// Proxy: early payloads, payloads on streams, rates and counters.
+
+#include "ngmasque/wire/datagram.h"
+
+#include "session_proxy_support.h"
+
+namespace ngmasque {
+namespace {
+
+constexpr std::string_view kTarget = "5.6.7.8:443";
+constexpr std::string_view kName = "target.example:443";
+
+class ProxyPackets : public testing::Test {
+protected:
+  unsigned Open(OuterConnection connection, StreamId stream, FlowId flow, std::string_view id,
+                std::string_view authority = kTarget) {
+    return world.Request(connection, stream, WithClientId(authority, flow, id));
+  }
+
+  NotPassed Error(OuterConnection connection, FlowId flow, std::string_view payload) {
+    return world.Send(connection, flow, payload).error();
+  }
+
+  // What of `bytes` on a stream gets to a target, and what comes last.
+  std::pair<std::vector<std::string>, NotPassed> Stream(const StreamKey &stream,
+                                                        const Bytes &bytes) {
+    std::pair<std::vector<std::string>, NotPassed> result{};
+    for (std::span<const std::uint8_t> rest(bytes); !rest.empty();) {
+      if (const auto to = world.proxy.OnStreamData(stream, rest, world.now)) {
+        result.first.push_back(ToText(to->payload));
+      } else {
+        result.second = to.error();
+      }
+    }
+    return result;
+  }
+
+  std::uint64_t Count(NotPassed reason) {
+    return world.proxy.counters().not_passed[static_cast<std::size_t>(reason)];
+  }
+
+  std::vector<std::string> Sent() {
+    std::vector<std::string> payloads;
+    for (const auto &[socket, payload] : world.sent) {
+      payloads.push_back(payload);
+    }
+    return payloads;
+  }
+
+  ProxyWorld world;
+};
+
+TEST_F(ProxyPackets, EarlyDatagramsAreBoundedPerFlow) {
+  world = ProxyWorld({.max_early_datagrams = 2});
+  ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
+  EXPECT_EQ(Error(kAlice, 0, "1"), NotPassed::kKept);
+  EXPECT_EQ(Error(kAlice, 0, ""), NotPassed::kKept) << "an empty one is one, too";
+  EXPECT_EQ(Error(kAlice, 0, "3"), NotPassed::kUnknownFlow);
+  EXPECT_EQ(Error(kAlice, 2, "other flow"), NotPassed::kKept);
+  EXPECT_EQ(Error(kBob, 0, "other client"), NotPassed::kKept);
+  world.Found(world.lookup(), {At("5.6.7.8", 0)});
+  EXPECT_EQ(Sent(), (std::vector<std::string>{"1", ""}));
+  ASSERT_EQ(Open(kBob, 0, 0, "client-2"), 200u);
+  EXPECT_EQ(Sent().back(), "other client");
+}
+
+TEST_F(ProxyPackets, EarlyDatagramsAreBoundedInBytes) {
+  world = ProxyWorld({.max_early_bytes = 10});
+  ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
+  EXPECT_EQ(Error(kAlice, 0, "12345678901"), NotPassed::kUnknownFlow);
+  EXPECT_EQ(Error(kAlice, 0, "123456"), NotPassed::kKept);
+  EXPECT_EQ(Error(kAlice, 0, "12345"), NotPassed::kUnknownFlow);
+  EXPECT_EQ(Error(kAlice, 0, "1234"), NotPassed::kKept);
+  EXPECT_EQ(Error(kBob, 0, "1234567890"), NotPassed::kKept) << "others have theirs";
+  // What is sent makes room.
+  world.Found(world.lookup(), {At("5.6.7.8", 0)});
+  EXPECT_EQ(Error(kAlice, 2, "1234567890"), NotPassed::kKept);
+  // No flow makes room for itself.
+  EXPECT_EQ(Error(kBob, 0, "1"), NotPassed::kUnknownFlow);
+  ASSERT_EQ(Open(kBob, 0, 0, "client-2"), 200u);
+  EXPECT_EQ(Sent().back(), "1234567890");
+}
+
+TEST_F(ProxyPackets, EarlyFlowsAreBounded) {
+  world = ProxyWorld({.max_early_flows = 2});
+  EXPECT_EQ(Error(kAlice, 0, "0"), NotPassed::kKept);
+  EXPECT_EQ(Error(kAlice, 2, "2"), NotPassed::kKept);
+  // The oldest one without a request makes room.
+  EXPECT_EQ(Error(kAlice, 4, "4"), NotPassed::kKept);
+  ASSERT_EQ(Open(kAlice, 0, 0, "client-0"), 200u);
+  EXPECT_TRUE(Sent().empty());
+  ASSERT_EQ(Open(kAlice, 4, 2, "client-2"), 200u);
+  ASSERT_EQ(Open(kAlice, 8, 4, "client-4"), 200u);
+  EXPECT_EQ(Sent(), (std::vector<std::string>{"2", "4"}));
+  // Those with a request do not.
+  ASSERT_EQ(Open(kBob, 0, 0, "client-5", kName), 0u);
+  ASSERT_EQ(Open(kBob, 4, 2, "client-6", kName), 0u);
+  EXPECT_EQ(Error(kBob, 0, "0"), NotPassed::kKept);
+  EXPECT_EQ(Error(kBob, 2, "2"), NotPassed::kKept);
+  EXPECT_EQ(Error(kBob, 4, "4"), NotPassed::kUnknownFlow);
+  world.Found(LookupId{0}, {At("5.6.7.9", 0)});
+  EXPECT_EQ(Sent().back(), "0");
+}
+
+TEST_F(ProxyPackets, RequestSavesWhatCameBeforeIt) {
+  world = ProxyWorld({.max_early_flows = 1});
+  EXPECT_EQ(Error(kAlice, 0, "0"), NotPassed::kKept);
+  ASSERT_EQ(Open(kAlice, 0, 0, "client-0", kName), 0u);
+  EXPECT_EQ(Error(kAlice, 2, "2"), NotPassed::kUnknownFlow);
+  world.Found(world.lookup(), {At("5.6.7.8", 0)});
+  EXPECT_EQ(Sent(), std::vector<std::string>{"0"});
+}
+
+TEST_F(ProxyPackets, NothingIsKeptOfRefusedAndClosedFlows) {
+  ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
+  EXPECT_EQ(Error(kAlice, 0, "early"), NotPassed::kKept);
+  world.NotFound(world.lookup(), LookupError::kFailed);
+  EXPECT_EQ(Error(kAlice, 0, "late"), NotPassed::kUnknownFlow);
+  ASSERT_EQ(Open(kAlice, 4, 2, "client-2"), 200u);
+  world.Close(kAlice, 4);
+  EXPECT_EQ(Error(kAlice, 2, "late"), NotPassed::kUnknownFlow);
+  // A client that uses the flow ids again gets a new flow.
+  ASSERT_EQ(Open(kAlice, 8, 0, "client-3", kName), 0u);
+  EXPECT_EQ(Error(kAlice, 0, "new"), NotPassed::kKept);
+  world.Found(world.lookup(), {At("5.6.7.8", 0)});
+  EXPECT_EQ(Sent(), std::vector<std::string>{"new"});
+}
+
+TEST_F(ProxyPackets, ManyRetiredFlows) {
+  for (FlowId flow = 0; flow < 62; flow += 2) {
+    ASSERT_EQ(Open(kAlice, 4 * flow, flow, "abc"), 409u);
+    EXPECT_EQ(Error(kAlice, flow, "late"), NotPassed::kUnknownFlow);
+  }
+  EXPECT_EQ(Error(kAlice, 62, "new"), NotPassed::kKept);
+  // One that is refused again and again does not push out the others.
+  for (StreamId stream = 1000; stream < 1200; stream += 4) {
+    ASSERT_EQ(Open(kAlice, stream, 2, "abc"), 409u);
+  }
+  EXPECT_EQ(Error(kAlice, 0, "late"), NotPassed::kUnknownFlow);
+}
+
+TEST_F(ProxyPackets, EarlyPayloadsOnStream) {
+  world.open_at_once = false;
+  ASSERT_EQ(world.Request(kAlice, 0, Plain(kTarget)), 0u);
+  EXPECT_EQ(Stream({kAlice, 0}, OnStream("early")).second, NotPassed::kKept);
+  world.Opened(world.socket());
+  EXPECT_EQ(Sent(), std::vector<std::string>{"early"});
+  EXPECT_EQ(Stream({kAlice, 0}, OnStream("now")).first, std::vector<std::string>{"now"});
+}
+
+TEST_F(ProxyPackets, StreamPayloadsThatAreTooLong) {
+  world = ProxyWorld({.max_stream_payload = 4});
+  ASSERT_EQ(world.Request(kAlice, 0, Plain(kTarget)), 200u);
+  auto bytes = OnStream("12345");
+  const auto good = OnStream("1234");
+  bytes.insert(bytes.end(), good.begin(), good.end());
+  EXPECT_EQ(Stream({kAlice, 0}, bytes).first, std::vector<std::string>{"1234"});
+  EXPECT_EQ(Count(NotPassed::kTooLong), 1u);
+  EXPECT_EQ(Stream({kAlice, 4}, good).second, NotPassed::kUnknownFlow);
+  EXPECT_EQ(Stream({kAlice, 0}, {0}).second, NotPassed::kIncomplete);
+  world.Close(kAlice, 0);
+  EXPECT_EQ(Stream({kAlice, 0}, {2, 'a'}).second, NotPassed::kUnknownFlow);
+}
+
+TEST_F(ProxyPackets, ConnectionWithoutDatagrams) {
+  world.proxy.SetDatagrams(kAlice, false);
+  ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
+  ASSERT_EQ(Open(kAlice, 4, 0, "client-2"), 200u);
+  ASSERT_EQ(world.Request(kAlice, 8, WithServerId(kTarget, 0, "server-1")), 200u);
+  EXPECT_EQ(Stream({kAlice, 0}, OnStream("a")).first, std::vector<std::string>{"a"});
+  const auto to = [&] { return world.Receive(world.socket(), Long("client-2")).value(); };
+  EXPECT_EQ(to(), (PacketToClient{.connection = kAlice, .form = ClientForm::kStream, .stream = 0}));
+  world.Close(kAlice, 0);
+  EXPECT_EQ(to().stream, 4u) << "the first one that is open";
+  // Forwarding needs neither.
+  ASSERT_TRUE(world.proxy.FromClient(Tuple(1), Short("server-1"), 1));
+  EXPECT_EQ(world.Receive(world.socket(), Short("client-2"))->form, ClientForm::kForward);
+}
+
+TEST_F(ProxyPackets, RateIsPerConnectionAndBothWays) {
+  world = ProxyWorld({.max_bytes_per_second = 1000, .burst_bytes = 100});
+  ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
+  ASSERT_EQ(world.Request(kAlice, 4, WithServerId(kTarget, 0, "server-1")), 200u);
+  ASSERT_EQ(Open(kBob, 0, 0, "client-2"), 200u);
+  const std::string fifty(50, 'x');
+  EXPECT_TRUE(world.Send(kAlice, 0, fifty));
+  auto packet = Short("client-1");
+  packet.resize(50);
+  EXPECT_TRUE(world.Receive(world.socket(), packet));
+  // The bucket is empty now, in all directions and ways.
+  EXPECT_EQ(Error(kAlice, 0, "x"), NotPassed::kRateLimited);
+  EXPECT_EQ(world.Receive(world.socket(), packet).error(), NotPassed::kRateLimited);
+  EXPECT_EQ(world.proxy.FromClient(Tuple(1), Short("server-1"), world.now).error(),
+            NotPassed::kRateLimited);
+  EXPECT_EQ(Error(kAlice, 2, "early"), NotPassed::kRateLimited);
+  EXPECT_EQ(Count(NotPassed::kRateLimited), 4u);
+  EXPECT_TRUE(world.Send(kBob, 0, fifty)) << "Bob has his own";
+  // A byte takes a millisecond to come.
+  world.now += 49'999'999;
+  EXPECT_EQ(Error(kAlice, 0, fifty), NotPassed::kRateLimited);
+  world.now += 1;
+  EXPECT_TRUE(world.Send(kAlice, 0, fifty));
+  EXPECT_EQ(Error(kAlice, 0, "x"), NotPassed::kRateLimited);
+  // No more than the burst gathers, and what is larger never goes.
+  world.now += 3'600'000'000'000;
+  EXPECT_EQ(Error(kAlice, 0, std::string(101, 'x')), NotPassed::kRateLimited);
+  EXPECT_TRUE(world.Send(kAlice, 0, fifty + fifty));
+  EXPECT_EQ(Error(kAlice, 0, "x"), NotPassed::kRateLimited);
+  // A clock that goes back gives nothing.
+  world.now = 1;
+  EXPECT_EQ(Error(kAlice, 0, "x"), NotPassed::kRateLimited);
+}
+
+TEST_F(ProxyPackets, RatesOfAllSizes) {
+  for (const std::uint64_t rate : {std::uint64_t{1}, std::uint64_t{1'000'000'000},
+                                   std::uint64_t{10'000'000'001}, ~std::uint64_t{0}}) {
+    for (const std::uint64_t burst : {std::uint64_t{1200}, ~std::uint64_t{0}}) {
+      world = ProxyWorld({.max_bytes_per_second = rate, .burst_bytes = burst});
+      ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
+      EXPECT_TRUE(world.Send(kAlice, 0, std::string(1200, 'x'))) << rate << " " << burst;
+      world.now += std::uint64_t{1'200'000'000'000};
+      EXPECT_TRUE(world.Send(kAlice, 0, std::string(1200, 'x'))) << rate << " " << burst;
+    }
+  }
+}
+
+TEST_F(ProxyPackets, LongPayloads) {
+  ASSERT_EQ(world.Request(kAlice, 0, Plain(kTarget, 0)), 200u);
+  EXPECT_TRUE(world.Send(kAlice, 0, std::string(kMaxUdpPayload, 'x')));
+  EXPECT_EQ(Error(kAlice, 0, std::string(kMaxUdpPayload + 1, 'x')), NotPassed::kTooLong);
+  EXPECT_EQ(Error(OuterConnection{9}, 0, "x"), NotPassed::kUnknownFlow);
+}
+
+TEST_F(ProxyPackets, LargestFlowId) {
+  auto fields = RequestFields(Plain(kTarget, 0));
+  fields.back().value = "999999999999999";
+  ASSERT_EQ(world.Request(kAlice, 0, fields), 200u);
+  const auto to = world.Receive(world.socket(), Short("x"));
+  EXPECT_EQ(to->form, ClientForm::kDatagram);
+  EXPECT_EQ(to->flow, 999999999999999u);
+}
+
+TEST_F(ProxyPackets, Counters) {
+  ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
+  ASSERT_EQ(world.Request(kAlice, 4, WithServerId(kTarget, 0, "server-1")), 200u);
+  ASSERT_EQ(Open(kAlice, 8, 2, "client-1"), 409u);
+  ASSERT_EQ(Open(kAlice, 12, 4, "client-2", "127.0.0.1:443"), 403u);
+  EXPECT_TRUE(world.Send(kAlice, 0, "12345"));
+  EXPECT_TRUE(world.proxy.FromClient(Tuple(1), Short("server-1"), 1));
+  EXPECT_FALSE(world.proxy.FromClient(Tuple(1), Short("unknown."), 1));
+  EXPECT_FALSE(world.proxy.FromClient(Tuple(1), {}, 1));
+  EXPECT_TRUE(world.Receive(world.socket(), Short("client-1")));
+  EXPECT_TRUE(world.Receive(world.socket(), Long("client-1")));
+  EXPECT_FALSE(world.Receive(world.socket(), Short("stranger")));
+  EXPECT_FALSE(world.Receive(SocketId{99}, Short("stranger")));
+
+  const auto &counters = world.proxy.counters();
+  EXPECT_EQ(counters.requests, 4u);
+  EXPECT_EQ(counters.accepted, 2u);
+  EXPECT_EQ(counters.refused, (std::map<unsigned, std::uint64_t>{{403, 1}, {409, 1}}));
+  EXPECT_EQ(counters.tunnelled_to_target, (Traffic{.packets = 1, .bytes = 5}));
+  EXPECT_EQ(counters.forwarded_to_target, (Traffic{.packets = 1, .bytes = 9}));
+  EXPECT_EQ(counters.forwarded_to_client, (Traffic{.packets = 1, .bytes = 9}));
+  EXPECT_EQ(counters.tunnelled_to_client, (Traffic{.packets = 1, .bytes = 16}));
+  EXPECT_EQ(counters.flows, (Level{.now = 1, .highest = 2}));
+  EXPECT_EQ(counters.sockets, (Level{.now = 1, .highest = 1}));
+  EXPECT_EQ(Count(NotPassed::kUnknownConnectionId), 1u) << "from the target alone";
+  EXPECT_EQ(Count(NotPassed::kUnknownSocket), 1u);
+  EXPECT_EQ(Count(NotPassed::kMalformed), 1u);
+}
+
+TEST_F(ProxyPackets, ReasonsHaveNames) {
+  std::set<std::string_view> names;
+  for (std::size_t reason = 0; reason < kNotPassedReasons; ++reason) {
+    names.insert(ReasonName(NotPassed(reason)));
+  }
+  EXPECT_EQ(names.size(), kNotPassedReasons);
+  EXPECT_FALSE(names.contains(ReasonName(NotPassed(kNotPassedReasons))));
+}
+
+} // namespace
+} // namespace ngmasque
