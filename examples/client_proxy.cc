@@ -216,6 +216,10 @@ std::expected<void, Error> ProxyExt::open(struct ev_loop *loop, const char *addr
     options_.key_log_file = file;
   }
   options_.gso = !config.no_gso;
+  if (config.handshake_timeout != UINT64_MAX) {
+    options_.handshake_timeout = std::chrono::milliseconds(
+      std::max<ngtcp2_duration>(config.handshake_timeout / NGTCP2_MILLISECONDS, 1));
+  }
   options_.idle_timeout = std::chrono::milliseconds(config.timeout / NGTCP2_MILLISECONDS);
   options_.log = [](ngmasque::LogLevel level, std::string_view line) {
     if (!config.quiet || level >= ngmasque::LogLevel::kWarning) {
@@ -224,8 +228,12 @@ std::expected<void, Error> ProxyExt::open(struct ev_loop *loop, const char *addr
   };
   proxy_ = std::make_unique<ngmasque::ProxyClient>(loop, options_, *this);
   if (auto started = proxy_->Start(); !started) {
-    std::println(stderr, "proxy: {}:{}: {}", options_.host, options_.port,
-                 ngmasque::ErrorName(started.error()));
+    if (started.error() == ngmasque::ProxyClientError::kTls && !options_.ca_file.empty()) {
+      std::println(stderr, "proxy-ca: {} has no certificates", options_.ca_file.native());
+    } else {
+      std::println(stderr, "proxy: {}:{}: {}", options_.host, options_.port,
+                   ngmasque::ErrorName(started.error()));
+    }
     return std::unexpected(Error::INTERNAL);
   }
   ev_run(loop, 0); // OnReady or OnClosed ends it.
@@ -350,7 +358,8 @@ void ProxyExt::OnWritable() {
 
 void ProxyExt::OnFailed(std::string_view text, bool retry) {
   retry_ = retry && retries_++ < kMaxRetries;
-  std::println(stderr, "proxy: {}{}", text, retry_ ? "; trying again with another connection ID" : "");
+  std::println(stderr, "proxy: {}: {}{}", AuthorityText(target_), text,
+               retry_ ? "; trying again with another connection ID" : "");
   if (client_) {
     client_->disconnect();
   }

@@ -326,7 +326,10 @@ std::string ServerProxy::stats() const {
   };
   JsonObject dropped;
   for (std::size_t i = 0; i < c.not_passed.size(); ++i) {
-    dropped.AddIfNot0(ReasonName(static_cast<NotPassed>(i)), c.not_passed[i]);
+    const auto reason = static_cast<NotPassed>(i);
+    if (reason != NotPassed::kKept) { // Not yet.
+      dropped.AddIfNot0(ReasonName(reason), c.not_passed[i]);
+    }
   }
   auto out = s.dropped;
   out[static_cast<std::size_t>(ServerDrop::kTooLarge)] += too_large_;

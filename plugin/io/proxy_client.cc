@@ -45,7 +45,7 @@ std::string_view ErrorName(ProxyClientError error) {
 }
 
 ProxyClient::ProxyClient(struct ev_loop *loop, Options options, Handler &handler)
-    : impl_(std::make_unique<Impl>(loop, std::move(options), handler)) {}
+  : impl_(std::make_unique<Impl>(loop, std::move(options), handler)) {}
 
 ProxyClient::~ProxyClient() = default;
 

@@ -1,6 +1,6 @@
 // What a ProxyClient is made of.  proxy_client.cc is the interface, proxy_client_outer.cc the outer
-// connection and its sockets, proxy_client_loop.cc what is done when and what is told, and
-// proxy_client_tunnel.cc the tunnel.
+// connection and its sockets, proxy_client_loop.cc what is done when and what is told,
+// proxy_client_tunnel.cc the tunnel, and proxy_client_packets.cc its packets.
 #pragma once
 
 #include "ngmasque/io/proxy_client.h"
@@ -78,10 +78,12 @@ private:
   // What the program is told from the loop, in this order.
   struct Ready {};
   struct Writable {};
-  struct Closed { std::string text; };
-  using Event = std::variant<Ready, Writable, Closed, client_action::Opened,
-                             client_action::ReleaseClientId, client_action::DiscardClientId,
-                             client_action::Failed>;
+  struct Closed {
+    std::string text;
+  };
+  using Event =
+    std::variant<Ready, Writable, Closed, client_action::Opened, client_action::ReleaseClientId,
+                 client_action::DiscardClientId, client_action::Failed>;
 
   // Http3Client::Handler; but for OnDatagram and OnPayload these only take notes.
   void OnReady(std::size_t max_datagram) override;
@@ -126,7 +128,7 @@ private:
   /// The socket of a local endpoint, or null.
   Socket *FindSocket(const Endpoint &local);
 
-  // proxy_client_tunnel.cc
+  // proxy_client_tunnel.cc and proxy_client_packets.cc
   void RunRequests();
   /// Returns false if it has to be tried again.
   bool SubmitRequest(RequestKey key, const std::vector<HeaderField> &fields);
@@ -155,13 +157,13 @@ private:
   std::optional<Blocked> blocked_;
   bool ready_ = false;
   bool closed_ = false;
-  bool in_http3_ = false;     ///< Within a call of http3_, which is not to be called then.
-  bool close_wanted_ = false; ///< Close was called meanwhile.
-  bool delivered_ = false;    ///< The program has been handed packets: OnPacketsDone.
-  bool final_ = false;        ///< No other address is to be tried.
+  bool in_http3_ = false;        ///< Within a call of http3_, which is not to be called then.
+  bool close_wanted_ = false;    ///< Close was called meanwhile.
+  bool delivered_ = false;       ///< The program has been handed packets: OnPacketsDone.
+  bool final_ = false;           ///< No other address is to be tried.
   bool writable_wanted_ = false; ///< The program was told kBlocked.
   bool room_ = false;            ///< There is room again.
-  std::string failure_; ///< Why the connection to this address is over; empty: it is not.
+  std::string failure_;          ///< Why the connection to this address is over; empty: it is not.
   std::uint64_t failure_code_ = kH3NoError; ///< What the peer is told of it, if it is not known.
 
   ev_io writable_{};
@@ -172,11 +174,11 @@ private:
   std::unique_ptr<ClientTunnel> tunnel_;
   FlowId next_flow_ = 0;
   std::optional<RequestId> first_request_; ///< Whose stream takes payloads without datagrams.
-  std::deque<RequestAction> requests_; ///< To be done; ClientTunnelLimits bounds what it sends.
+  std::deque<RequestAction> requests_;     ///< To be done; ClientTunnelLimits bounds what it sends.
   std::map<RequestKey, StreamId> streams_;
   std::map<StreamId, RequestKey> by_stream_;
   std::set<RequestKey> malformed_; ///< To be closed with H3_MESSAGE_ERROR.
-  std::deque<Event> events_; ///< What is told is as bounded as what causes it.
+  std::deque<Event> events_;       ///< What is told is as bounded as what causes it.
 };
 
 } // namespace ngmasque

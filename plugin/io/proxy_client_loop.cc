@@ -24,15 +24,17 @@ HashKey DrawKey() {
 } // namespace
 
 Nanoseconds SteadyNow() {
-  return static_cast<Nanoseconds>(
-    std::chrono::duration_cast<std::chrono::nanoseconds>(
-      std::chrono::steady_clock::now().time_since_epoch())
-      .count());
+  return static_cast<Nanoseconds>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                    std::chrono::steady_clock::now().time_since_epoch())
+                                    .count());
 }
 
 ProxyClient::Impl::Impl(struct ev_loop *loop, Options options, ProxyClient::Handler &handler)
-    : loop_(loop), options_(std::move(options)), handler_(handler), key_(DrawKey()),
-      read_buffer_(kReadBufferSize) {
+  : loop_(loop),
+    options_(std::move(options)),
+    handler_(handler),
+    key_(DrawKey()),
+    read_buffer_(kReadBufferSize) {
   ev_init(&writable_, [](struct ev_loop *, ev_io *watcher, int) {
     auto &self = *static_cast<Impl *>(watcher->data);
     ev_io_stop(self.loop_, watcher);
@@ -78,31 +80,27 @@ void ProxyClient::Impl::DeliverEvents() {
   while (!events_.empty() && !closed_) {
     const auto any = std::move(events_.front());
     events_.pop_front();
-    std::visit(Overloaded{
-                 [&](const Ready &) { handler_.OnReady(MaxPayload()); },
-                 [&](const Writable &) { handler_.OnWritable(); },
-                 [&](const Closed &event) {
-                   CloseWith(failure_code_);
-                   handler_.OnClosed(event.text);
-                 },
-                 [&](const client_action::Opened &) { handler_.OnOpened(); },
-                 [&](const client_action::ReleaseClientId &event) {
-                   handler_.OnReleaseClientId(event.id);
-                 },
-                 [&](const client_action::DiscardClientId &event) {
-                   handler_.OnDiscardClientId(event.id);
-                 },
-                 [&](const client_action::Failed &event) {
-                   auto text = event.status == 0
-                                 ? std::string("the proxy has not answered the request")
-                                 : std::format("the proxy has answered {}", event.status);
-                   if (!event.proxy_status.empty()) {
-                     text += std::format(" ({})", event.proxy_status);
-                   }
-                   handler_.OnFailed(text, event.retry);
-                 },
-               },
-               any);
+    std::visit(
+      Overloaded{
+        [&](const Ready &) { handler_.OnReady(MaxPayload()); },
+        [&](const Writable &) { handler_.OnWritable(); },
+        [&](const Closed &event) {
+          CloseWith(failure_code_);
+          handler_.OnClosed(event.text);
+        },
+        [&](const client_action::Opened &) { handler_.OnOpened(); },
+        [&](const client_action::ReleaseClientId &event) { handler_.OnReleaseClientId(event.id); },
+        [&](const client_action::DiscardClientId &event) { handler_.OnDiscardClientId(event.id); },
+        [&](const client_action::Failed &event) {
+          auto text = event.status == 0 ? std::string("the proxy has not answered the request")
+                                        : std::format("the proxy has answered {}", event.status);
+          if (!event.proxy_status.empty()) {
+            text += std::format(" ({})", event.proxy_status);
+          }
+          handler_.OnFailed(text, event.retry);
+        },
+      },
+      any);
   }
 }
 

@@ -56,8 +56,8 @@ ProxyClient::Impl::OpenSocket(const Endpoint &remote) {
   }
   udp->use_gso(options_.gso);
   if (sockets_.size() >= kMaxSockets) {
-    const auto oldest = std::ranges::find_if(
-      sockets_, [this](const Socket &socket) { return &socket != current_; });
+    const auto oldest =
+      std::ranges::find_if(sockets_, [this](const Socket &socket) { return &socket != current_; });
     StopSocket(*oldest);
     sockets_.erase(oldest);
   }
@@ -94,16 +94,16 @@ std::expected<void, ProxyClientError> ProxyClient::Impl::ConnectNext() {
       continue;
     }
     current_ = *socket;
-    auto made = Http3Client::Create(
-      {.server_name = options_.sni.empty() ? options_.host : options_.sni,
-       .ca_file = options_.ca_file,
-       .qlog_dir = options_.qlog_dir,
-       .key_log_file = options_.key_log_file,
-       .idle_timeout = options_.idle_timeout,
-       .handshake_timeout = options_.handshake_timeout,
-       .keep_alive = {},
-       .max_udp_payload = options_.max_udp_payload},
-      {.local = current_->udp.local(), .remote = remote}, *this, SteadyNow());
+    auto made =
+      Http3Client::Create({.server_name = options_.sni.empty() ? options_.host : options_.sni,
+                           .ca_file = options_.ca_file,
+                           .qlog_dir = options_.qlog_dir,
+                           .key_log_file = options_.key_log_file,
+                           .idle_timeout = options_.idle_timeout,
+                           .handshake_timeout = options_.handshake_timeout,
+                           .keep_alive = {},
+                           .max_udp_payload = options_.max_udp_payload},
+                          {.local = current_->udp.local(), .remote = remote}, *this, SteadyNow());
     if (made) {
       http3_ = std::move(*made);
       Wake();
@@ -121,8 +121,8 @@ std::expected<void, ProxyClientError> ProxyClient::Impl::ConnectNext() {
 
 void ProxyClient::Impl::OnReadable(Socket &socket) {
   const FourTuple path{.local = socket.udp.local(), .remote = socket.udp.remote()};
-  const auto read = socket.udp.Read(
-    read_buffer_, [&](std::span<const std::uint8_t> packet, unsigned ecn) {
+  const auto read =
+    socket.udp.Read(read_buffer_, [&](std::span<const std::uint8_t> packet, unsigned ecn) {
       if (tunnel_ && tunnel_->IsForwarded(packet)) {
         TakeForwarded(packet, ecn);
       } else {
@@ -145,7 +145,8 @@ void ProxyClient::Impl::OnReadable(Socket &socket) {
 void ProxyClient::Impl::WriteOuter() {
   if (!blocked_) {
     WithHttp3([this](Http3Client &http3) {
-      http3.WritePackets(SteadyNow(), [this](const OutgoingBurst &burst) { return SendOuter(burst); });
+      http3.WritePackets(SteadyNow(),
+                         [this](const OutgoingBurst &burst) { return SendOuter(burst); });
     });
   }
 }
@@ -239,7 +240,8 @@ void ProxyClient::Impl::CloseWith(std::uint64_t code) {
   closed_ = true;
   StopWatchers();
   if (http3_) {
-    http3_->Close(code, SteadyNow(), [this](const OutgoingBurst &burst) { return SendOuter(burst); });
+    http3_->Close(code, SteadyNow(),
+                  [this](const OutgoingBurst &burst) { return SendOuter(burst); });
   }
 }
 

@@ -3,6 +3,7 @@
 #include "ngmasque/quic/socket_address.h"
 
 #include <ares.h>
+#include <arpa/inet.h>
 #include <ev.h>
 #include <sys/time.h>
 
@@ -127,6 +128,13 @@ std::unique_ptr<Resolver> Resolver::Create(struct ev_loop *loop) {
 }
 
 void Resolver::Lookup(const std::string &host, Done done) {
+  // As everywhere on this system, `127.2`, `0x7f000002` and `2130706434` are IPv4 addresses.
+  sockaddr_in literal{};
+  if (inet_aton(host.c_str(), &literal.sin_addr) != 0) {
+    literal.sin_family = AF_INET;
+    done(std::vector{*ToEndpoint(reinterpret_cast<const sockaddr *>(&literal))});
+    return;
+  }
   ares_addrinfo_hints hints{};
   hints.ai_family = AF_UNSPEC;
   hints.ai_socktype = SOCK_DGRAM;

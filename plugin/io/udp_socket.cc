@@ -46,8 +46,7 @@ struct Received {
 
 Received ReadControl(msghdr &message, std::size_t size) {
   Received received{.ecn = 0, .segment = size};
-  for (auto *control = CMSG_FIRSTHDR(&message); control;
-       control = CMSG_NXTHDR(&message, control)) {
+  for (auto *control = CMSG_FIRSTHDR(&message); control; control = CMSG_NXTHDR(&message, control)) {
     const auto *data = CMSG_DATA(control);
     if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_TOS) {
       received.ecn = *data & kEcnMask;
@@ -99,8 +98,10 @@ std::expected<UdpSocket, int> UdpSocket::Connect(const Endpoint &remote) {
 }
 
 UdpSocket::UdpSocket(UdpSocket &&other) noexcept
-    : fd_(std::exchange(other.fd_, -1)), gso_(other.gso_), local_(other.local_),
-      remote_(other.remote_) {}
+  : fd_(std::exchange(other.fd_, -1)),
+    gso_(other.gso_),
+    local_(other.local_),
+    remote_(other.remote_) {}
 
 UdpSocket &UdpSocket::operator=(UdpSocket &&other) noexcept {
   std::swap(fd_, other.fd_);
@@ -149,9 +150,9 @@ std::expected<void, int> UdpSocket::Read(std::span<std::uint8_t> buffer, const R
 int UdpSocket::SendOnce(std::span<const std::uint8_t> packets, std::size_t segment,
                         unsigned ecn) const {
   iovec vec{.iov_base = const_cast<std::uint8_t *>(packets.data()), .iov_len = packets.size()};
-  alignas(cmsghdr) std::array<std::uint8_t, CMSG_SPACE(sizeof(int)) +
-                                              CMSG_SPACE(sizeof(std::uint16_t))>
-    control{};
+  alignas(cmsghdr)
+    std::array<std::uint8_t, CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(std::uint16_t))>
+      control{};
   msghdr message{};
   message.msg_iov = &vec;
   message.msg_iovlen = 1;
@@ -179,8 +180,8 @@ int UdpSocket::SendOnce(std::span<const std::uint8_t> packets, std::size_t segme
 SendOutcome UdpSocket::Send(std::span<const std::uint8_t> packets, std::size_t segment,
                             unsigned ecn) {
   while (!packets.empty()) {
-    const auto segments = gso_ ? std::clamp(kMaxCallBytes / segment, std::size_t{1}, kMaxSegments)
-                               : std::size_t{1};
+    const auto segments =
+      gso_ ? std::clamp(kMaxCallBytes / segment, std::size_t{1}, kMaxSegments) : std::size_t{1};
     const auto part = packets.first(std::min(packets.size(), segments * segment));
     const int error = SendOnce(part, segment, ecn);
     if (error == EIO && part.size() > segment) {

@@ -55,8 +55,8 @@ void Http3Client::Receive(const FourTuple &path, unsigned ecn, std::span<const s
   QuicPath quic_path(path);
   const auto raw_path = quic_path.get();
   const ngtcp2_pkt_info pi{.ecn = static_cast<std::uint8_t>(ecn)};
-  if (const int rv = ngtcp2_conn_read_pkt(impl_->conn.get(), &raw_path, &pi, packet.data(),
-                                          packet.size(), now);
+  if (const int rv =
+        ngtcp2_conn_read_pkt(impl_->conn.get(), &raw_path, &pi, packet.data(), packet.size(), now);
       rv != 0) {
     impl_->Fail(rv);
   }
@@ -92,7 +92,8 @@ void Http3Client::WritePackets(Nanoseconds now, const BurstSink &sink) {
   impl_->Deliver();
 }
 
-std::expected<StreamId, Http3Error> Http3Client::SubmitRequest(std::span<const HeaderField> fields) {
+std::expected<StreamId, Http3Error>
+Http3Client::SubmitRequest(std::span<const HeaderField> fields) {
   auto &impl = *impl_;
   if (impl.state != Impl::State::kOpen) {
     return std::unexpected(Http3Error::kClosed);
@@ -119,11 +120,11 @@ std::expected<StreamId, Http3Error> Http3Client::SubmitRequest(std::span<const H
                      .valuelen = field.value.size(),
                      .flags = NGHTTP3_NV_FLAG_NONE});
   }
-  const nghttp3_data_reader reader{
-    .read_data = [](nghttp3_conn *, std::int64_t stream, nghttp3_vec *vecs, std::size_t count,
-                    std::uint32_t *, void *user_data, void *) {
-      return static_cast<Impl *>(user_data)->GivePayloads(stream, {vecs, count});
-    }};
+  const nghttp3_data_reader reader{.read_data = [](nghttp3_conn *, std::int64_t stream,
+                                                   nghttp3_vec *vecs, std::size_t count,
+                                                   std::uint32_t *, void *user_data, void *) {
+    return static_cast<Impl *>(user_data)->GivePayloads(stream, {vecs, count});
+  }};
   if (nghttp3_conn_submit_request(impl.h3.get(), id, lines.data(), lines.size(), &reader,
                                   nullptr) != 0) {
     (void)ngtcp2_conn_shutdown_stream(impl.conn.get(), 0, id, kH3RequestCancelled);

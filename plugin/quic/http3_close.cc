@@ -25,8 +25,8 @@ std::string Printable(std::span<const std::uint8_t> bytes) {
 
 CloseReason PeerReason(const ngtcp2_ccerr &error) {
   const bool application = error.type == NGTCP2_CCERR_TYPE_APPLICATION;
-  auto text = std::format("closed by the peer with {} error {:#x}",
-                          application ? "HTTP/3" : "QUIC", error.error_code);
+  auto text = std::format("closed by the peer with {} error {:#x}", application ? "HTTP/3" : "QUIC",
+                          error.error_code);
   if (error.reasonlen != 0) {
     text += ": " + Printable({error.reason, error.reasonlen});
   }

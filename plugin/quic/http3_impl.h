@@ -55,7 +55,7 @@ struct Http3Client::Impl {
   };
 
   Impl(Options options_in, Handler &handler_in)
-      : options(std::move(options_in)), handler(handler_in) {}
+    : options(std::move(options_in)), handler(handler_in) {}
 
   // http3_setup.cc
   [[nodiscard]] std::expected<void, Http3Failure> Open(const FourTuple &path, Nanoseconds now);
@@ -116,8 +116,8 @@ struct Http3Client::Impl {
   std::deque<Bytes> datagrams;
   std::size_t datagram_bytes = 0;
   std::vector<std::int64_t> refused; ///< Streams to be reset once nghttp3 is done with its input.
-  bool fresh_request = false; ///< Fields of a request have not left yet: streams go first.
-  bool streams_first = true;  ///< Otherwise they take turns.
+  bool fresh_request = false;        ///< Fields of a request have not left yet: streams go first.
+  bool streams_first = true;         ///< Otherwise they take turns.
   std::vector<std::uint8_t> buffer;
 
   std::optional<bool> peer_h3_datagram;

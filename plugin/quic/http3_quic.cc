@@ -87,9 +87,13 @@ int OnReadStopped(ngtcp2_conn *, std::int64_t id, std::uint64_t, void *user_data
   return 0;
 }
 
-// STOP_SENDING has come.
+// STOP_SENDING has come.  With a refusal it comes before the response, which is still wanted: RFC
+// 9114, section 4.1.
 int OnStopSending(ngtcp2_conn *, std::int64_t id, std::uint64_t code, void *user_data, void *) {
-  Self(user_data).EndStream(id, StreamEnd::kReset, code);
+  auto &self = Self(user_data);
+  if (const auto *stream = self.Find(id); stream && stream->status / 100 == 2) {
+    self.EndStream(id, StreamEnd::kReset, code);
+  }
   return 0;
 }
 
@@ -116,8 +120,8 @@ int OnNewLocalId(ngtcp2_conn *, ngtcp2_cid *cid, ngtcp2_stateless_reset_token *t
   auto &self = Self(user_data);
   // ngtcp2 asks for the length of the first one.
   return Result(size == kLocalIdLength && self.DrawLocalId(*cid) &&
-                ngtcp2_crypto_generate_stateless_reset_token(
-                  token->data, self.reset_secret.data(), self.reset_secret.size(), cid) == 0);
+                ngtcp2_crypto_generate_stateless_reset_token(token->data, self.reset_secret.data(),
+                                                             self.reset_secret.size(), cid) == 0);
 }
 
 int OnRetiredLocalId(ngtcp2_conn *, const ngtcp2_cid *cid, void *user_data) {

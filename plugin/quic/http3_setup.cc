@@ -138,9 +138,6 @@ bool Http3Client::Impl::OpenH3() {
   settings.max_field_section_size = kMaxResponseBytes;
   settings.qpack_max_dtable_capacity = kQpackTable;
   settings.qpack_blocked_streams = kMaxQpackBlockedStreams;
-  //= draft-schinazi-quic-h3-datagram-05, section 3
-  //# Implementations of HTTP/3 that support the DATAGRAM extension can indicate that to their peer
-  //# by sending the H3_DATAGRAM SETTINGS parameter with a value of 1.
   settings.h3_datagram_draft05 = options.datagrams;
 
   nghttp3_conn *raw = nullptr;

@@ -82,10 +82,8 @@ int OnShutdown(nghttp3_conn *, std::int64_t, void *user_data) {
 int OnSettings(nghttp3_conn *, const nghttp3_proto_settings *settings, void *user_data) {
   auto &self = Self(user_data);
   self.peer_h3_datagram = settings->h3_datagram_draft05 != 0;
-  //= draft-schinazi-quic-h3-datagram-05, section 3
-  //# When an HTTP/3 client or server receives the H3_DATAGRAM SETTINGS parameter with a value of 1
-  //# without having also received the max_datagram_frame_size transport parameter, it MUST
-  //# terminate the connection with error H3_SETTINGS_ERROR.
+  // draft-schinazi-quic-h3-datagram-05: 1 without the transport parameter is a connection error.
+  // The transport parameter without the setting is tolerated.
   const auto *params = ngtcp2_conn_get_remote_transport_params2(self.conn.get());
   if (*self.peer_h3_datagram && (!params || params->max_datagram_frame_size == 0)) {
     self.SetH3Error(kH3SettingsError, "H3_DATAGRAM without max_datagram_frame_size");
@@ -209,9 +207,7 @@ void Impl::OnFieldsEnd(std::int64_t id) {
   }
 }
 
-//= draft-ietf-masque-connect-udp-00, section 4
-//# If HTTP/3 datagrams are not supported, the stream is used to convey UDP payloads, by prefixing
-//# them with a 16-bit length.
+// draft-ietf-masque-connect-udp-00, section 4: payloads on the stream follow their 16-bit lengths.
 void Impl::OnData(std::int64_t id, std::span<const std::uint8_t> data) {
   while (auto *stream = Find(id)) {
     if (stream->ended || stream->status / 100 != 2) {

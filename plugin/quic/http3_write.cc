@@ -25,9 +25,8 @@ constexpr std::size_t kMaxBurstBytes = 65507;
 // number, and the tag of every cipher that TLS 1.3 has (RFC 9001, section 5.3).
 constexpr std::size_t kPacketOverhead = 1 + 4 + 16;
 
-ngtcp2_ssize OnWritePacket(ngtcp2_conn *, ngtcp2_path *path, ngtcp2_pkt_info *pi,
-                           std::uint8_t *out, std::size_t size, ngtcp2_tstamp now,
-                           void *user_data) {
+ngtcp2_ssize OnWritePacket(ngtcp2_conn *, ngtcp2_path *path, ngtcp2_pkt_info *pi, std::uint8_t *out,
+                           std::size_t size, ngtcp2_tstamp now, void *user_data) {
   return static_cast<Impl *>(user_data)->WritePacket(path, pi, {out, size}, now);
 }
 

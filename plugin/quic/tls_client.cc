@@ -108,8 +108,7 @@ std::expected<void, Http3Failure> TlsClient::OpenSession() {
   }
   // RFC 6066, section 3: literal addresses are not permitted in SNI.
   if (!name_.empty() && !IsAddress(name_)) {
-    if (const int rv =
-          gnutls_server_name_set(session, GNUTLS_NAME_DNS, name_.data(), name_.size());
+    if (const int rv = gnutls_server_name_set(session, GNUTLS_NAME_DNS, name_.data(), name_.size());
         rv != 0) {
       return TlsFailure("server name " + name_, rv);
     }

@@ -39,9 +39,9 @@ std::expected<PayloadToTarget, NotPassed> Proxy::State::Pass(Connection &connect
     return PayloadToTarget{.socket = *socket, .payload = payload};
   }
   //= draft-00, section 4.1
-  //# Any DATAGRAM frames that are sent in a separate QUIC packet from the STREAM frame that contains
-  //# the CONNECT-UDP request might also be dropped in the case that the packet arrives at the proxy
-  //# before the packet containing the STREAM frame.
+  //# Any DATAGRAM frames that are sent in a separate QUIC packet from the STREAM frame that
+  //# contains the CONNECT-UDP request might also be dropped in the case that the packet arrives at
+  //# the proxy before the packet containing the STREAM frame.
   //
   // So the first ones are not.
   const auto awaited = connection.flows.contains(flow);

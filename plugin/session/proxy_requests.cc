@@ -106,9 +106,9 @@ std::optional<Verdict> Proxy::State::Validate(const Connection &connection,
     return BadRequest("flow begins without client-connection-id");
   }
   //= draft-00, section 5
-  //# If the proxy does not support forwarded mode, or does not allow forwarded mode for a particular
-  //# client or authority by policy, it can reject requests that include the Server-Connection-Id
-  //# header with a response to indicate the error, such as 403 (Forbidden).
+  //# If the proxy does not support forwarded mode, or does not allow forwarded mode for a
+  //# particular client or authority by policy, it can reject requests that include the
+  //# Server-Connection-Id header with a response to indicate the error, such as 403 (Forbidden).
   if (request.id_header == IdHeader::kServer && !options.forwarding) {
     return WithError(403, "http_request_denied");
   }

@@ -114,9 +114,9 @@ struct Proxy::State {
 
   //= draft-00, section 5
   //# If a proxy reuses server-facing sockets, it SHOULD store which authorities (which could be a
-  //# domain name or IP address literal) are being accessed over a particular server-facing socket so
-  //# it can avoid performing a new DNS query and potentially choosing a different server IP address
-  //# which could map to a different server.
+  //# domain name or IP address literal) are being accessed over a particular server-facing socket
+  //# so it can avoid performing a new DNS query and potentially choosing a different server IP
+  //# address which could map to a different server.
   struct Named {
     SocketId socket{};
     std::size_t flows = 0; // Of it that were opened for the authority; never 0.

@@ -207,7 +207,8 @@ class ProxyTest(ProxyCase):
 
     def test_conflict_later(self):
         """The target's connection IDs are too short for the proxy: 409 to later requests."""
-        outcome, proxy, target = self.download(proxy=(*ALLOW, "--connect-udp-min-connection-id=9"), python_target=True)
+        outcome, proxy, target = self.download(proxy=(*ALLOW, "--connect-udp-min-connection-id=9"), python_target=True,
+                                              target=(f"--new-ids-every={256 << 10}",))
         self.check_tunnelled(outcome, fallbacks=True)
         # 409 is about that connection ID only: it asks for the others too.
         self.assertGreaterEqual(self.refused(proxy, 409), 2, proxy["proxy"]["refused"])

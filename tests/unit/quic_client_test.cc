@@ -176,10 +176,25 @@ TEST_F(QuicClientEnd, PeerResetsStream) {
 }
 
 TEST_F(QuicClientEnd, PeerStopsReading) {
+  pair_.server->Respond(0, Ok());
+  pair_.Settle();
   pair_.server->StopReading(0, 0x10b);
   pair_.Settle();
   EXPECT_EQ(pair_.recorder.ends[stream_], std::pair(StreamEnd::kReset, std::uint64_t{0x10b}));
   EXPECT_EQ(pair_.server->stopped[0], 0x10cu) << "the other half is left open";
+  ExpectOtherLives();
+}
+
+// RFC 9114, section 4.1: with a refusal it may come before the response.
+TEST_F(QuicClientEnd, PeerStopsReadingBeforeItsResponse) {
+  pair_.server->StopReading(0, 0x100);
+  pair_.Settle();
+  EXPECT_FALSE(pair_.recorder.ends.contains(stream_));
+  pair_.server->Respond(0, {{.name = ":status", .value = "403"}});
+  pair_.server->EndBody(0);
+  pair_.Settle();
+  EXPECT_EQ(pair_.recorder.responses[stream_].front().value, "403");
+  EXPECT_EQ(pair_.recorder.ends[stream_].first, StreamEnd::kFinished);
   ExpectOtherLives();
 }
 
@@ -265,10 +280,7 @@ TEST_F(QuicClientEnd, ClientCloses) {
   EXPECT_FALSE(pair_.recorder.closed) << "told of what it did itself";
 }
 
-//= draft-schinazi-quic-h3-datagram-05, section 3
-//# When an HTTP/3 client or server receives the H3_DATAGRAM SETTINGS parameter with a value of 1
-//# without having also received the max_datagram_frame_size transport parameter, it MUST terminate
-//# the connection with error H3_SETTINGS_ERROR.
+// draft-schinazi-quic-h3-datagram-05: a connection error.
 TEST(QuicClient, SettingWithoutTransportParameter) {
   Pair pair({.max_datagram_frame = 0, .settings_datagram = true});
   ASSERT_TRUE(pair.RunUntil([&] { return pair.recorder.closed.has_value(); }));
@@ -293,9 +305,9 @@ TEST(QuicClient, TransportParameterWithoutSetting) {
 
 TEST(QuicClient, HandshakeTimeout) {
   Recorder recorder;
-  auto client = Http3Client::Create({.server_name = "proxy.example",
-                                     .handshake_timeout = std::chrono::seconds(3)},
-                                    {.local = Local(1000), .remote = Local(443)}, recorder, 1);
+  auto client = Http3Client::Create(
+    {.server_name = "proxy.example", .handshake_timeout = std::chrono::seconds(3)},
+    {.local = Local(1000), .remote = Local(443)}, recorder, 1);
   ASSERT_TRUE(client);
   ngmasque::Nanoseconds now = 1;
   const auto sink = [](const ngmasque::OutgoingBurst &) { return true; };

@@ -169,17 +169,15 @@ TEST(QuicDatagram, RequestLeavesWithItsFirstDatagram) {
   }
 }
 
-// A full queue of datagrams is ahead, and the request still leaves in the first packets; payloads on
-// a stream that never end do not stop datagrams.
+// A full queue of datagrams is ahead, and the request still leaves in the first packets; payloads
+// on a stream that never end do not stop datagrams.
 TEST(QuicDatagram, NeitherStarvesTheOther) {
   Pair pair;
   ASSERT_TRUE(pair.Connect());
   const auto stream = pair.client->SubmitRequest(Request()).value();
   pair.Settle();
-  while (pair.client->SendDatagram(kFlow, Filled(1200, 1))) {
-  }
-  while (pair.client->SendPayload(stream, Filled(1200, 2))) {
-  }
+  while (pair.client->SendDatagram(kFlow, Filled(1200, 1))) {}
+  while (pair.client->SendPayload(stream, Filled(1200, 2))) {}
   ASSERT_TRUE(pair.RunUntil([&] {
     return pair.server->datagrams.size() >= 20 && pair.server->bodies[0].size() >= 20 * 1202;
   }));
@@ -197,8 +195,7 @@ TEST(QuicPayload, BothWaysInTheFormOfStreams) {
   ASSERT_TRUE(pair.client->SendPayload(stream, Filled(ngmasque::kMaxUdpPayload, 8)));
   EXPECT_EQ(pair.client->SendPayload(stream, Filled(ngmasque::kMaxUdpPayload + 1, 8)).error(),
             Http3Error::kTooLarge);
-  EXPECT_EQ(pair.client->SendPayload(stream + 4, Filled(1, 1)).error(),
-            Http3Error::kUnknownStream);
+  EXPECT_EQ(pair.client->SendPayload(stream + 4, Filled(1, 1)).error(), Http3Error::kUnknownStream);
   Bytes expected{0, 3, 9, 9, 9, 0, 0, 0xff, 0xf7};
   expected.resize(expected.size() + ngmasque::kMaxUdpPayload, 8);
   ASSERT_TRUE(pair.RunUntil([&] { return pair.server->bodies[0].size() >= expected.size(); }));
@@ -242,8 +239,7 @@ TEST(QuicPayload, BlockedStreamHurtsNoOther) {
   Pair pair({.max_datagram_frame = 0, .settings_datagram = false, .stream_window = 2000});
   ASSERT_TRUE(pair.Connect());
   const auto stream = pair.client->SubmitRequest(Request()).value();
-  while (pair.client->SendPayload(stream, Filled(1000, 1))) {
-  }
+  while (pair.client->SendPayload(stream, Filled(1000, 1))) {}
   const auto other = pair.client->SubmitRequest(Request()).value();
   pair.client->CloseStream(stream);
   pair.Settle();

@@ -124,8 +124,8 @@ struct ServerCallbacks {
     return 0;
   }
 
-  static int StreamReset(ngtcp2_conn *, std::int64_t id, std::uint64_t, std::uint64_t,
-                         void *data, void *) {
+  static int StreamReset(ngtcp2_conn *, std::int64_t id, std::uint64_t, std::uint64_t, void *data,
+                         void *) {
     return nghttp3_conn_shutdown_stream_read(Self(data).h3_, id);
   }
 
@@ -188,7 +188,7 @@ ngtcp2_path RawPath(SocketAddress &local, SocketAddress &remote) {
 
 Server::Server(Options options, const Certificate &certificate, const Packet &initial,
                ngmasque::Nanoseconds now)
-    : options_(options) {
+  : options_(options) {
   gnutls_init(&tls_, GNUTLS_SERVER);
   gnutls_priority_set_direct(tls_, "NORMAL:-VERS-ALL:+VERS-TLS1.3:%DISABLE_TLS13_COMPAT_MODE",
                              nullptr);
@@ -281,10 +281,10 @@ std::vector<Packet> Server::Write(ngmasque::Nanoseconds now) {
       const auto count =
         h3_ ? nghttp3_conn_writev_stream(h3_, &id, &fin, vecs.data(), vecs.size()) : 0;
       ngtcp2_ssize taken = -1;
-      written = ngtcp2_conn_writev_stream(
-        conn_, &storage.path, &pi, bytes.data(), bytes.size(), &taken,
-        fin ? NGTCP2_WRITE_STREAM_FLAG_FIN : 0, id,
-        reinterpret_cast<const ngtcp2_vec *>(vecs.data()), static_cast<std::size_t>(count), now);
+      written = ngtcp2_conn_writev_stream(conn_, &storage.path, &pi, bytes.data(), bytes.size(),
+                                          &taken, fin ? NGTCP2_WRITE_STREAM_FLAG_FIN : 0, id,
+                                          reinterpret_cast<const ngtcp2_vec *>(vecs.data()),
+                                          static_cast<std::size_t>(count), now);
       if (taken >= 0) {
         nghttp3_conn_add_write_offset(h3_, id, static_cast<std::size_t>(taken));
       } else if (written == NGTCP2_ERR_STREAM_DATA_BLOCKED) {
@@ -308,7 +308,9 @@ std::vector<Packet> Server::Write(ngmasque::Nanoseconds now) {
   }
 }
 
-void Server::HandleExpiry(ngmasque::Nanoseconds now) { (void)ngtcp2_conn_handle_expiry(conn_, now); }
+void Server::HandleExpiry(ngmasque::Nanoseconds now) {
+  (void)ngtcp2_conn_handle_expiry(conn_, now);
+}
 
 ngmasque::Nanoseconds Server::Expiry() const {
   return close_code || ngtcp2_conn_in_closing_period2(conn_) ? ngmasque::kNever
@@ -326,8 +328,9 @@ void Server::Respond(std::int64_t stream, const std::vector<ngmasque::HeaderFiel
                      .flags = NGHTTP3_NV_FLAG_NONE});
   }
   const nghttp3_data_reader reader{.read_data = ServerCallbacks::Read};
-  ASSERT_EQ(interim ? nghttp3_conn_submit_info(h3_, stream, lines.data(), lines.size())
-                    : nghttp3_conn_submit_response(h3_, stream, lines.data(), lines.size(), &reader),
+  ASSERT_EQ(interim
+              ? nghttp3_conn_submit_info(h3_, stream, lines.data(), lines.size())
+              : nghttp3_conn_submit_response(h3_, stream, lines.data(), lines.size(), &reader),
             0);
 }
 
@@ -361,9 +364,8 @@ void Server::Close(std::uint64_t code, std::string reason) {
     conn_, nullptr, &pi, bytes.data(), bytes.size(), &error, ngtcp2_conn_get_timestamp(conn_));
   ASSERT_GT(written, 0);
   bytes.resize(static_cast<std::size_t>(written));
-  close_packet_ = {.path = {.local = path.remote, .remote = path.local},
-                   .ecn = 0,
-                   .bytes = std::move(bytes)};
+  close_packet_ = {
+    .path = {.local = path.remote, .remote = path.local}, .ecn = 0, .bytes = std::move(bytes)};
 }
 
 } // namespace quic_test

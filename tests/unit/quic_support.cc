@@ -69,7 +69,7 @@ std::vector<ngmasque::HeaderField> Request() {
 }
 
 Pair::Pair(Server::Options server_options, ngmasque::Http3Client::Options options)
-    : server_options_(server_options) {
+  : server_options_(server_options) {
   if (options.server_name.empty()) {
     options.server_name = "proxy.example";
   }

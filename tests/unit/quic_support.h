@@ -84,10 +84,10 @@ public:
   // What has come.
   std::map<std::int64_t, std::vector<ngmasque::HeaderField>> requests;
   std::map<std::int64_t, Bytes> bodies;
-  std::map<std::int64_t, std::uint64_t> closed; ///< Streams, with their codes.
+  std::map<std::int64_t, std::uint64_t> closed;  ///< Streams, with their codes.
   std::map<std::int64_t, std::uint64_t> stopped; ///< STOP_SENDING, with their codes.
   std::vector<Bytes> datagrams;
-  std::vector<std::string> order; ///< "request" and "datagram", as they came.
+  std::vector<std::string> order;          ///< "request" and "datagram", as they came.
   std::optional<std::uint64_t> close_code; ///< The client's, of HTTP/3 if it is one.
   bool client_h3_datagram = false;
   ngmasque::FourTuple path; ///< That of the last packet.

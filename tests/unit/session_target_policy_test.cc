@@ -152,7 +152,7 @@ TEST(TargetPolicy, DefaultOfIpv6) {
     {"2002:a00:1::1", kPrivate},
     {"2002:a9fe:a9fe::1", kLinkLocal},
     {"2002:e000:1::1", kMulticast},
-    // Teredo: server 5.6.7.8 and client 5.6.7.9, then 127.0.0.1 and 10.0.0.1 in one of these places.
+    // Teredo: server 5.6.7.8 and client 5.6.7.9, then a loopback or private address for one.
     {"2001:0:506:708:0:ffff:faf9:f8f6", {}},
     {"2001:0:7f00:1:0:ffff:faf9:f8f6", kLoopback},
     {"2001:0:506:708:0:ffff:80ff:fffe", kLoopback},

@@ -34,10 +34,10 @@ using LogFunction = std::function<void(LogLevel, std::string_view)>;
 /// Why a packet was dropped; ReasonName says it in words.
 enum class ClientDrop : std::uint8_t {
   // Of Send.
-  kEmpty,       ///< It had no bytes.
-  kTooLarge,    ///< It does not fit the datagrams of the outer connection: never cut.
-  kNoTunnel,    ///< No tunnel is there, or it is over.
-  kSendError,   ///< The system refused to send it forwarded, for example as larger than the path.
+  kEmpty,     ///< It had no bytes.
+  kTooLarge,  ///< It does not fit the datagrams of the outer connection: never cut.
+  kNoTunnel,  ///< No tunnel is there, or it is over.
+  kSendError, ///< The system refused to send it forwarded, for example as larger than the path.
   // Of what arrived.
   kUnknownFlow, ///< A datagram of another flow id than the tunnel's.
   kMalformed,   ///< A datagram too short for its flow id, or a payload that no UDP packet can have.
@@ -78,14 +78,14 @@ enum class SendStatus : std::uint8_t {
 };
 
 enum class ProxyClientError : std::uint8_t {
-  kResolve,      ///< The proxy's name has no address.
-  kSocket,       ///< No socket towards the proxy could be opened.
-  kTls,          ///< GnuTLS refused the configuration, for example the CA file.
-  kQlog,         ///< A qlog or key log file could not be opened.
-  kNotReady,     ///< The outer connection is not there yet, or not any more.
-  kFlowIds,      ///< All flow ids of the outer connection have been used.
-  kIdConflict,   ///< The inner connection ID conflicts with one of the outer connection (C8): choose
-                 ///< another one.
+  kResolve,    ///< The proxy's name has no address.
+  kSocket,     ///< No socket towards the proxy could be opened.
+  kTls,        ///< GnuTLS refused the configuration, for example the CA file.
+  kQlog,       ///< A qlog or key log file could not be opened.
+  kNotReady,   ///< The outer connection is not there yet, or not any more.
+  kFlowIds,    ///< All flow ids of the outer connection have been used.
+  kIdConflict, ///< The inner connection ID conflicts with one of the outer connection (C8): choose
+               ///< another one.
   kNotSupported, ///< The proxy does not want its clients to migrate.
   kInternal,     ///< A library refused what it should not; see the log.
 };
@@ -97,16 +97,17 @@ enum class ProxyClientError : std::uint8_t {
 class ProxyClient {
 public:
   struct Options {
-    std::string host{};                 ///< A name or an address, IPv6 without brackets.
-    std::string port = "443";         ///< In decimal digits.
+    std::string host{};       ///< A name or an address, IPv6 without brackets.
+    std::string port = "443"; ///< In decimal digits.
     /// The name in SNI and, with `ca_file`, that of the certificate.  Empty: `host`.
     std::string sni{};
     /// PEM; the only roots that are trusted.  Empty: the certificate is not verified, as in the
     /// sample client.
     std::filesystem::path ca_file{};
-    std::filesystem::path qlog_dir{};     ///< Empty: no qlog.  File: ID.outer.sqlog, ID in hex.
-    std::filesystem::path key_log_file{}; ///< Empty: none.  The program passes SSLKEYLOGFILE's value.
-    bool forward = true;                ///< Whether forwarded mode is wanted.
+    std::filesystem::path qlog_dir{}; ///< Empty: no qlog.  File: ID.outer.sqlog, ID in hex.
+    /// Empty: none.  The program passes the value of SSLKEYLOGFILE.
+    std::filesystem::path key_log_file{};
+    bool forward = true; ///< Whether forwarded mode is wanted.
     /// Of the outer connection.  A third of it without packets makes a PING, since in forwarded
     /// mode nothing else flows there.
     std::chrono::milliseconds idle_timeout{30'000};
@@ -115,8 +116,8 @@ public:
     /// 1280 bytes, on a path of 1500 or just 1400 bytes.
     std::size_t max_udp_payload = 1350;
     bool gso = true;
-    ClientTunnelLimits limits;
-    LogFunction log; ///< Null: no log.
+    ClientTunnelLimits limits{};
+    LogFunction log{}; ///< Null: no log.
   };
 
   /// Called from the loop alone, never from within a member function of ProxyClient;
@@ -191,8 +192,8 @@ public:
   /// Sends UDP payloads of `segment` bytes each, more than 0; the last one may be shorter.
   /// Forwarded ones leave with one system call where the system can do that.  Returns what was
   /// blocked, nothing if nothing was.
-  [[nodiscard]] std::span<const std::uint8_t>
-  SendBurst(std::span<const std::uint8_t> packets, std::size_t segment, unsigned ecn);
+  [[nodiscard]] std::span<const std::uint8_t> SendBurst(std::span<const std::uint8_t> packets,
+                                                        std::size_t segment, unsigned ecn);
 
   /// The largest inner packet in bytes that can be tunnelled; 0 unless the outer connection is
   /// there.
@@ -200,8 +201,8 @@ public:
 
   /// Moves the outer connection to a socket of its own with another local port, and forwarded
   /// packets with it once the proxy has answered there.
-  /// Errors: kNotReady (also from within OnPacket, or before the handshake is confirmed), kSocket, kNotSupported (the proxy forbids it, or has given no connection ID
-  /// to do it with).
+  /// Errors: kNotReady (also from within OnPacket, or before the handshake is confirmed), kSocket,
+  /// kNotSupported (the proxy forbids it, or has given no connection ID to do it with).
   [[nodiscard]] std::expected<void, ProxyClientError> ChangeLocalAddress();
 
   /// Closes the tunnel and the outer connection, and stops all watchers.  Nothing is called any

@@ -83,9 +83,9 @@ enum class CloseKind : std::uint8_t {
   kStatelessReset, ///< The peer does not know it any more.
   kIdleTimeout,
   kHandshakeTimeout,
-  kCertificate,    ///< The peer's certificate is not acceptable.
-  kTls,            ///< The TLS handshake failed otherwise.
-  kProtocol,       ///< The peer broke QUIC or HTTP/3.
+  kCertificate, ///< The peer's certificate is not acceptable.
+  kTls,         ///< The TLS handshake failed otherwise.
+  kProtocol,    ///< The peer broke QUIC or HTTP/3.
   kInternal,
 };
 
@@ -117,9 +117,9 @@ using BurstSink = std::function<bool(const OutgoingBurst &)>;
 class Http3Client {
 public:
   struct Options {
-    std::string server_name{};            ///< For SNI and for the certificate; no SNI for an address.
-    std::filesystem::path ca_file{};      ///< PEM.  Empty: the certificate is not verified.
-    std::filesystem::path qlog_dir{};     ///< Empty: none.  File: ID.outer.sqlog, ID in hex.
+    std::string server_name{};        ///< For SNI and for the certificate; no SNI for an address.
+    std::filesystem::path ca_file{};  ///< PEM.  Empty: the certificate is not verified.
+    std::filesystem::path qlog_dir{}; ///< Empty: none.  File: ID.outer.sqlog, ID in hex.
     std::filesystem::path key_log_file{}; ///< Empty: none.  Appended to.
     std::chrono::nanoseconds idle_timeout = std::chrono::seconds(30);
     std::chrono::nanoseconds handshake_timeout = std::chrono::seconds(10);

@@ -1,0 +1,179 @@
+// ProxyClient: packets of the inner connection.
+
+#include "proxy_client_impl.h"
+
+#include "ngmasque/wire/datagram.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <format>
+
+namespace ngmasque {
+
+namespace {
+
+constexpr std::uint8_t kLongHeaderBit = 0x80;
+
+// `packets` are whole ones of `segment` bytes each, the last may be shorter.
+void Count(PacketCount &count, std::span<const std::uint8_t> packets, std::size_t segment) {
+  count.bytes += packets.size();
+  for (; !packets.empty(); packets = packets.subspan(std::min(segment, packets.size()))) {
+    ++count.packets;
+    count.long_headers += (packets.front() & kLongHeaderBit) != 0;
+  }
+}
+
+} // namespace
+
+void ProxyClient::Impl::OnDatagram(std::span<const std::uint8_t> datagram) {
+  const auto parsed = ParseFlowDatagram(datagram);
+  if (!parsed) {
+    Drop(ClientDrop::kMalformed);
+    if (parsed.error() == DatagramError::kTruncated && failure_.empty()) {
+      // draft-schinazi-quic-h3-datagram-05: too short for its flow id is a connection error.
+      failure_ = "the proxy has sent a datagram without flow id";
+      failure_code_ = kH3GeneralProtocolError;
+      final_ = true;
+    }
+    return;
+  }
+  if (!tunnel_ || parsed->flow_id != tunnel_->flow()) {
+    Drop(ClientDrop::kUnknownFlow);
+    return;
+  }
+  TakePayload(parsed->payload);
+}
+
+void ProxyClient::Impl::OnPayload(StreamId stream, std::span<const std::uint8_t> payload) {
+  const auto found = by_stream_.find(stream);
+  if (found == by_stream_.end() || !tunnel_ || tunnel_->flow() != found->second.first) {
+    Drop(ClientDrop::kUnknownFlow);
+    return;
+  }
+  TakePayload(payload);
+}
+
+void ProxyClient::Impl::TakePayload(std::span<const std::uint8_t> payload) {
+  if (close_wanted_) {
+    return; // Nothing is told any more.
+  }
+  if (payload.empty()) {
+    Drop(ClientDrop::kEmpty);
+    return;
+  }
+  Count(statistics_.tunnelled_rx, payload, payload.size());
+  delivered_ = true;
+  handler_.OnPacket(payload, 0);
+}
+
+void ProxyClient::Impl::TakeForwarded(std::span<const std::uint8_t> packet, unsigned ecn) {
+  Count(statistics_.forwarded_rx, packet, packet.size());
+  delivered_ = true;
+  handler_.OnPacket(packet, ecn);
+}
+
+SendStatus ProxyClient::Impl::Send(std::span<const std::uint8_t> packet, unsigned ecn) {
+  if (packet.empty()) {
+    Drop(ClientDrop::kEmpty);
+    return SendStatus::kDropped;
+  }
+  const auto way = tunnel_ && !closed_ ? tunnel_->FromInner(packet) : ClientWay::kDrop;
+  switch (way) {
+  case ClientWay::kTunnel: return Tunnel(packet);
+  case ClientWay::kForward: return Forward(packet, packet.size(), ecn);
+  case ClientWay::kDrop: break;
+  }
+  Drop(ClientDrop::kNoTunnel);
+  return SendStatus::kDropped;
+}
+
+std::span<const std::uint8_t> ProxyClient::Impl::SendBurst(std::span<const std::uint8_t> packets,
+                                                           std::size_t segment, unsigned ecn) {
+  const bool alive = tunnel_ && !closed_;
+  while (!packets.empty()) {
+    // As many as are forwarded, in one go.
+    std::size_t run = 0;
+    while (alive && run < packets.size() &&
+           tunnel_->FromInner(packets.subspan(run).first(
+             std::min(segment, packets.size() - run))) == ClientWay::kForward) {
+      run += std::min(segment, packets.size() - run);
+    }
+    if (run != 0) {
+      auto rest = packets.first(run);
+      if (Forward(rest, segment, ecn) == SendStatus::kBlocked) {
+        return packets.subspan(run - rest.size());
+      }
+      packets = packets.subspan(run);
+      continue;
+    }
+    const auto size = std::min(segment, packets.size());
+    if (Send(packets.first(size), ecn) == SendStatus::kBlocked) {
+      return packets;
+    }
+    packets = packets.subspan(size);
+  }
+  return {};
+}
+
+SendStatus ProxyClient::Impl::Tunnel(std::span<const std::uint8_t> packet) {
+  auto sent = std::expected<void, Http3Error>(std::unexpect, Http3Error::kFull);
+  if (http3_->datagrams()) {
+    std::array<std::uint8_t, kMaxDatagramHeader> header;
+    const auto size = WriteFlowDatagramHeader(tunnel_->flow(), header);
+    // A flow id is no larger than it may be.
+    sent = http3_->SendDatagram(std::span(header).first(*size), packet);
+  } else if (const auto stream = streams_.find({tunnel_->flow(), first_request_.value_or(0)});
+             stream != streams_.end()) {
+    sent = http3_->SendPayload(stream->second, packet);
+  } // Otherwise the request has not been sent yet: the peer allows no stream now.
+
+  if (sent) {
+    Count(statistics_.tunnelled_tx, packet, packet.size());
+    Wake();
+    return SendStatus::kSent;
+  }
+  if (sent.error() == Http3Error::kFull) {
+    writable_wanted_ = true;
+    return SendStatus::kBlocked;
+  }
+  Drop(sent.error() == Http3Error::kTooLarge ? ClientDrop::kTooLarge : ClientDrop::kNoTunnel);
+  return SendStatus::kDropped;
+}
+
+//= draft-00, section 4.3
+//# When forwarding, the client sends a QUIC packet with the target server's Connection ID in the
+//# QUIC short header, using the same socket between client and proxy that was used for the main
+//# QUIC connection between client and proxy.
+///
+/// Takes what was sent or dropped off the front of `packets`.
+SendStatus ProxyClient::Impl::Forward(std::span<const std::uint8_t> &packets, std::size_t segment,
+                                      unsigned ecn) {
+  auto status = SendStatus::kSent;
+  while (!packets.empty()) {
+    const auto outcome = current_->udp.Send(packets, segment, ecn);
+    Count(statistics_.forwarded_tx, packets.first(packets.size() - outcome.rest.size()), segment);
+    packets = outcome.rest;
+    if (packets.empty()) {
+      break;
+    }
+    if (outcome.error == 0) {
+      writable_wanted_ = true;
+      WaitForRoom(*current_);
+      return SendStatus::kBlocked;
+    }
+    // What is wrong with the first one may be wrong with it alone, such as its size.
+    Log(LogLevel::kDebug,
+        std::format("forwarded packet is not sent: {}", std::strerror(outcome.error)));
+    Drop(ClientDrop::kSendError);
+    packets = packets.subspan(std::min(segment, packets.size()));
+    status = SendStatus::kDropped;
+  }
+  return status;
+}
+
+void ProxyClient::Impl::Drop(ClientDrop reason) {
+  ++statistics_.dropped[static_cast<std::size_t>(reason)];
+}
+
+} // namespace ngmasque

@@ -1,0 +1,258 @@
+// ProxyClient on the loopback interface, against the server of quic_support.h.
+
+#include "quic_proxy_support.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+namespace quic_test {
+namespace {
+
+using ngmasque::ClientDrop;
+using ngmasque::ConnectionId;
+using ngmasque::Fallback;
+using ngmasque::HeaderField;
+using ngmasque::ProxyClient;
+using ngmasque::SendStatus;
+
+TEST_F(ProxyClientTest, TunnelsBothWays) {
+  Begin();
+  EXPECT_EQ(client->OpenTunnel({.host = "target.example", .port = 443}, Id(0x11)).error(),
+            ngmasque::ProxyClientError::kNotReady);
+  EXPECT_EQ(client->Send(Long(), 0), SendStatus::kDropped);
+  ASSERT_TRUE(RunUntil([this] { return max_payload != 0; }));
+  EXPECT_GE(max_payload, 1280u);
+  EXPECT_EQ(max_payload, client->max_payload());
+  ASSERT_TRUE(client->OpenTunnel({.host = "target.example", .port = 443}, Id(0x11)));
+  EXPECT_EQ(client->Send(Long(), 0), SendStatus::kSent) << "C7: not before the response";
+  ASSERT_TRUE(RunUntil([this] { return opened == 1 && !proxy->server->datagrams.empty(); }));
+  EXPECT_EQ(proxy->server->order, (std::vector<std::string>{"request", "datagram"}));
+  Bytes expected = Long();
+  expected.insert(expected.begin(), 0); // The flow id.
+  EXPECT_EQ(proxy->server->datagrams.front(), expected);
+
+  proxy->server->SendDatagram(expected);
+  proxy->server->SendDatagram({2, 1, 1}); // Of another flow.
+  proxy->server->SendDatagram({0});       // A payload of no bytes.
+  ASSERT_TRUE(RunUntil([this] {
+    return client->statistics().of(ClientDrop::kUnknownFlow) == 1 &&
+           client->statistics().of(ClientDrop::kEmpty) == 1;
+  }));
+  EXPECT_EQ(packets, (std::vector<Bytes>{Long()}));
+  EXPECT_GE(packets_done, 1);
+  const auto &statistics = client->statistics();
+  EXPECT_EQ(statistics.tunnelled_tx.packets, 1u);
+  EXPECT_EQ(statistics.tunnelled_tx.bytes, 1200u);
+  EXPECT_EQ(statistics.tunnelled_tx.long_headers, 1u);
+  EXPECT_EQ(statistics.tunnelled_rx.packets, 1u);
+  EXPECT_EQ(statistics.forwarded_tx.packets, 0u);
+  EXPECT_EQ(statistics.of(ClientDrop::kNoTunnel), 1u);
+}
+
+TEST_F(ProxyClientTest, DropsWhatDoesNotFit) {
+  BeginWithTunnel();
+  EXPECT_EQ(client->Send({}, 0), SendStatus::kDropped);
+  EXPECT_EQ(client->Send(Long(max_payload + 1), 0), SendStatus::kDropped);
+  EXPECT_EQ(client->Send(Long(max_payload), 0), SendStatus::kSent);
+  EXPECT_EQ(client->Send(Short(0x55, 65527), 0), SendStatus::kDropped);
+  ASSERT_TRUE(RunUntil([this] { return !proxy->server->datagrams.empty(); }));
+  EXPECT_EQ(proxy->server->datagrams.front().size(), max_payload + 1);
+  EXPECT_EQ(client->statistics().of(ClientDrop::kEmpty), 1u);
+  EXPECT_EQ(client->statistics().of(ClientDrop::kTooLarge), 2u);
+}
+
+TEST_F(ProxyClientTest, BackPressure) {
+  BeginWithTunnel();
+  std::size_t sent = 0;
+  while (client->Send(Long(), 0) == SendStatus::kSent) {
+    ASSERT_LT(++sent, 10'000u);
+  }
+  EXPECT_EQ(writable, 0) << "told from within a function";
+  ASSERT_TRUE(RunUntil([this] { return writable == 1; }));
+  // The proxy's socket may have been too small for all of them; in the end one gets through.
+  ASSERT_TRUE(RunUntil([&] {
+    (void)client->Send(Short(0x66, 50), 0);
+    return std::ranges::any_of(proxy->server->datagrams,
+                               [](const Bytes &datagram) { return datagram.size() == 51; });
+  }));
+}
+
+//= draft-00, section 4.3
+//# When forwarding, the client sends a QUIC packet with the target server's Connection ID in the
+//# QUIC short header, using the same socket between client and proxy that was used for the main
+//# QUIC connection between client and proxy.
+TEST_F(ProxyClientTest, ForwardsBothWays) {
+  BeginForwarding();
+  const auto tunnelled = client->statistics().tunnelled_tx.packets;
+  // Three in a burst, the last one shorter; then a long header in the middle of others.
+  Bytes burst;
+  for (const auto &packet : {Short(0x55, 1400), Short(0x55, 1400), Short(0x55, 700)}) {
+    burst.insert(burst.end(), packet.begin(), packet.end());
+  }
+  EXPECT_TRUE(client->SendBurst(burst, 1400, 2).empty());
+  burst.clear();
+  for (const auto &packet : {Short(0x55), Long(100), Short(0x55)}) {
+    burst.insert(burst.end(), packet.begin(), packet.end());
+  }
+  EXPECT_TRUE(client->SendBurst(burst, 100, 2).empty());
+  ASSERT_TRUE(RunUntil([this] { return proxy->forwarded.size() == 5; }));
+  for (std::size_t i = 0; i < 5; ++i) {
+    constexpr std::array<std::size_t, 5> kSizes{1400, 1400, 700, 100, 100};
+    EXPECT_EQ(proxy->forwarded[i].second, Short(0x55, kSizes[i]));
+    EXPECT_EQ(proxy->forwarded[i].first, proxy->server->path.remote) << "from another socket";
+  }
+  EXPECT_EQ(client->statistics().tunnelled_tx.packets, tunnelled + 1);
+  EXPECT_EQ(client->statistics().forwarded_tx.long_headers, 0u);
+
+  proxy->SendRaw(proxy->server->path.remote, Short(0x11));
+  ASSERT_TRUE(RunUntil([this] { return !packets.empty(); }));
+  EXPECT_EQ(packets, (std::vector<Bytes>{Short(0x11)}));
+  EXPECT_EQ(client->statistics().forwarded_rx.packets, 1u);
+}
+
+TEST_F(ProxyClientTest, ForwardedPacketThatThePathCannotTakeIsDropped) {
+  BeginForwarding();
+  const auto sent = client->statistics().forwarded_tx.packets;
+  EXPECT_EQ(client->Send(Short(0x55, 65527), 0), SendStatus::kDropped);
+  EXPECT_EQ(client->statistics().of(ClientDrop::kSendError), 1u);
+  EXPECT_EQ(client->Send(Short(0x55), 0), SendStatus::kSent);
+  EXPECT_EQ(client->statistics().forwarded_tx.packets, sent + 1);
+}
+
+TEST_F(ProxyClientTest, FurtherClientIds) {
+  BeginWithTunnel();
+  client->AddClientId(Id(0x22));
+  EXPECT_TRUE(released.empty());
+  ASSERT_TRUE(RunUntil([this] { return !released.empty(); }));
+  EXPECT_EQ(released, (std::vector{Id(0x22)}));
+  proxy->status = "409";
+  client->AddClientId(Id(0x33));
+  ASSERT_TRUE(RunUntil([this] { return !discarded.empty(); }));
+  EXPECT_EQ(discarded, (std::vector{Id(0x33)}));
+  EXPECT_EQ(client->statistics().of(Fallback::kClientIdRefused), 1u);
+  client->RemoveClientId(Id(0x22));
+  ASSERT_TRUE(RunUntil([this] { return proxy->server->stopped.contains(4); })) << "C15";
+  EXPECT_TRUE(failed.empty());
+}
+
+TEST_F(ProxyClientTest, ConflictTakesTheNextFlow) {
+  Begin();
+  proxy->status = "409";
+  ASSERT_TRUE(RunUntil([this] { return max_payload != 0; }));
+  ASSERT_TRUE(client->OpenTunnel({.host = "target.example", .port = 443}, Id(0x11)));
+  ASSERT_TRUE(RunUntil([this] { return !failed.empty(); }));
+  EXPECT_EQ(failed.front(), std::pair(std::string("the proxy has answered 409"), true));
+  EXPECT_EQ(client->Send(Long(), 0), SendStatus::kDropped);
+
+  proxy->status = "200";
+  ASSERT_TRUE(client->OpenTunnel({.host = "target.example", .port = 443}, Id(0x12)));
+  ASSERT_TRUE(RunUntil([this] { return opened == 1; }));
+  const HeaderField flow{.name = "datagram-flow-id", .value = "2"};
+  EXPECT_TRUE(std::ranges::contains(proxy->server->requests.at(4), flow));
+  EXPECT_EQ(client->Send(Long(), 0), SendStatus::kSent);
+  ASSERT_TRUE(RunUntil([this] { return !proxy->server->datagrams.empty(); }));
+  EXPECT_EQ(proxy->server->datagrams.front().front(), 2);
+}
+
+TEST_F(ProxyClientTest, NotEchoedIsPlainConnectUdp) {
+  Begin();
+  proxy->echo = false;
+  ASSERT_TRUE(RunUntil([this] { return max_payload != 0; }));
+  ASSERT_TRUE(client->OpenTunnel({.host = "target.example", .port = 443}, Id(0x11)));
+  ASSERT_TRUE(RunUntil([this] { return opened == 1; }));
+  EXPECT_EQ(client->statistics().of(Fallback::kNotEchoed), 1u);
+  client->AddServerId(Id(0x55));
+  EXPECT_EQ(client->Send(Short(0x55), 0), SendStatus::kSent);
+  ASSERT_TRUE(RunUntil([this] { return !proxy->server->datagrams.empty(); }));
+  EXPECT_EQ(proxy->server->requests.size(), 1u);
+  EXPECT_TRUE(proxy->forwarded.empty());
+}
+
+TEST_F(ProxyClientTest, SuccessWithContentLengthIsReset) {
+  Begin();
+  proxy->extra = {{.name = "content-length", .value = "0"}};
+  ASSERT_TRUE(RunUntil([this] { return max_payload != 0; }));
+  ASSERT_TRUE(client->OpenTunnel({.host = "target.example", .port = 443}, Id(0x11)));
+  ASSERT_TRUE(RunUntil([this] { return !failed.empty(); }));
+  EXPECT_EQ(opened, 0);
+  ASSERT_TRUE(RunUntil([this] { return proxy->server->stopped.contains(0); }));
+  EXPECT_EQ(proxy->server->stopped.at(0), ngmasque::kH3MessageError);
+  EXPECT_TRUE(closed.empty());
+}
+
+TEST_F(ProxyClientTest, WithoutDatagramsPayloadsAreOnTheStream) {
+  BeginWithTunnel({.max_datagram_frame = 0, .settings_datagram = false});
+  EXPECT_EQ(max_payload, 65527u);
+  EXPECT_EQ(client->statistics().of(Fallback::kNoDatagrams), 1u);
+  EXPECT_EQ(client->Send(Long(), 0), SendStatus::kSent);
+  ASSERT_TRUE(RunUntil([this] { return proxy->server->bodies[0].size() == 1202; }));
+  proxy->server->SendBody(0, {0, 2, 0x40, 1});
+  ASSERT_TRUE(RunUntil([this] { return !packets.empty(); }));
+  EXPECT_EQ(packets, (std::vector<Bytes>{{0x40, 1}}));
+  EXPECT_EQ(client->statistics().tunnelled_tx.packets, 1u);
+}
+
+TEST_F(ProxyClientTest, DatagramWithoutFlowIdEndsTheConnection) {
+  BeginWithTunnel();
+  proxy->server->SendDatagram({0x40}); // The first of two bytes.
+  ASSERT_TRUE(RunUntil([this] { return !closed.empty(); }));
+  EXPECT_EQ(closed, "the proxy has sent a datagram without flow id");
+  ASSERT_TRUE(RunUntil([this] { return proxy->server->close_code.has_value(); }));
+  EXPECT_EQ(proxy->server->close_code, ngmasque::kH3GeneralProtocolError);
+}
+
+TEST_F(ProxyClientTest, ChangesItsLocalAddress) {
+  BeginForwarding();
+  const auto before = proxy->server->path.remote;
+  // Until the handshake is confirmed it is too early.
+  ASSERT_TRUE(RunUntil([this] { return client->ChangeLocalAddress().has_value(); }));
+  ASSERT_TRUE(RunUntil([&] {
+    (void)client->Send(Short(0x55), 0);
+    return std::ranges::any_of(proxy->forwarded,
+                               [&](const auto &entry) { return entry.first != before; });
+  }));
+  EXPECT_EQ(proxy->forwarded.back().first, proxy->server->path.remote);
+}
+
+TEST_F(ProxyClientTest, NothingListens) {
+  {
+    const Proxy gone(loop, {}); // Its port is free again.
+    Make(gone.port());
+  }
+  ASSERT_TRUE(client->Start());
+  ASSERT_TRUE(RunUntil([this] { return !closed.empty(); }));
+  EXPECT_EQ(closed, std::strerror(ECONNREFUSED));
+}
+
+TEST_F(ProxyClientTest, NameThatDoesNotResolve) {
+  client = std::make_unique<ProxyClient>(loop, ProxyClient::Options{.host = "256.0.0.1"}, *this);
+  EXPECT_EQ(client->Start().error(), ngmasque::ProxyClientError::kResolve);
+}
+
+TEST_F(ProxyClientTest, CloseFromWithinAPacket) {
+  BeginWithTunnel();
+  close_on_packet = true;
+  for (int i = 0; i < 3; ++i) {
+    proxy->server->SendDatagram({0, 0x40, 1});
+  }
+  ASSERT_TRUE(RunUntil([this] { return proxy->server->close_code.has_value(); }));
+  EXPECT_EQ(packets.size(), 1u) << "told after Close";
+  EXPECT_EQ(proxy->server->close_code, ngmasque::kH3NoError);
+  EXPECT_EQ(client->Send(Long(), 0), SendStatus::kDropped);
+  EXPECT_EQ(client->max_payload(), 0u);
+}
+
+TEST_F(ProxyClientTest, ServerCloses) {
+  BeginWithTunnel();
+  proxy->server->Close(0x107, "too much");
+  ASSERT_TRUE(RunUntil([this] { return !closed.empty(); }));
+  EXPECT_EQ(closed, "closed by the peer with HTTP/3 error 0x107: too much");
+  EXPECT_TRUE(failed.empty());
+  EXPECT_EQ(client->OpenTunnel({.host = "target.example", .port = 443}, Id(0x11)).error(),
+            ngmasque::ProxyClientError::kNotReady);
+}
+
+} // namespace
+} // namespace quic_test

@@ -1,0 +1,218 @@
+// A ProxyClient and its proxy on the loopback interface.
+#pragma once
+
+#include "quic_support.h"
+
+#include "ngmasque/io/proxy_client.h"
+#include "ngmasque/quic/socket_address.h"
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <iterator>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <ev.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace quic_test {
+
+inline ngmasque::Nanoseconds Now() {
+  return static_cast<ngmasque::Nanoseconds>(
+    std::chrono::nanoseconds(std::chrono::steady_clock::now().time_since_epoch()).count());
+}
+
+inline ngmasque::ConnectionId Id(std::uint8_t byte) {
+  return *ngmasque::ConnectionId::From(Bytes(8, byte));
+}
+
+// A packet with a short header to `id`.
+inline Bytes Short(std::uint8_t id, std::size_t size = 100) {
+  Bytes packet(size, 0xee);
+  packet[0] = 0x40;
+  std::fill_n(packet.begin() + 1, 8, id);
+  return packet;
+}
+
+inline Bytes Long(std::size_t size = 1200) {
+  Bytes packet(size, 0xdd);
+  packet[0] = 0xc0;
+  return packet;
+}
+
+/// The proxy: a socket in front of the Server.  It echoes every request with 200.
+class Proxy {
+public:
+  explicit Proxy(struct ev_loop *loop, Server::Options options) : options_(options), loop_(loop) {
+    const ngmasque::SocketAddress any(Local(0));
+    fd_ = ::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    EXPECT_EQ(::bind(fd_, any.get(), any.size()), 0);
+    ngmasque::SocketAddress bound(Local(0));
+    socklen_t size = bound.size();
+    EXPECT_EQ(::getsockname(fd_, bound.get(), &size), 0);
+    local_ = *ngmasque::ToEndpoint(bound.get());
+    ev_timer_init(
+      &timer_,
+      [](struct ev_loop *, ev_timer *timer, int) { static_cast<Proxy *>(timer->data)->Turn(); }, 0.,
+      0.001);
+    timer_.data = this;
+    ev_timer_start(loop, &timer_);
+  }
+
+  ~Proxy() {
+    ev_timer_stop(loop_, &timer_);
+    ::close(fd_);
+  }
+
+  [[nodiscard]] std::string port() const { return std::to_string(local_.port); }
+
+  void SendRaw(const ngmasque::Endpoint &to, const Bytes &bytes) {
+    const ngmasque::SocketAddress address(to);
+    EXPECT_EQ(::sendto(fd_, bytes.data(), bytes.size(), 0, address.get(), address.size()),
+              static_cast<ssize_t>(bytes.size()));
+  }
+
+  std::unique_ptr<Server> server;
+  std::vector<std::pair<ngmasque::Endpoint, Bytes>> forwarded; ///< To Id(0x55).
+  std::string status = "200";
+  bool echo = true;
+  std::vector<ngmasque::HeaderField> extra; ///< Of the responses.
+
+private:
+  void Turn() {
+    Bytes buffer(65536);
+    ngmasque::SocketAddress from(Local(0));
+    socklen_t size = from.size();
+    for (ssize_t got = 0;
+         (got = ::recvfrom(fd_, buffer.data(), buffer.size(), 0, from.get(), &size)) >= 0;) {
+      const auto remote = *ngmasque::ToEndpoint(from.get());
+      Bytes bytes(buffer.begin(), buffer.begin() + got);
+      if (bytes.size() > 9 &&
+          std::equal(bytes.begin() + 1, bytes.begin() + 9, Short(0x55).begin() + 1)) {
+        forwarded.emplace_back(remote, std::move(bytes));
+        continue;
+      }
+      const Packet packet{.path = {.local = local_, .remote = remote}, .ecn = 0, .bytes = bytes};
+      if (!server) {
+        server = std::make_unique<Server>(options_, certificate_, packet, Now());
+      }
+      server->Receive(packet, Now());
+    }
+    if (!server) {
+      return;
+    }
+    for (; answered_ < server->requests.size(); ++answered_) {
+      const auto &[stream, fields] =
+        *std::next(server->requests.begin(), static_cast<std::ptrdiff_t>(answered_));
+      std::vector<ngmasque::HeaderField> response{{.name = ":status", .value = status}};
+      response.insert(response.end(), extra.begin(), extra.end());
+      std::ranges::copy_if(fields, std::back_inserter(response),
+                           [this](const ngmasque::HeaderField &field) {
+                             return echo && !field.name.starts_with(':');
+                           });
+      server->Respond(stream, response);
+    }
+    if (server->Expiry() <= Now()) {
+      server->HandleExpiry(Now());
+    }
+    for (const auto &packet : server->Write(Now())) {
+      SendRaw(packet.path.local, packet.bytes);
+    }
+  }
+
+  const Certificate certificate_;
+  Server::Options options_;
+  struct ev_loop *loop_;
+  int fd_ = -1;
+  ngmasque::Endpoint local_;
+  ev_timer timer_{};
+  std::size_t answered_ = 0;
+};
+
+class ProxyClientTest : public testing::Test, public ngmasque::ProxyClient::Handler {
+protected:
+  ~ProxyClientTest() override {
+    client.reset();
+    proxy.reset();
+    ev_loop_destroy(loop);
+  }
+
+  void Begin(Server::Options server = {}, bool forward = true) {
+    proxy = std::make_unique<Proxy>(loop, server);
+    Make(proxy->port(), forward);
+    ASSERT_TRUE(client->Start());
+  }
+
+  void Make(const std::string &port, bool forward = true) {
+    client = std::make_unique<ngmasque::ProxyClient>(
+      loop, ngmasque::ProxyClient::Options{.host = "127.0.0.1", .port = port, .forward = forward},
+      *this);
+  }
+
+  void BeginWithTunnel(Server::Options server = {}, bool forward = true) {
+    Begin(server, forward);
+    ASSERT_TRUE(RunUntil([this] { return max_payload != 0; }));
+    ASSERT_TRUE(client->OpenTunnel({.host = "target.example", .port = 443}, Id(0x11)));
+    ASSERT_TRUE(RunUntil([this] { return opened == 1; }));
+  }
+
+  // Forwarding of Id(0x55) has begun.
+  void BeginForwarding() {
+    BeginWithTunnel();
+    client->AddServerId(Id(0x55));
+    ASSERT_TRUE(RunUntil([this] {
+      return client->Send(Short(0x55), 1) == ngmasque::SendStatus::kSent &&
+             !proxy->forwarded.empty();
+    }));
+    ASSERT_TRUE(RunUntil(
+      [this] { return proxy->forwarded.size() == client->statistics().forwarded_tx.packets; }));
+    proxy->forwarded.clear();
+  }
+
+  bool RunUntil(const std::function<bool()> &done) {
+    const auto end = Now() + 20'000'000'000;
+    while (!done()) {
+      if (Now() > end) {
+        return false;
+      }
+      ev_run(loop, EVRUN_ONCE);
+    }
+    return true;
+  }
+
+  void OnReady(std::size_t max) override { max_payload = max; }
+  void OnPacket(std::span<const std::uint8_t> packet, unsigned) override {
+    packets.emplace_back(packet.begin(), packet.end());
+    if (close_on_packet) {
+      client->Close();
+    }
+  }
+  void OnPacketsDone() override { ++packets_done; }
+  void OnOpened() override { ++opened; }
+  void OnReleaseClientId(const ngmasque::ConnectionId &id) override { released.push_back(id); }
+  void OnDiscardClientId(const ngmasque::ConnectionId &id) override { discarded.push_back(id); }
+  void OnWritable() override { ++writable; }
+  void OnFailed(std::string_view text, bool retry) override { failed.emplace_back(text, retry); }
+  void OnClosed(std::string_view text) override { closed = text; }
+
+  struct ev_loop *loop = ev_loop_new(0);
+  std::unique_ptr<Proxy> proxy;
+  std::unique_ptr<ngmasque::ProxyClient> client;
+  std::size_t max_payload = 0;
+  std::vector<Bytes> packets;
+  int packets_done = 0;
+  int opened = 0;
+  int writable = 0;
+  bool close_on_packet = false;
+  std::vector<ngmasque::ConnectionId> released;
+  std::vector<ngmasque::ConnectionId> discarded;
+  std::vector<std::pair<std::string, bool>> failed;
+  std::string closed;
+};
+
+} // namespace quic_test
