@@ -276,6 +276,11 @@ std::expected<void, Error> ProxyExt::start(Client *client) {
 }
 
 void ProxyExt::stop() {
+  // Forwarded packets get no answer at all if the proxy is gone, which looks like a silent target.
+  if (client_ && !client_->complete() && proxy_->silence() > options_.idle_timeout / 2) {
+    std::println(stderr, "proxy: nothing has come from {}:{} for {:.1f} seconds", options_.host,
+                 options_.port, std::chrono::duration<double>(proxy_->silence()).count());
+  }
   client_ = nullptr;
   proxy_->CloseTunnel();
   if (!retry_) {

@@ -99,6 +99,10 @@ std::expected<void, ProxyClientError> ProxyClient::ChangeLocalAddress() {
 
 void ProxyClient::Close() { impl_->Close(); }
 
+std::chrono::nanoseconds ProxyClient::silence() const {
+  return std::chrono::nanoseconds(impl_->silence());
+}
+
 const ProxyClientStatistics &ProxyClient::statistics() const { return impl_->statistics(); }
 
 } // namespace ngmasque

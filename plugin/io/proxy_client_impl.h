@@ -52,6 +52,7 @@ public:
 
   ClientTunnel *tunnel() const { return tunnel_.get(); }
   const ProxyClientStatistics &statistics() const { return statistics_; }
+  Nanoseconds silence() const { return heard_ == Nanoseconds{} ? Nanoseconds{} : SteadyNow() - heard_; }
 
 private:
   struct Socket {
@@ -145,6 +146,7 @@ private:
   Options options_;
   ProxyClient::Handler &handler_;
   ProxyClientStatistics statistics_;
+  Nanoseconds heard_{}; // When the last packet came, at first that of Start.
   HashKey key_;
   std::vector<std::uint8_t> read_buffer_;
 

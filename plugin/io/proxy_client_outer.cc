@@ -24,6 +24,7 @@ constexpr std::size_t kMaxSockets = 4;
 } // namespace
 
 std::expected<void, ProxyClientError> ProxyClient::Impl::Start() {
+  heard_ = SteadyNow();
   const addrinfo hints{.ai_flags = AI_NUMERICSERV,
                        .ai_family = AF_UNSPEC,
                        .ai_socktype = SOCK_DGRAM,
@@ -123,10 +124,11 @@ void ProxyClient::Impl::OnReadable(Socket &socket) {
   const FourTuple path{.local = socket.udp.local(), .remote = socket.udp.remote()};
   const auto read =
     socket.udp.Read(read_buffer_, [&](std::span<const std::uint8_t> packet, unsigned ecn) {
+      heard_ = SteadyNow();
       if (tunnel_ && tunnel_->IsForwarded(packet)) {
         TakeForwarded(packet, ecn);
       } else {
-        WithHttp3([&](Http3Client &http3) { http3.Receive(path, ecn, packet, SteadyNow()); });
+        WithHttp3([&](Http3Client &http3) { http3.Receive(path, ecn, packet, heard_); });
       }
       return !closed_;
     });
@@ -156,7 +158,7 @@ bool ProxyClient::Impl::SendOuter(const OutgoingBurst &burst) {
   if (!socket) {
     return true; // A path that has been given up.
   }
-  const auto outcome = socket->udp.Send(burst.data, burst.segment, burst.ecn);
+  const auto outcome = socket->udp.Send({.data = burst.data, .segment = burst.segment, .ecn = burst.ecn});
   if (outcome.rest.empty()) {
     return true;
   }

@@ -151,7 +151,7 @@ SendStatus ProxyClient::Impl::Forward(std::span<const std::uint8_t> &packets, st
                                       unsigned ecn) {
   auto status = SendStatus::kSent;
   while (!packets.empty()) {
-    const auto outcome = current_->udp.Send(packets, segment, ecn);
+    const auto outcome = current_->udp.Send({.data = packets, .segment = segment, .ecn = ecn});
     Count(statistics_.forwarded_tx, packets.first(packets.size() - outcome.rest.size()), segment);
     packets = outcome.rest;
     if (packets.empty()) {

@@ -4,6 +4,8 @@
 
 #include "proxy_server_state.h"
 
+#include <cerrno>
+#include <cstring>
 #include <format>
 #include <utility>
 
@@ -13,6 +15,18 @@ namespace {
 
 // Of one socket, before others get their turn; each can bring 64 packets.
 constexpr int kReadsPerEvent = 8;
+
+SocketError ToSocketError(int error) {
+  switch (error) {
+  case EMFILE:
+  case ENFILE:
+  case ENOBUFS:
+  case ENOMEM:
+  case EAGAIN: // No port is left.
+  case EADDRNOTAVAIL: return SocketError::kExhausted;
+  default: return SocketError::kUnroutable;
+  }
+}
 
 template <typename... Cases> struct Overloaded : Cases... {
   using Cases::operator()...;
@@ -106,13 +120,11 @@ void ProxyServer::State::Lookup(const proxy_action::Lookup &action) {
 }
 
 void ProxyServer::State::Open(const proxy_action::OpenSocket &action) {
-  auto socket = TargetSocket::Open(action.target);
+  auto socket = UdpSocket::Connect(action.target);
   if (!socket) {
     Log(LogLevel::kWarning, std::format("server-facing socket {}: {}", std::to_underlying(action.socket),
-                                        socket.error() == SocketError::kExhausted
-                                          ? "no socket is left"
-                                          : "no route to the target"));
-    Perform(proxy.OnSocket(action.socket, std::unexpected(socket.error())));
+                                        std::strerror(socket.error())));
+    Perform(proxy.OnSocket(action.socket, std::unexpected(ToSocketError(socket.error()))));
     return;
   }
   auto target = std::make_unique<Target>(Target{.state = this,
@@ -150,13 +162,13 @@ void ProxyServer::State::OnReadable(struct ev_loop *, ev_io *watcher, int) {
 
 void ProxyServer::State::Read(Target &target) {
   for (int i = 0; i < kReadsPerEvent && ev_is_active(&target.watcher); ++i) {
-    const auto burst = target.socket.Read(buffer);
+    const auto burst = target.socket.ReadBurst(buffer);
     if (burst) {
       target.answered = true;
       ToClients(target.id, *burst);
       continue;
     }
-    if (burst.error() == TargetSocket::Error::kBlocked) {
+    if (burst.error() == EAGAIN) {
       return;
     }
     OnSocketError(target, burst.error());
@@ -165,8 +177,9 @@ void ProxyServer::State::Read(Target &target) {
 
 // A message of the network, which may be forged by somebody who knows the ports: it only ends flows
 // to a target that has never said anything.
-void ProxyServer::State::OnSocketError(Target &target, TargetSocket::Error error) {
-  if (error == TargetSocket::Error::kUnreachable && !target.answered) {
+void ProxyServer::State::OnSocketError(Target &target, int error) {
+  const bool unreachable = error == ECONNREFUSED || error == EHOSTUNREACH || error == ENETUNREACH;
+  if (unreachable && !target.answered) {
     Log(LogLevel::kWarning,
         std::format("server-facing socket {}: target is unreachable", std::to_underlying(target.id)));
     Perform(proxy.OnSocketFailed(target.id));

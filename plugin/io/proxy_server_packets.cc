@@ -2,6 +2,7 @@
 
 #include "proxy_server_state.h"
 
+#include <cerrno>
 #include <utility>
 
 namespace ngmasque {
@@ -17,7 +18,7 @@ void Count(PacketCount &count, std::span<const std::uint8_t> packet) {
 }
 
 std::size_t Packets(const Burst &burst) {
-  return (burst.data.size() + burst.segment - 1) / burst.segment;
+  return std::max<std::size_t>((burst.data.size() + burst.segment - 1) / burst.segment, 1);
 }
 
 } // namespace
@@ -38,22 +39,15 @@ void ProxyServer::State::SendToTarget(SocketId id, const Burst &packets) {
   if (found == targets.end()) {
     return; // Closed since it was routed.
   }
-  auto sent = found->second->socket.Send(packets);
-  if (!sent && sent.error() == TargetSocket::Error::kUnreachable) {
-    // This is about an earlier packet, and reported once.
-    OnSocketError(*found->second, sent.error());
-    const auto again = targets.find(id);
-    if (again == targets.end()) {
-      return;
-    }
-    sent = again->second->socket.Send(packets);
+  const auto outcome = found->second->socket.Send(packets);
+  if (!outcome.sent) {
+    const auto reason = outcome.error == 0          ? ServerDrop::kBlocked
+                        : outcome.error == EMSGSIZE ? ServerDrop::kTooLarge
+                                                    : ServerDrop::kSendError;
+    Drop(reason, Packets({.data = outcome.rest, .segment = packets.segment}));
   }
-  if (!sent) {
-    switch (sent.error()) {
-    case TargetSocket::Error::kBlocked: Drop(ServerDrop::kBlocked, Packets(packets)); break;
-    case TargetSocket::Error::kTooLarge: Drop(ServerDrop::kTooLarge, Packets(packets)); break;
-    default: Drop(ServerDrop::kSendError, Packets(packets));
-    }
+  if (outcome.refused) {
+    OnSocketError(*found->second, ECONNREFUSED);
   }
 }
 

@@ -21,7 +21,7 @@ struct ProxyServer::State {
   struct Target {
     State *state;
     SocketId id;
-    TargetSocket socket;
+    UdpSocket socket; // Connected: nothing comes from elsewhere (P15).
     ev_io watcher{};
     bool answered = false; // Something has come from it.
   };
@@ -38,7 +38,7 @@ struct ProxyServer::State {
   void Open(const proxy_action::OpenSocket &action);
   void Close(SocketId id);
   void Read(Target &target);
-  void OnSocketError(Target &target, TargetSocket::Error error);
+  void OnSocketError(Target &target, int error);
 
   // Packets: proxy_server_packets.cc.
   void Tunnel(const PayloadToTarget &payload);
@@ -63,7 +63,7 @@ struct ProxyServer::State {
   ToTarget run_to{};
   Burst run;
 
-  std::vector<std::uint8_t> buffer = std::vector<std::uint8_t>(65'536);
+  std::vector<std::uint8_t> buffer = std::vector<std::uint8_t>(kReadBufferSize);
   // The last one, so that it is the first to go: it calls back no more.
   std::unique_ptr<Resolver> resolver;
 };

@@ -39,30 +39,23 @@ template <typename T> void PutControl(cmsghdr &header, int level, int type, T va
   std::memcpy(CMSG_DATA(&header), &value, sizeof(value));
 }
 
-struct Received {
-  unsigned ecn = 0;
-  std::size_t segment = 0;
-};
-
-Received ReadControl(msghdr &message, std::size_t size) {
-  Received received{.ecn = 0, .segment = size};
+void ReadControl(msghdr &message, Burst &burst) {
   for (auto *control = CMSG_FIRSTHDR(&message); control; control = CMSG_NXTHDR(&message, control)) {
     const auto *data = CMSG_DATA(control);
     if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_TOS) {
-      received.ecn = *data & kEcnMask;
+      burst.ecn = *data & kEcnMask;
     } else if (control->cmsg_level == IPPROTO_IPV6 && control->cmsg_type == IPV6_TCLASS) {
       int value = 0;
       std::memcpy(&value, data, sizeof(value));
-      received.ecn = static_cast<unsigned>(value) & kEcnMask;
+      burst.ecn = static_cast<unsigned>(value) & kEcnMask;
     } else if (control->cmsg_level == SOL_UDP && control->cmsg_type == UDP_GRO) {
       int value = 0;
       std::memcpy(&value, data, sizeof(value));
       if (value > 0) {
-        received.segment = static_cast<std::size_t>(value);
+        burst.segment = static_cast<std::size_t>(value);
       }
     }
   }
-  return received;
 }
 
 } // namespace
@@ -117,29 +110,38 @@ UdpSocket::~UdpSocket() {
   }
 }
 
+std::expected<Burst, int> UdpSocket::ReadBurst(std::span<std::uint8_t> buffer) {
+  iovec vec{.iov_base = buffer.data(), .iov_len = buffer.size()};
+  alignas(cmsghdr) std::array<std::uint8_t, 2 * CMSG_SPACE(sizeof(int))> control;
+  msghdr message{};
+  message.msg_iov = &vec;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  ssize_t size = 0;
+  do {
+    size = ::recvmsg(fd_, &message, 0);
+  } while (size < 0 && errno == EINTR);
+  if (size < 0) {
+    return std::unexpected(errno == EWOULDBLOCK ? EAGAIN : errno);
+  }
+  Burst burst{.data = buffer.first(static_cast<std::size_t>(size))};
+  burst.segment = std::max(burst.data.size(), std::size_t{1});
+  ReadControl(message, burst);
+  return burst;
+}
+
 std::expected<void, int> UdpSocket::Read(std::span<std::uint8_t> buffer, const Reader &reader) {
   for (int reads = 0; reads < kMaxReads; ++reads) {
-    iovec vec{.iov_base = buffer.data(), .iov_len = buffer.size()};
-    alignas(cmsghdr) std::array<std::uint8_t, 2 * CMSG_SPACE(sizeof(int))> control;
-    msghdr message{};
-    message.msg_iov = &vec;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    const auto size = ::recvmsg(fd_, &message, 0);
-    if (size < 0) {
-      if (errno == EINTR) {
-        continue;
-      }
-      return errno == EAGAIN || errno == EWOULDBLOCK ? std::expected<void, int>{}
-                                                     : std::unexpected(errno);
+    const auto burst = ReadBurst(buffer);
+    if (!burst) {
+      return burst.error() == EAGAIN ? std::expected<void, int>{} : std::unexpected(burst.error());
     }
-    auto rest = std::span<const std::uint8_t>(buffer.data(), static_cast<std::size_t>(size));
-    const auto received = ReadControl(message, rest.size());
+    auto rest = burst->data;
     do {
-      const auto packet = rest.first(std::min(received.segment, rest.size()));
+      const auto packet = rest.first(std::min(burst->segment, rest.size()));
       rest = rest.subspan(packet.size());
-      if (!reader(packet, received.ecn)) {
+      if (!reader(packet, burst->ecn)) {
         return {};
       }
     } while (!rest.empty());
@@ -177,28 +179,31 @@ int UdpSocket::SendOnce(std::span<const std::uint8_t> packets, std::size_t segme
   return error;
 }
 
-SendOutcome UdpSocket::Send(std::span<const std::uint8_t> packets, std::size_t segment,
-                            unsigned ecn) {
-  while (!packets.empty()) {
-    const auto segments =
-      gso_ ? std::clamp(kMaxCallBytes / segment, std::size_t{1}, kMaxSegments) : std::size_t{1};
-    const auto part = packets.first(std::min(packets.size(), segments * segment));
-    const int error = SendOnce(part, segment, ecn);
-    if (error == EIO && part.size() > segment) {
+SendOutcome UdpSocket::Send(const Burst &burst) {
+  SendOutcome outcome{.rest = burst.data};
+  auto &rest = outcome.rest;
+  do {
+    const auto segments = gso_ ? std::clamp(kMaxCallBytes / burst.segment, std::size_t{1}, kMaxSegments)
+                               : std::size_t{1};
+    const auto part = rest.first(std::min(rest.size(), segments * burst.segment));
+    int error = SendOnce(part, burst.segment, burst.ecn);
+    if (error == EIO && part.size() > burst.segment) {
       gso_ = false; // The interface cannot do it.
       continue;
     }
     if (error == ECONNREFUSED) {
       // An ICMP message about an earlier packet; this one has not been tried, so try it.
-      if (const int again = SendOnce(part, segment, ecn); again != 0) {
-        return {.rest = packets, .error = again == EAGAIN ? 0 : again};
-      }
-    } else if (error != 0) {
-      return {.rest = packets, .error = error == EAGAIN || error == EWOULDBLOCK ? 0 : error};
+      outcome.refused = true;
+      error = SendOnce(part, burst.segment, burst.ecn);
     }
-    packets = packets.subspan(part.size());
-  }
-  return {};
+    if (error != 0) {
+      outcome.error = error == EAGAIN || error == EWOULDBLOCK ? 0 : error;
+      return outcome;
+    }
+    rest = rest.subspan(part.size());
+  } while (!rest.empty());
+  outcome.sent = true;
+  return outcome;
 }
 
 } // namespace ngmasque

@@ -199,6 +199,10 @@ public:
   /// there.
   [[nodiscard]] std::size_t max_payload() const;
 
+  /// How long nothing at all has come from the proxy's address, forwarded packets included; 0 before
+  /// Start.
+  [[nodiscard]] std::chrono::nanoseconds silence() const;
+
   /// Moves the outer connection to a socket of its own with another local port, and forwarded
   /// packets with it once the proxy has answered there.
   /// Errors: kNotReady (also from within OnPacket, or before the handshake is confirmed), kSocket,

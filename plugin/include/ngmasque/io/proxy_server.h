@@ -3,7 +3,7 @@
 #pragma once
 
 #include "ngmasque/io/proxy_client.h"
-#include "ngmasque/io/target_socket.h"
+#include "ngmasque/io/udp_socket.h"
 #include "ngmasque/routing/types.h"
 #include "ngmasque/session/proxy.h"
 

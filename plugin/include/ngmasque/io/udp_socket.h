@@ -14,10 +14,20 @@ namespace ngmasque {
 /// Room for the largest UDP payload, or for as many as the kernel hands over at once.
 inline constexpr std::size_t kReadBufferSize = std::size_t{64} << 10;
 
+/// UDP payloads that arrived, or are to be sent, together.
+struct Burst {
+  std::span<const std::uint8_t> data;
+  std::size_t segment = 1; ///< In bytes, more than 0; the last payload may be shorter.
+  unsigned ecn = 0;        ///< 0 to 3, of all of them.
+};
+
 /// What became of a burst.
 struct SendOutcome {
   std::span<const std::uint8_t> rest; ///< What has not left; empty if all has.
-  int error = 0; ///< With a rest: 0 if the socket is full (EAGAIN), otherwise what the system said.
+  int error = 0; ///< If it has not: 0 if the socket is full (EAGAIN), otherwise what the system said.
+  bool sent = false; ///< All has left; an empty payload, too.
+  /// The system has been told that an earlier packet did not get there.
+  bool refused = false;
 };
 
 /// Non-blocking.  Packets are never fragmented, and what ICMP says about the path's MTU is not
@@ -37,6 +47,11 @@ public:
   [[nodiscard]] const Endpoint &local() const { return local_; }
   [[nodiscard]] const Endpoint &remote() const { return remote_; }
 
+  /// Reads once: one payload, or several of the same size that the kernel has put together.  The
+  /// view is into `buffer`, of kReadBufferSize bytes; a payload of no bytes gives empty data.
+  /// Errors: errno; EAGAIN if nothing is there.
+  [[nodiscard]] std::expected<Burst, int> ReadBurst(std::span<std::uint8_t> buffer);
+
   /// Takes a UDP payload and its ECN bits, 0 to 3; the view is valid during the call.  Returns
   /// whether more is wanted.
   using Reader = std::function<bool(std::span<const std::uint8_t> packet, unsigned ecn)>;
@@ -47,11 +62,9 @@ public:
   [[nodiscard]] std::expected<void, int> Read(std::span<std::uint8_t> buffer, const Reader &reader);
   static constexpr int kMaxReads = 32;
 
-  /// Sends UDP payloads of `segment` bytes each, more than 0; the last one may be shorter.  `ecn`:
-  /// 0 to 3.  One system call for up to 64 of them, or one for each where the system cannot do
-  /// that, or `use_gso(false)` was called.
-  [[nodiscard]] SendOutcome Send(std::span<const std::uint8_t> packets, std::size_t segment,
-                                 unsigned ecn);
+  /// Sends UDP payloads.  One system call for up to 64 of them, or one for each where the system
+  /// cannot do that, or `use_gso(false)` was called.
+  [[nodiscard]] SendOutcome Send(const Burst &burst);
   void use_gso(bool on) { gso_ = on; }
 
 private:
