@@ -146,7 +146,8 @@ private:
   Options options_;
   ProxyClient::Handler &handler_;
   ProxyClientStatistics statistics_;
-  Nanoseconds heard_{}; // When the last packet came, at first that of Start.
+  Nanoseconds heard_{};       // When the proxy was heard of last, at first that of Start.
+  std::uint64_t received_{};  // Http3Client::packets_received, as far as it is in heard_.
   HashKey key_;
   std::vector<std::uint8_t> read_buffer_;
 

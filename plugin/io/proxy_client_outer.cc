@@ -124,17 +124,22 @@ void ProxyClient::Impl::OnReadable(Socket &socket) {
   const FourTuple path{.local = socket.udp.local(), .remote = socket.udp.remote()};
   const auto read =
     socket.udp.Read(read_buffer_, [&](std::span<const std::uint8_t> packet, unsigned ecn) {
-      heard_ = SteadyNow();
       if (tunnel_ && tunnel_->IsForwarded(packet)) {
+        heard_ = SteadyNow();
         TakeForwarded(packet, ecn);
       } else {
-        WithHttp3([&](Http3Client &http3) { http3.Receive(path, ecn, packet, heard_); });
+        WithHttp3([&](Http3Client &http3) { http3.Receive(path, ecn, packet, SteadyNow()); });
       }
       return !closed_;
     });
   if (!read && !ready_ && failure_.empty() && !closed_) {
     // Later on it may be a forged message, or the proxy restarting.
     failure_ = std::strerror(read.error());
+  }
+  // A proxy that has been restarted answers too, with packets that are nobody's.
+  if (const auto received = http3_ ? http3_->packets_received() : received_;
+      std::exchange(received_, received) != received) {
+    heard_ = SteadyNow();
   }
   if (std::exchange(delivered_, false) && !closed_) {
     handler_.OnPacketsDone();

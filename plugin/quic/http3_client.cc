@@ -47,6 +47,12 @@ Http3Client::Create(Options options, const FourTuple &path, Handler &handler, Na
   return std::unique_ptr<Http3Client>(new Http3Client(std::move(impl)));
 }
 
+std::uint64_t Http3Client::packets_received() const {
+  ngtcp2_conn_info info;
+  ngtcp2_conn_get_conn_info2(impl_->conn.get(), &info);
+  return info.pkt_recv;
+}
+
 void Http3Client::Receive(const FourTuple &path, unsigned ecn, std::span<const std::uint8_t> packet,
                           Nanoseconds now) {
   if (impl_->state != Impl::State::kOpen) {

@@ -199,8 +199,7 @@ public:
   /// there.
   [[nodiscard]] std::size_t max_payload() const;
 
-  /// How long nothing at all has come from the proxy's address, forwarded packets included; 0 before
-  /// Start.
+  /// How long nothing has come from the proxy, forwarded packets included; 0 before Start.
   [[nodiscard]] std::chrono::nanoseconds silence() const;
 
   /// Moves the outer connection to a socket of its own with another local port, and forwarded

@@ -182,6 +182,9 @@ public:
   Http3Client(const Http3Client &) = delete;
   Http3Client &operator=(const Http3Client &) = delete;
 
+  /// How many QUIC packets have come from the peer, those that could not be decrypted left out.
+  [[nodiscard]] std::uint64_t packets_received() const;
+
   /// Takes a UDP payload.  `ecn`: 0 to 3.
   void Receive(const FourTuple &path, unsigned ecn, std::span<const std::uint8_t> packet,
                Nanoseconds now);
