@@ -57,6 +57,8 @@ private:
   /// Datagrams that wait for the congestion window, in bytes; what comes on top is dropped, and
   /// the tunnelled connection's own congestion control notices.
   static constexpr std::size_t kMaxQueue = std::size_t{1} << 20;
+  /// What each of them counts besides its bytes, about what it takes: small ones are not for free.
+  static constexpr std::size_t kQueueOverhead = 64;
 
   void SetPath(const ngtcp2_path &path);
 

@@ -95,7 +95,7 @@ void ServerProxyConn::datagram_done(bool sent) {
   if (!sent) {
     proxy_.CountTooLarge();
   }
-  queued_ -= queue_.front().size();
+  queued_ -= queue_.front().size() + kQueueOverhead;
   queue_.pop_front();
 }
 
@@ -125,14 +125,14 @@ ServerProxyConn::SendDatagram(FlowId flow, std::span<const std::uint8_t> payload
   if (!length || payload.size() > kMaxUdpPayload) {
     return std::unexpected(ServerDrop::kTooLarge);
   }
-  if (queued_ + *length + payload.size() > kMaxQueue) {
+  if (queued_ + *length + payload.size() + kQueueOverhead > kMaxQueue) {
     return std::unexpected(ServerDrop::kClientQueue);
   }
   auto &datagram = queue_.emplace_back();
   datagram.reserve(*length + payload.size());
   datagram.insert(datagram.end(), header.data(), header.data() + *length);
   datagram.insert(datagram.end(), payload.begin(), payload.end());
-  queued_ += datagram.size();
+  queued_ += datagram.size() + kQueueOverhead;
   handler_.signal_write();
   return {};
 }

@@ -80,7 +80,7 @@ void ProxyServer::State::Perform(ProxyActions actions) {
     todo.pop_front();
     std::visit(Overloaded{
                  [&](const proxy_action::Lookup &a) { Lookup(a); },
-                 [&](const proxy_action::CancelLookup &) {}, // OnLookup is ignored.
+                 [&](const proxy_action::CancelLookup &) {}, // c-ares cannot take one back.
                  [&](const proxy_action::OpenSocket &a) { Open(a); },
                  [&](const proxy_action::CloseSocket &a) { Close(a.socket); },
                  [&](const proxy_action::Respond &a) {
@@ -217,7 +217,14 @@ void ProxyServer::RemoveConnection(OuterConnection connection) {
 }
 
 void ProxyServer::MoveConnection(OuterConnection connection, const FourTuple &tuple) {
-  state_->Perform(state_->proxy.MoveConnection(connection, tuple).actions);
+  auto moved = state_->proxy.MoveConnection(connection, tuple);
+  if (!moved.reserved.empty()) {
+    state_->Log(LogLevel::kWarning,
+                std::format("connection {}: {} of its connection IDs belong to another client's "
+                            "target on the new path",
+                            std::to_underlying(connection), moved.reserved.size()));
+  }
+  state_->Perform(std::move(moved.actions));
 }
 
 bool ProxyServer::Reserve(OuterConnection connection, const ConnectionId &id) {

@@ -81,7 +81,6 @@ void ProxyServer::State::ToClients(SocketId id, const Burst &burst) {
       continue; // The proxy has counted it.
     }
     if (way->form == ClientForm::kForward) {
-      Count(statistics.forwarded_tx, packet);
       if (!together.data.empty() && *way == to &&
           together.data.data() + together.data.size() == packet.data()) {
         together.data = {together.data.data(), together.data.size() + packet.size()};
@@ -108,6 +107,12 @@ void ProxyServer::State::ToClients(SocketId id, const Burst &burst) {
 void ProxyServer::State::Forward(const PacketToClient &to, const Burst &packets) {
   if (const auto sent = clients.Forward(to.connection, to.tuple, packets); !sent) {
     Drop(sent.error(), Packets(packets));
+    return;
+  }
+  for (auto rest = packets.data; !rest.empty();) {
+    const auto packet = rest.first(std::min(packets.segment, rest.size()));
+    Count(statistics.forwarded_tx, packet);
+    rest = rest.subspan(packet.size());
   }
 }
 

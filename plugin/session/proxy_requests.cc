@@ -198,7 +198,7 @@ void Proxy::State::Register(Connection &connection, Flow &flow, ProxyActions &ac
     if (Shares(flow) && SocketIsFull(reason)) {
       flow.alone = true;
       flow.targets.insert(flow.targets.begin(), sockets.at(flow.socket).target);
-      Leave(connection, flow, actions);
+      Leave(flow, actions);
       TryNext(connection, flow, actions);
       return;
     }
@@ -249,7 +249,7 @@ void Proxy::State::Reset(std::span<const StreamKey> streams, ProxyActions &actio
 }
 
 void Proxy::State::Remove(Connection &connection, Flow &flow, ProxyActions &actions) {
-  Leave(connection, flow, actions);
+  Leave(flow, actions);
   connection.early.Retire(flow.id);
   connection.flows.erase(FlowId(flow.id)); // A copy: erase must not get a part of what it destroys.
   --counters.flows;

@@ -55,6 +55,12 @@ struct Proxy::State {
     FlowId flow{};
   };
 
+  // Who has asked for a look-up, and whether it is still waited for.
+  struct Asked {
+    FlowKey by;
+    bool wanted = true;
+  };
+
   struct Request {
     ConnectUdpRequest parsed;
     FlowId flow{};
@@ -159,7 +165,7 @@ struct Proxy::State {
   // The flow has that socket from now on, whether it is open or not yet.
   void Join(Connection &connection, Flow &flow, SocketId socket, ProxyActions &actions);
   // The flow waits for no look-up and has no socket any more.
-  void Leave(Connection &connection, Flow &flow, ProxyActions &actions);
+  void Leave(Flow &flow, ProxyActions &actions);
   // New flows can use the socket of this one for its authority from now on.
   void Name(Flow &flow);
   void Forget(SocketId socket);
@@ -180,7 +186,7 @@ struct Proxy::State {
   std::uint64_t next_socket = 0;
   std::uint64_t next_ticket = 0;
   std::unordered_map<OuterConnection, Connection> connections; // At most max_connections.
-  std::unordered_map<LookupId, FlowKey> lookups;               // At most max_lookups.
+  std::unordered_map<LookupId, Asked> lookups;                 // At most max_lookups.
   std::unordered_map<SocketId, Socket> sockets;                // At most max_sockets.
   // Shared ones.  Ordered, as peers choose the keys.
   std::map<Endpoint, SocketId> by_endpoint;  // At most max_sockets.

@@ -52,7 +52,7 @@ void Proxy::State::FindTarget(Connection &connection, Flow &flow, ProxyActions &
   }
   flow.stage = Stage::kLookup;
   flow.lookup = LookupId(next_lookup++);
-  lookups.emplace(flow.lookup, FlowKey{.connection = connection.id, .flow = flow.id});
+  lookups.emplace(flow.lookup, Asked{.by = {.connection = connection.id, .flow = flow.id}});
   ++connection.lookups;
   ++counters.lookups;
   actions.emplace_back(proxy_action::Lookup{.lookup = flow.lookup, .host = flow.authority.host});
@@ -65,10 +65,17 @@ ProxyActions Proxy::OnLookup(LookupId lookup,
   if (asked == state_->lookups.end()) {
     return actions;
   }
-  auto &connection = state_->connections.at(asked->second.connection);
-  auto &flow = connection.flows.at(asked->second.flow);
+  const auto [by, wanted] = asked->second;
   state_->lookups.erase(asked);
-  --connection.lookups;
+  auto *known = state_->Find(by.connection);
+  if (known) {
+    --known->lookups;
+  }
+  if (!wanted) {
+    return actions;
+  }
+  auto &connection = *known;
+  auto &flow = connection.flows.at(by.flow);
   flow.stage = State::Stage::kNone;
   if (!found || found->empty()) {
     const auto error = found ? LookupError::kFailed : found.error();
@@ -173,12 +180,13 @@ ProxyActions Proxy::OnSocketFailed(SocketId id) {
   return actions;
 }
 
-void Proxy::State::Leave(Connection &connection, Flow &flow, ProxyActions &actions) {
+void Proxy::State::Leave(Flow &flow, ProxyActions &actions) {
   switch (std::exchange(flow.stage, Stage::kNone)) {
   case Stage::kNone: return;
   case Stage::kLookup:
-    lookups.erase(flow.lookup);
-    --connection.lookups;
+    // It is still under way, and counts until OnLookup: otherwise a client could have any number of
+    // names looked up at a time.
+    lookups.at(flow.lookup).wanted = false;
     actions.emplace_back(proxy_action::CancelLookup{.lookup = flow.lookup});
     return;
   case Stage::kOpening:

@@ -7,7 +7,6 @@ rules of forwarding.
 Most clients here are the one of proxy_client.py, and targets are UDP sockets.
 """
 
-import socket
 import time
 
 import tap
@@ -83,19 +82,6 @@ class RulesTest(PacketCase):
                             client.status(stream)
                         self.assertIn("0x10e", str(client.connection.closed), what)
                     self.check_flow(other, target, 0, ONE)
-            self.stop(world)
-
-    def test_tiny_packets(self):
-        """Packets that are no QUIC, from anybody, the empty one too."""
-        with self.proxy() as world, Target() as target:
-            with ProxyClient(world.proxy_addr) as client:
-                self.assertEqual(client.ask(target.authority, 0, client_cid=ONE), 200)
-                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
-                    stranger.connect((world.proxy_addr.host, world.proxy_addr.port))
-                    for packet_bytes in (b"", b"\0", b"\x40", b"\xc0", bytes(20), bytes(21)) * 20:
-                        stranger.send(packet_bytes)
-                        client.forward(packet_bytes)
-                self.check_flow(client, target, 0, ONE)
             self.stop(world)
 
     def test_conflicts(self):

@@ -265,14 +265,19 @@ TEST_F(ProxyTargets, P13_Lookups) {
   ASSERT_EQ(Open(kBob, 0, 0, "client-2", kName), 0u);
   ASSERT_TRUE(world.proxy.AddConnection(OuterConnection{3}, Tuple(3)));
   EXPECT_EQ(Open(OuterConnection{3}, 0, 0, "client-3", kName), 503u);
+  // What nobody waits for any more is still under way, and counts until it is answered.
   world.Close(kAlice, 0);
   EXPECT_EQ(world.cancelled, 1);
-  EXPECT_EQ(Open(OuterConnection{3}, 4, 0, "client-3", kName), 0u);
-  // What is answered or cancelled does not count any more.
-  world.NotFound(LookupId{1}, LookupError::kFailed);
-  EXPECT_EQ(Open(kBob, 4, 2, "client-2", kName), 0u);
-  world.Close(kBob, 4);
-  EXPECT_EQ(Open(kAlice, 8, 2, "client-2", kName), 0u);
+  EXPECT_EQ(Open(kAlice, 8, 0, "client-1", kName), 429u);
+  EXPECT_EQ(Open(OuterConnection{3}, 4, 0, "client-3", kName), 503u);
+  world.NotFound(LookupId{0}, LookupError::kFailed);
+  EXPECT_EQ(world.Status(kAlice, 0), 0u);
+  EXPECT_EQ(Open(OuterConnection{3}, 8, 0, "client-3", kName), 0u);
+  // The same if its connection is gone.
+  world.Do(world.proxy.RemoveConnection(OuterConnection{3}));
+  EXPECT_EQ(Open(kAlice, 12, 0, "client-1", kName), 503u);
+  world.NotFound(LookupId{2}, LookupError::kFailed);
+  EXPECT_EQ(Open(kAlice, 16, 0, "client-1", kName), 0u);
 }
 
 TEST_F(ProxyTargets, MoveGivesUpWhatOthersHave) {

@@ -69,7 +69,7 @@ struct Lookup {
   LookupId lookup{};
   std::string host;
 };
-/// Nobody waits for it any more; OnLookup is ignored if it is called nevertheless.
+/// Nobody waits for it any more.  It counts for the bounds until OnLookup is called all the same.
 struct CancelLookup {
   LookupId lookup{};
 };
