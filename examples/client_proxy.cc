@@ -177,19 +177,12 @@ std::string ProxyExt::stats() const {
   for (std::size_t i = 0; i < s.fallbacks.size(); ++i) {
     fallbacks.AddIfNot0(ReasonName(static_cast<ngmasque::Fallback>(i)), s.fallbacks[i]);
   }
-  const auto count = [](const ngmasque::PacketCount &c) {
-    JsonObject object;
-    object.Add("packets", c.packets);
-    object.Add("bytes", c.bytes);
-    object.Add("long_headers", c.long_headers);
-    return object;
-  };
   JsonObject proxy;
   proxy.Add("mode", options_.forward ? "forward" : "tunnel");
-  proxy.Add("tunnelled_tx", count(s.tunnelled_tx));
-  proxy.Add("tunnelled_rx", count(s.tunnelled_rx));
-  proxy.Add("forwarded_tx", count(s.forwarded_tx));
-  proxy.Add("forwarded_rx", count(s.forwarded_rx));
+  proxy.Add("tunnelled_tx", ToJson(s.tunnelled_tx));
+  proxy.Add("tunnelled_rx", ToJson(s.tunnelled_rx));
+  proxy.Add("forwarded_tx", ToJson(s.forwarded_tx));
+  proxy.Add("forwarded_rx", ToJson(s.forwarded_rx));
   proxy.Add("dropped", dropped);
   proxy.Add("fallbacks", fallbacks);
   return std::format("\"proxy\": {}", proxy.text());

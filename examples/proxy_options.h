@@ -1,6 +1,7 @@
 // What the sample client and the sample server need for their proxy options and statistics.
 #pragma once
 
+#include "ngmasque/io/proxy_client.h"
 #include "ngmasque/session/message.h"
 
 #include <cstdint>
@@ -49,5 +50,13 @@ private:
 
   std::string members_;
 };
+
+[[nodiscard]] inline JsonObject ToJson(const PacketCount &count) {
+  JsonObject object;
+  object.Add("packets", count.packets);
+  object.Add("bytes", count.bytes);
+  object.Add("long_headers", count.long_headers);
+  return object;
+}
 
 } // namespace ngmasque::examples

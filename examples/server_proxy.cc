@@ -317,13 +317,6 @@ std::string ServerProxy::stats() const {
   }
   const auto &s = proxy_->statistics();
   const auto &c = proxy_->counters();
-  const auto count = [](const PacketCount &p) {
-    JsonObject object;
-    object.Add("packets", p.packets);
-    object.Add("bytes", p.bytes);
-    object.Add("long_headers", p.long_headers);
-    return object;
-  };
   JsonObject dropped;
   for (std::size_t i = 0; i < c.not_passed.size(); ++i) {
     const auto reason = static_cast<NotPassed>(i);
@@ -347,10 +340,10 @@ std::string ServerProxy::stats() const {
   proxy.Add("refused", refused);
   proxy.Add("flows", c.flows.highest);
   proxy.Add("sockets", c.sockets.highest);
-  proxy.Add("tunnelled_tx", count(s.tunnelled_tx));
-  proxy.Add("tunnelled_rx", count(s.tunnelled_rx));
-  proxy.Add("forwarded_tx", count(s.forwarded_tx));
-  proxy.Add("forwarded_rx", count(s.forwarded_rx));
+  proxy.Add("tunnelled_tx", ToJson(s.tunnelled_tx));
+  proxy.Add("tunnelled_rx", ToJson(s.tunnelled_rx));
+  proxy.Add("forwarded_tx", ToJson(s.forwarded_tx));
+  proxy.Add("forwarded_rx", ToJson(s.forwarded_rx));
   proxy.Add("dropped", dropped);
   return std::format("\"proxy\": {}", proxy.text());
 }
