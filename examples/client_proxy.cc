@@ -215,14 +215,15 @@ std::expected<void, Error> ProxyExt::open(struct ev_loop *loop, const char *addr
   }
   options_.idle_timeout = std::chrono::milliseconds(config.timeout / NGTCP2_MILLISECONDS);
   options_.log = [](ngmasque::LogLevel level, std::string_view line) {
-    if (!config.quiet || level >= ngmasque::LogLevel::kWarning) {
+    // What ends the connection is said below, once.
+    if (!config.quiet && level < ngmasque::LogLevel::kError) {
       std::println(stderr, "proxy: {}", line);
     }
   };
   proxy_ = std::make_unique<ngmasque::ProxyClient>(loop, options_, *this);
   if (auto started = proxy_->Start(); !started) {
     if (started.error() == ngmasque::ProxyClientError::kTls && !options_.ca_file.empty()) {
-      std::println(stderr, "proxy-ca: {} has no certificates", options_.ca_file.native());
+      std::println(stderr, "proxy-ca: no certificate could be read from {}", options_.ca_file.native());
     } else {
       std::println(stderr, "proxy: {}:{}: {}", options_.host, options_.port,
                    ngmasque::ErrorName(started.error()));
@@ -364,7 +365,7 @@ void ProxyExt::OnFailed(std::string_view text, bool retry) {
 }
 
 void ProxyExt::OnClosed(std::string_view text) {
-  std::println(stderr, "proxy: {}", text);
+  std::println(stderr, "proxy: {}:{}: {}", options_.host, options_.port, text);
   ready_ = false;
   if (client_) {
     client_->disconnect();
@@ -372,10 +373,12 @@ void ProxyExt::OnClosed(std::string_view text) {
   ev_break(loop_, EVBREAK_ALL);
 }
 
-// Before main(); it is there until the end of the program, when the statistics are written.
-[[maybe_unused]] const bool registered = [] {
-  client_ext = new ProxyExt;
-  return true;
+// Before main(); it is there until the end of the program, when the statistics are written.  The
+// pointer stays, for LeakSanitizer, when the program forgets an extension that is not enabled.
+[[gnu::used]] ProxyExt *const registered = [] {
+  auto *const extension = new ProxyExt;
+  client_ext = extension;
+  return extension;
 }();
 
 } // namespace
