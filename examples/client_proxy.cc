@@ -110,6 +110,7 @@ public:
   void OnPacketsDone() override;
   void OnReleaseClientId(const ConnectionId &id) override;
   void OnDiscardClientId(const ConnectionId &id) override;
+  void OnOpened() override { opened_ = true; }
   void OnWritable() override;
   void OnFailed(std::string_view text, bool retry) override;
   void OnClosed(std::string_view text) override;
@@ -122,6 +123,8 @@ private:
   Client *client_ = nullptr; // Null unless a connection is there.
   ConnectionId dcid_;        // That the proxy was told about last; empty: none.
   bool ready_ = false;
+  bool opened_ = false;   // The proxy has accepted the tunnel.
+  bool reported_ = false; // What ended the connection has been said.
   bool retry_ = false;
   int retries_ = 0;
   int discards_ = 0;
@@ -265,15 +268,22 @@ std::expected<void, Error> ProxyExt::start(Client *client) {
     return std::unexpected(Error::INTERNAL);
   }
   client_ = client;
+  opened_ = false;
+  reported_ = false;
   discards_ = 0;
   return {};
 }
 
 void ProxyExt::stop() {
-  // Forwarded packets get no answer at all if the proxy is gone, which looks like a silent target.
-  if (client_ && !client_->complete() && proxy_->silence() > options_.idle_timeout / 2) {
-    std::println(stderr, "proxy: nothing has come from {}:{} for {:.1f} seconds", options_.host,
-                 options_.port, std::chrono::duration<double>(proxy_->silence()).count());
+  if (client_ && !client_->complete() && !reported_) {
+    if (!opened_) {
+      std::println(stderr, "proxy: {}:{} has not answered the request", options_.host,
+                   options_.port);
+    } else if (proxy_->silence() > options_.idle_timeout / 2) {
+      // Forwarded packets get no answer if the proxy is gone, which looks like a silent target.
+      std::println(stderr, "proxy: nothing has come from {}:{} for {:.1f} seconds", options_.host,
+                   options_.port, std::chrono::duration<double>(proxy_->silence()).count());
+    }
   }
   client_ = nullptr;
   proxy_->CloseTunnel();
@@ -357,6 +367,7 @@ void ProxyExt::OnWritable() {
 
 void ProxyExt::OnFailed(std::string_view text, bool retry) {
   retry_ = retry && retries_++ < kMaxRetries;
+  reported_ = true;
   std::println(stderr, "proxy: {}: {}{}", AuthorityText(target_), text,
                retry_ ? "; trying again with another connection ID" : "");
   if (client_) {
@@ -367,6 +378,7 @@ void ProxyExt::OnFailed(std::string_view text, bool retry) {
 void ProxyExt::OnClosed(std::string_view text) {
   std::println(stderr, "proxy: {}:{}: {}", options_.host, options_.port, text);
   ready_ = false;
+  reported_ = true;
   if (client_) {
     client_->disconnect();
   }

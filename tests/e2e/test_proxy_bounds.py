@@ -112,7 +112,8 @@ class BoundsTest(PacketCase):
                 self.assertEqual(one.ask(target.authority, 0, client_cid=ONE), 200)
                 for flow in range(2, 2000, 2):
                     one.send(flow, packet(LONG, b"server-id", bytes(500)))
-                self.check_flow(one, target, 0, ONE)
+                    if flow % 100 == 0:  # not more at a time than a socket has room for
+                        self.check_flow(one, target, 0, ONE)
                 self.assertTrue(target.silent(one))
             self.stop(world)
 
