@@ -25,6 +25,7 @@ extern Config config;
 namespace {
 
 using ngmasque::ConnectionId;
+using ngmasque::examples::ToConnectionId;
 
 constexpr option kOptions[] = {
   {"proxy", required_argument, nullptr, 0},
@@ -66,10 +67,6 @@ constexpr int kMaxRetries = 3;
 // kept unused: ngtcp2 asks for another one for each that is discarded, and a proxy that has reached
 // a bound would refuse them all.
 constexpr int kMaxDiscards = 4;
-
-std::optional<ConnectionId> ToConnectionId(const ngtcp2_cid &cid) {
-  return ConnectionId::From({cid.data, cid.datalen});
-}
 
 ngtcp2_cid ToCid(const ConnectionId &id) {
   ngtcp2_cid cid;
@@ -263,7 +260,7 @@ std::expected<void, Error> ProxyExt::start(Client *client) {
   }
   ngtcp2_conn_get_scid2(client->conn(), &scid);
   dcid_ = {};
-  if (auto opened = proxy_->OpenTunnel(target_, *ToConnectionId(scid)); !opened) {
+  if (auto opened = proxy_->OpenTunnel(target_, ToConnectionId(scid)); !opened) {
     std::println(stderr, "proxy: {}", ngmasque::ErrorName(opened.error()));
     return std::unexpected(Error::INTERNAL);
   }
@@ -299,12 +296,12 @@ std::span<const uint8_t> ProxyExt::send_packet(unsigned int ecn, std::span<const
   return proxy_->SendBurst(data, gso_size, ecn);
 }
 
-void ProxyExt::new_scid(const ngtcp2_cid &cid) { proxy_->AddClientId(*ToConnectionId(cid)); }
+void ProxyExt::new_scid(const ngtcp2_cid &cid) { proxy_->AddClientId(ToConnectionId(cid)); }
 
-void ProxyExt::remove_scid(const ngtcp2_cid &cid) { proxy_->RemoveClientId(*ToConnectionId(cid)); }
+void ProxyExt::remove_scid(const ngtcp2_cid &cid) { proxy_->RemoveClientId(ToConnectionId(cid)); }
 
 void ProxyExt::set_dcid(const ngtcp2_cid &cid) {
-  auto id = *ToConnectionId(cid);
+  auto id = ToConnectionId(cid);
   proxy_->AddServerId(id);
   if (!dcid_.empty()) {
     proxy_->RemoveServerId(dcid_);

@@ -1,7 +1,8 @@
 // What the sample client and the sample server need for their proxy options and statistics.
 #pragma once
 
-#include "ngmasque/io/proxy_client.h"
+#include "ngmasque/io/common.h"
+#include "ngmasque/routing/connection_id.h"
 #include "ngmasque/session/message.h"
 
 #include <cstdint>
@@ -9,6 +10,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include <ngtcp2/ngtcp2.h>
 
 namespace ngmasque::examples {
 
@@ -26,6 +29,11 @@ inline std::optional<Authority> ParseProxyUri(std::string_view uri) {
     return authority;
   }
   return ParseAuthority(std::format("{}:443", uri));
+}
+
+/// ngtcp2 has no connection ID that is too long.
+[[nodiscard]] inline ConnectionId ToConnectionId(const ngtcp2_cid &cid) {
+  return *ConnectionId::From({cid.data, cid.datalen});
 }
 
 /// A JSON object on one line.  Names and strings are ours: nothing in them needs escaping.

@@ -1,6 +1,8 @@
 // gtlsserver --connect-udp: one client's connection.
 #include "server_proxy.h"
 
+#include "proxy_options.h"
+
 #include "ngmasque/wire/datagram.h"
 #include "ngmasque/wire/stream_length.h"
 
@@ -108,13 +110,12 @@ void ServerProxyConn::path_validated(const ngtcp2_path &path) {
 }
 
 bool ServerProxyConn::new_scid(const ngtcp2_cid &cid) {
-  const auto id = ConnectionId::From({cid.data, cid.datalen});
-  return !registered_ || !proxy_.proxy() || proxy_.proxy()->Reserve(id_, *id);
+  return !registered_ || !proxy_.proxy() || proxy_.proxy()->Reserve(id_, ToConnectionId(cid));
 }
 
 void ServerProxyConn::remove_scid(const ngtcp2_cid &cid) {
   if (registered_ && proxy_.proxy()) {
-    proxy_.proxy()->Unreserve(id_, *ConnectionId::From({cid.data, cid.datalen}));
+    proxy_.proxy()->Unreserve(id_, ToConnectionId(cid));
   }
 }
 

@@ -6,16 +6,6 @@
 
 namespace ngmasque {
 
-std::string_view LevelName(LogLevel level) {
-  switch (level) {
-  case LogLevel::kDebug: return "debug";
-  case LogLevel::kInfo: return "info";
-  case LogLevel::kWarning: return "warning";
-  case LogLevel::kError: return "error";
-  }
-  return "unknown level";
-}
-
 std::string_view ReasonName(ClientDrop reason) {
   switch (reason) {
   case ClientDrop::kEmpty: return "empty packet";

@@ -22,15 +22,9 @@
 
 #include <ev.h>
 
+#include "common.h"
+
 namespace ngmasque {
-
-/// For std::visit.
-template <typename... Functions> struct Overloaded : Functions... {
-  using Functions::operator()...;
-};
-
-/// The clock of the outer connection.
-[[nodiscard]] Nanoseconds SteadyNow();
 
 class ProxyClient::Impl : public Http3Client::Handler {
 public:
@@ -148,7 +142,7 @@ private:
   ProxyClientStatistics statistics_;
   Nanoseconds heard_{};       // When the proxy was heard of last, at first that of Start.
   std::uint64_t received_{};  // Http3Client::packets_received, as far as it is in heard_.
-  HashKey key_;
+  std::optional<HashKey> key_; // Nothing: no randomness, which Start reports.
   std::vector<std::uint8_t> read_buffer_;
 
   // The outer connection.

@@ -5,35 +5,15 @@
 #include "ngmasque/wire/datagram.h"
 #include "ngmasque/wire/varint.h"
 
-#include <chrono>
 #include <format>
-#include <random>
 
 namespace ngmasque {
-
-namespace {
-
-HashKey DrawKey() {
-  std::random_device source;
-  const auto draw = [&source] {
-    return std::uint64_t{source()} << 32 | static_cast<std::uint32_t>(source());
-  };
-  return {.k0 = draw(), .k1 = draw()};
-}
-
-} // namespace
-
-Nanoseconds SteadyNow() {
-  return static_cast<Nanoseconds>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                    std::chrono::steady_clock::now().time_since_epoch())
-                                    .count());
-}
 
 ProxyClient::Impl::Impl(struct ev_loop *loop, Options options, ProxyClient::Handler &handler)
   : loop_(loop),
     options_(std::move(options)),
     handler_(handler),
-    key_(DrawKey()),
+    key_(DrawHashKey()),
     read_buffer_(kReadBufferSize) {
   ev_init(&writable_, [](struct ev_loop *, ev_io *watcher, int) {
     auto &self = *static_cast<Impl *>(watcher->data);

@@ -24,6 +24,10 @@ constexpr std::size_t kMaxSockets = 4;
 } // namespace
 
 std::expected<void, ProxyClientError> ProxyClient::Impl::Start() {
+  if (!key_) {
+    Log(LogLevel::kError, "no random numbers");
+    return std::unexpected(ProxyClientError::kInternal);
+  }
   heard_ = SteadyNow();
   const addrinfo hints{.ai_flags = AI_NUMERICSERV,
                        .ai_family = AF_UNSPEC,

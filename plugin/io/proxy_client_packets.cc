@@ -11,21 +11,6 @@
 
 namespace ngmasque {
 
-namespace {
-
-constexpr std::uint8_t kLongHeaderBit = 0x80;
-
-// `packets` are whole ones of `segment` bytes each, the last may be shorter.
-void Count(PacketCount &count, std::span<const std::uint8_t> packets, std::size_t segment) {
-  count.bytes += packets.size();
-  for (; !packets.empty(); packets = packets.subspan(std::min(segment, packets.size()))) {
-    ++count.packets;
-    count.long_headers += (packets.front() & kLongHeaderBit) != 0;
-  }
-}
-
-} // namespace
-
 void ProxyClient::Impl::OnDatagram(std::span<const std::uint8_t> datagram) {
   const auto parsed = ParseFlowDatagram(datagram);
   if (!parsed) {
@@ -62,13 +47,13 @@ void ProxyClient::Impl::TakePayload(std::span<const std::uint8_t> payload) {
     Drop(ClientDrop::kEmpty);
     return;
   }
-  Count(statistics_.tunnelled_rx, payload, payload.size());
+  Count(statistics_.tunnelled_rx, OnePacket(payload));
   delivered_ = true;
   handler_.OnPacket(payload, 0);
 }
 
 void ProxyClient::Impl::TakeForwarded(std::span<const std::uint8_t> packet, unsigned ecn) {
-  Count(statistics_.forwarded_rx, packet, packet.size());
+  Count(statistics_.forwarded_rx, OnePacket(packet));
   delivered_ = true;
   handler_.OnPacket(packet, ecn);
 }
@@ -129,7 +114,7 @@ SendStatus ProxyClient::Impl::Tunnel(std::span<const std::uint8_t> packet) {
   } // Otherwise the request has not been sent yet: the peer allows no stream now.
 
   if (sent) {
-    Count(statistics_.tunnelled_tx, packet, packet.size());
+    Count(statistics_.tunnelled_tx, OnePacket(packet));
     Wake();
     return SendStatus::kSent;
   }
@@ -152,7 +137,9 @@ SendStatus ProxyClient::Impl::Forward(std::span<const std::uint8_t> &packets, st
   auto status = SendStatus::kSent;
   while (!packets.empty()) {
     const auto outcome = current_->udp.Send({.data = packets, .segment = segment, .ecn = ecn});
-    Count(statistics_.forwarded_tx, packets.first(packets.size() - outcome.rest.size()), segment);
+    if (const auto sent = packets.size() - outcome.rest.size()) {
+      Count(statistics_.forwarded_tx, {.data = packets.first(sent), .segment = segment});
+    }
     packets = outcome.rest;
     if (packets.empty()) {
       break;

@@ -20,7 +20,7 @@ ProxyClient::Impl::OpenTunnel(const Authority &target, const ConnectionId &inner
   CloseTunnel();
 
   auto tunnel =
-    std::make_unique<ClientTunnel>(key_,
+    std::make_unique<ClientTunnel>(*key_,
                                    ClientTunnel::Options{.authority = target,
                                                          .flow = next_flow_,
                                                          .forward = options_.forward,

@@ -28,10 +28,6 @@ SocketError ToSocketError(int error) {
   }
 }
 
-template <typename... Cases> struct Overloaded : Cases... {
-  using Cases::operator()...;
-};
-
 } // namespace
 
 std::string_view ReasonName(ServerDrop reason) {
@@ -55,12 +51,6 @@ ProxyServer::State::~State() {
   for (auto &[id, target] : targets) {
     ev_io_stop(loop, &target->watcher);
   }
-}
-
-Timestamp ProxyServer::State::Now() {
-  return static_cast<Timestamp>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                  std::chrono::steady_clock::now().time_since_epoch())
-                                  .count());
 }
 
 void ProxyServer::State::Log(LogLevel level, std::string_view line) const {
@@ -191,11 +181,11 @@ ProxyServer::~ProxyServer() = default;
 
 std::unique_ptr<ProxyServer> ProxyServer::Create(struct ev_loop *loop, Options options,
                                                  Clients &clients) {
-  HashKey key;
-  if (gnutls_rnd(GNUTLS_RND_KEY, &key, sizeof(key)) != 0) {
+  const auto key = DrawHashKey();
+  if (!key) {
     return nullptr;
   }
-  auto state = std::make_unique<State>(loop, std::move(options), clients, key);
+  auto state = std::make_unique<State>(loop, std::move(options), clients, *key);
   state->resolver = Resolver::Create(loop);
   if (!state->resolver) {
     return nullptr;

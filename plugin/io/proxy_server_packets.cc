@@ -9,14 +9,6 @@ namespace ngmasque {
 
 namespace {
 
-constexpr std::uint8_t kLongHeaderBit = 0x80;
-
-void Count(PacketCount &count, std::span<const std::uint8_t> packet) {
-  ++count.packets;
-  count.bytes += packet.size();
-  count.long_headers += !packet.empty() && (packet[0] & kLongHeaderBit);
-}
-
 std::size_t Packets(const Burst &burst) {
   return std::max<std::size_t>((burst.data.size() + burst.segment - 1) / burst.segment, 1);
 }
@@ -29,9 +21,9 @@ void ProxyServer::State::Drop(ServerDrop reason, std::size_t packets) {
 
 // Tunnelled ones are not marked: the bits of the outer connection's packets are not theirs.
 void ProxyServer::State::Tunnel(const PayloadToTarget &payload) {
-  Count(statistics.tunnelled_rx, payload.payload);
-  SendToTarget(payload.socket, {.data = payload.payload,
-                                .segment = std::max<std::size_t>(payload.payload.size(), 1)});
+  const auto packet = OnePacket(payload.payload);
+  Count(statistics.tunnelled_rx, packet);
+  SendToTarget(payload.socket, packet);
 }
 
 void ProxyServer::State::SendToTarget(SocketId id, const Burst &packets) {
@@ -61,7 +53,7 @@ void ProxyServer::State::EndRun() {
 }
 
 void ProxyServer::State::ToClients(SocketId id, const Burst &burst) {
-  const auto now = Now();
+  const auto now = SteadyNow();
   // Neighbours that are forwarded to the same client go together.
   PacketToClient to;
   Burst together{.data = {}, .segment = burst.segment, .ecn = burst.ecn};
@@ -96,7 +88,7 @@ void ProxyServer::State::ToClients(SocketId id, const Burst &burst) {
         ? clients.SendDatagram(way->connection, way->flow, packet)
         : clients.SendOnStream({.connection = way->connection, .stream = way->stream}, packet);
     if (sent) {
-      Count(statistics.tunnelled_tx, packet);
+      Count(statistics.tunnelled_tx, OnePacket(packet));
     } else {
       Drop(sent.error(), 1);
     }
@@ -109,15 +101,11 @@ void ProxyServer::State::Forward(const PacketToClient &to, const Burst &packets)
     Drop(sent.error(), Packets(packets));
     return;
   }
-  for (auto rest = packets.data; !rest.empty();) {
-    const auto packet = rest.first(std::min(packets.segment, rest.size()));
-    Count(statistics.forwarded_tx, packet);
-    rest = rest.subspan(packet.size());
-  }
+  Count(statistics.forwarded_tx, packets);
 }
 
 bool ProxyServer::OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram) {
-  const auto payload = state_->proxy.OnDatagram(connection, datagram, State::Now());
+  const auto payload = state_->proxy.OnDatagram(connection, datagram, SteadyNow());
   if (payload) {
     state_->Tunnel(*payload);
     return true;
@@ -126,7 +114,7 @@ bool ProxyServer::OnDatagram(OuterConnection connection, std::span<const std::ui
 }
 
 void ProxyServer::OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> data) {
-  const auto now = State::Now();
+  const auto now = SteadyNow();
   while (!data.empty()) {
     if (const auto payload = state_->proxy.OnStreamData(stream, data, now)) {
       state_->Tunnel(*payload);
@@ -137,11 +125,11 @@ void ProxyServer::OnStreamData(const StreamKey &stream, std::span<const std::uin
 bool ProxyServer::OnClientPacket(const FourTuple &tuple, std::span<const std::uint8_t> packet,
                                  unsigned ecn) {
   auto &s = *state_;
-  const auto to = s.proxy.FromClient(tuple, packet, State::Now());
+  const auto to = s.proxy.FromClient(tuple, packet, SteadyNow());
   if (!to) {
     return !IsForQuic(to.error());
   }
-  Count(s.statistics.forwarded_rx, packet);
+  Count(s.statistics.forwarded_rx, OnePacket(packet));
 
   auto &run = s.run;
   // The last packet of a run may be shorter than the others.

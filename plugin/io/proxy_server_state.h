@@ -5,15 +5,15 @@
 #include "ngmasque/io/resolver.h"
 
 #include <ev.h>
-#include <gnutls/crypto.h>
 
 #include <algorithm>
-#include <chrono>
 #include <deque>
 #include <iterator>
 #include <map>
 #include <memory>
 #include <vector>
+
+#include "common.h"
 
 namespace ngmasque {
 
@@ -29,7 +29,6 @@ struct ProxyServer::State {
   State(struct ev_loop *l, Options options, Clients &c, const HashKey &key);
   ~State();
 
-  static Timestamp Now();
   static void OnReadable(struct ev_loop *loop, ev_io *watcher, int events);
 
   void Log(LogLevel level, std::string_view line) const;

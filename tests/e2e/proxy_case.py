@@ -69,6 +69,13 @@ class ProxyCase(unittest.TestCase):
             self.assertGreaterEqual(stats.forwarded_share(outcome.stats, way), least,
                                     f"{way}: {outcome.stats['proxy']}")
 
+    def check_mode(self, mode: str, outcome: Outcome, least: float = FORWARDED) -> None:
+        """Everything was tunnelled as wanted, or at least that much was forwarded."""
+        if mode == "tunnel":
+            self.check_tunnelled(outcome, fallbacks=False)
+        else:
+            self.check_forwarded(outcome, least)
+
     # What must hold of a proxy
 
     def check_proxy(self, proxy: stats.Stats, *clients: Outcome) -> None:

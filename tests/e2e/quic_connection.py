@@ -31,14 +31,15 @@ _IGNORED = {0x00: 0, 0x01: 0, 0x05: 2, 0x12: 1, 0x13: 1, 0x14: 1, 0x15: 2, 0x16:
 
 class Connection:
     def __init__(self, now: float, *, certificate: tuple[Path, Path] | None = None, original: bytes = b"",
-                 cid_length: int = 8, payload_size: int = 1200,
+                 cid_length: int = 8, payload_size: int = 1200, parameters: bytes = b"",
                  on_stream: Callable[[int, bytes, bool], None] = lambda *_: None,
                  on_datagram: Callable[[bytes], None] = lambda _: None):
         """A server if there is a `certificate`; `original` is then the client's first DCID.
-        `payload_size`: of the UDP datagrams that it sends."""
+        `payload_size`: of the UDP datagrams that it sends; `parameters`: more of them, encoded."""
         self.server = certificate is not None
         self.now = now
         self.closed: str | None = None
+        self.close_code: int | None = None  # if the peer closed: of a transport error, or an application's
         self.peer: dict = {}  # transport parameters
         self.cid_length, self.payload_size = cid_length, payload_size
         self.on_stream, self.on_datagram = on_stream, on_datagram
@@ -66,14 +67,15 @@ class Connection:
         client, server = (Keys(secret) for secret in initial_secrets(dcid))
         first = self._spaces[INITIAL]
         first.write, first.read = (server, client) if self.server else (client, server)
-        parameters = {"max_idle_timeout": 60_000, "initial_max_data": CREDIT,
-                      "initial_max_stream_data_bidi_local": CREDIT, "initial_max_stream_data_bidi_remote": CREDIT,
-                      "initial_max_stream_data_uni": CREDIT, "initial_max_streams_bidi": STREAMS,
-                      "initial_max_streams_uni": STREAMS, "active_connection_id_limit": 8,
-                      "initial_source_connection_id": self._scid, "max_datagram_frame_size": 65535}
+        values = {"max_idle_timeout": 60_000, "initial_max_data": CREDIT,
+                  "initial_max_stream_data_bidi_local": CREDIT, "initial_max_stream_data_bidi_remote": CREDIT,
+                  "initial_max_stream_data_uni": CREDIT, "initial_max_streams_bidi": STREAMS,
+                  "initial_max_streams_uni": STREAMS, "active_connection_id_limit": 8,
+                  "initial_source_connection_id": self._scid, "max_datagram_frame_size": 65535}
         if self.server:
-            parameters["original_destination_connection_id"] = original
-        self._tls = Tls(encode_parameters(parameters), self._crypto_out, self._secrets, self._parameters, certificate)
+            values["original_destination_connection_id"] = original
+        self._tls = Tls(encode_parameters(values) + parameters, self._crypto_out, self._secrets, self._parameters,
+                        certificate)
         self._confirmed = False
         if not self.server:
             self._tls.feed()
@@ -216,20 +218,27 @@ class Connection:
                 case 0x19:
                     self._retired(r.varint())
                 case 0x1a:
-                    self._control(b"\x1b" + r.bytes(8))
+                    self._challenged(r.bytes(8))
                 case 0x1b:
                     r.bytes(8)
                 case 0x1c | 0x1d:
-                    code = r.varint()
+                    self.close_code = r.varint()
                     if kind == 0x1c:
                         r.varint()
-                    self.closed = f"peer closed with {code:#x} {r.bytes(r.varint()).decode(errors='replace')}"
+                    reason = r.bytes(r.varint()).decode(errors="replace")
+                    self.closed = f"peer closed with {self.close_code:#x} {reason}"
                 case 0x1e:
                     self._confirm()
                 case 0x30 | 0x31:
                     self.on_datagram(r.bytes(r.varint()) if kind & 1 else r.rest())
                 case _:
-                    raise QuicError(f"frame of type {kind:#x}")
+                    self._unknown(kind, r)
+
+    def _challenged(self, data: bytes) -> None:
+        self._control(b"\x1b" + data)
+
+    def _unknown(self, kind: int, _: Reader) -> None:
+        raise QuicError(f"frame of type {kind:#x}")
 
     def _confirm(self) -> None:
         """The handshake is over, and with it what only it needs."""

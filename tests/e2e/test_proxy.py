@@ -300,10 +300,7 @@ class ProxyTest(ProxyCase):
             outcomes = self.all_hold(clients)
             proxy, _ = world.stop()
         for outcome, mode in zip(outcomes, MODES * 2):
-            if mode == "tunnel":
-                self.check_tunnelled(outcome, fallbacks=False)
-            else:
-                self.check_forwarded(outcome)
+            self.check_mode(mode, outcome)
         self.check_proxy(proxy, *outcomes)
 
     def test_client_killed(self):

@@ -48,10 +48,7 @@ class NetworkTest(ProxyCase):
             outcome = world.start(mode=mode).finish()
             counts = relay.counts()
             proxy, _ = world.stop()
-            if mode == "tunnel":
-                self.check_tunnelled(outcome, fallbacks=False)
-            else:
-                self.check_forwarded(outcome, 0.5)
+            self.check_mode(mode, outcome, 0.5)
             self.assertEqual(proxy["proxy"]["refused"], {})
             # It was as bad as it should be.
             for way in ("up", "down"):
@@ -130,10 +127,7 @@ class NetworkTest(ProxyCase):
             world.front.rebind()
             outcome = client.finish()
             proxy, target = world.stop()
-        if mode == "tunnel":
-            self.check_tunnelled(outcome, fallbacks=False)
-        else:
-            self.check_forwarded(outcome, 0.5)
+        self.check_mode(mode, outcome, 0.5)
         self.assertEqual((proxy["proxy"]["connections"], target["connections"]), (1, 1))
         self.assertEqual(len(stats.by_server_address(proxy, "remote", "packets_received")), 2)
         # The target has not noticed.
@@ -151,10 +145,7 @@ class NetworkTest(ProxyCase):
             outcome = world.start("--change-local-addr=300ms", *options, mode=mode).finish()
             self.assertEqual(world.front.counts()["clients"], 2, "it has changed its address")
             proxy, target = world.stop()
-        if mode == "tunnel":
-            self.check_tunnelled(outcome, fallbacks=False)
-        else:
-            self.check_forwarded(outcome, 0.5)
+        self.check_mode(mode, outcome, 0.5)
         self.assertEqual((proxy["proxy"]["connections"], target["connections"]), (1, 1))
         self.assertEqual(len(stats.by_server_address(target, "remote", "packets_received")), 1)
 
@@ -176,10 +167,7 @@ class NetworkTest(ProxyCase):
             world.back.rebind()
             outcome = client.finish()
             proxy, target = world.stop()
-        if mode == "tunnel":
-            self.check_tunnelled(outcome, fallbacks=False)
-        else:
-            self.check_forwarded(outcome, 0.9)
+        self.check_mode(mode, outcome, 0.9)
         self.assertEqual(target["connections"], 1)
         self.assertEqual(len(stats.by_server_address(target, "remote", "packets_received")), 2)
         self.assertEqual(self.unknown_ids(proxy), 0, proxy["proxy"]["dropped"])

@@ -4,6 +4,7 @@
 // The inner connection is the program's: packets go in with Send and come out with OnPacket.
 #pragma once
 
+#include "ngmasque/io/common.h"
 #include "ngmasque/routing/connection_id.h"
 #include "ngmasque/session/client_tunnel.h"
 #include "ngmasque/session/message.h"
@@ -24,13 +25,6 @@ struct ev_loop;
 
 namespace ngmasque {
 
-enum class LogLevel : std::uint8_t { kDebug, kInfo, kWarning, kError };
-
-[[nodiscard]] std::string_view LevelName(LogLevel level);
-
-/// Takes one line, without a line feed.
-using LogFunction = std::function<void(LogLevel, std::string_view)>;
-
 /// Why a packet was dropped; ReasonName says it in words.
 enum class ClientDrop : std::uint8_t {
   // Of Send.
@@ -46,13 +40,7 @@ enum class ClientDrop : std::uint8_t {
 
 [[nodiscard]] std::string_view ReasonName(ClientDrop reason);
 
-/// Packets of the inner connection, of one way and one direction, since the ProxyClient was made.
-struct PacketCount {
-  std::uint64_t packets = 0;
-  std::uint64_t bytes = 0;        ///< Of the packets themselves, without what is around them.
-  std::uint64_t long_headers = 0; ///< How many of the packets had a long header.
-};
-
+/// Of the inner connection, since the ProxyClient was made.
 struct ProxyClientStatistics {
   PacketCount tunnelled_tx; ///< Counted when it is taken into the queue of the outer connection.
   PacketCount tunnelled_rx;

@@ -2,7 +2,7 @@
 // Proxy of session/.  The connections to the clients are the program's.
 #pragma once
 
-#include "ngmasque/io/proxy_client.h"
+#include "ngmasque/io/common.h"
 #include "ngmasque/io/udp_socket.h"
 #include "ngmasque/routing/types.h"
 #include "ngmasque/session/proxy.h"

@@ -1,0 +1,39 @@
+#include "ngmasque/io/common.h"
+
+#include "common.h"
+
+#include "ngmasque/wire/quic_header.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include <gnutls/crypto.h>
+
+namespace ngmasque {
+
+std::uint64_t SteadyNow() {
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
+                                      std::chrono::steady_clock::now().time_since_epoch())
+                                      .count());
+}
+
+std::optional<HashKey> DrawHashKey() {
+  HashKey key;
+  if (gnutls_rnd(GNUTLS_RND_KEY, &key, sizeof(key)) != 0) {
+    return std::nullopt;
+  }
+  return key;
+}
+
+void Count(PacketCount &count, const Burst &burst) {
+  auto rest = burst.data;
+  do {
+    const auto packet = rest.first(std::min(burst.segment, rest.size()));
+    rest = rest.subspan(packet.size());
+    ++count.packets;
+    count.bytes += packet.size();
+    count.long_headers += PeekHeaderForm(packet) == HeaderForm::kLong;
+  } while (!rest.empty());
+}
+
+} // namespace ngmasque

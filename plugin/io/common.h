@@ -1,0 +1,35 @@
+// What ProxyClient and ProxyServer are both made of.
+#pragma once
+
+#include "ngmasque/io/common.h"
+#include "ngmasque/io/udp_socket.h"
+#include "ngmasque/routing/siphash.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+namespace ngmasque {
+
+/// For std::visit.
+template <typename... Functions> struct Overloaded : Functions... {
+  using Functions::operator()...;
+};
+
+/// Nanoseconds on the clock that does not go back.
+[[nodiscard]] std::uint64_t SteadyNow();
+
+/// A key from the system's random source; nothing if that fails.
+[[nodiscard]] std::optional<HashKey> DrawHashKey();
+
+/// A burst of one packet, which may be empty.
+[[nodiscard]] inline Burst OnePacket(std::span<const std::uint8_t> packet) {
+  return {.data = packet, .segment = std::max<std::size_t>(packet.size(), 1)};
+}
+
+/// Counts the packets of a burst.  Empty data is one packet of no bytes.
+void Count(PacketCount &count, const Burst &burst);
+
+} // namespace ngmasque

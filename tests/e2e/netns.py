@@ -1,0 +1,66 @@
+"""Network namespaces with a TUN device each, for the process that calls.
+
+They have no names and belong to whoever has them open: when that process ends,
+however it does, the kernel removes them.
+"""
+
+import ctypes
+import fcntl
+import os
+import struct
+import subprocess
+from typing import NamedTuple, TextIO
+
+_CLONE_NEWNET = 0x40000000
+_TUNSETIFF = 0x400454ca
+_IFF_TUN = 0x0001
+_IFF_NO_PI = 0x1000
+_DEVICE = "wire"
+# Packets that wait until the owner of the device reads them
+_QUEUE = 10_000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class NotPermitted(Exception):
+    """This machine has no namespaces or no TUN devices for us."""
+
+
+class Host(NamedTuple):
+    # The namespace; nsenter(1) takes /proc/PID/fd/NUMBER
+    namespace: int
+    # A file that gives and takes one IP packet at a time
+    tun: int
+    # /proc/net/dev of the namespace
+    statistics: TextIO
+
+
+def make_host(addresses: list[str], mtu: int = 1500) -> Host:
+    """A namespace with `addresses` whose only way out is the device.  The calling
+    process is in it afterwards."""
+    if _libc.unshare(_CLONE_NEWNET):
+        raise NotPermitted(f"unshare: {os.strerror(ctypes.get_errno())}")
+    try:
+        tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        fcntl.ioctl(tun, _TUNSETIFF, struct.pack("16sH22x", _DEVICE.encode(), _IFF_TUN | _IFF_NO_PI))
+    except OSError as err:
+        raise NotPermitted(f"/dev/net/tun: {err.strerror}") from None
+    lines = ["link set lo up", f"link set {_DEVICE} mtu {mtu} txqueuelen {_QUEUE} up"]
+    for address in addresses:
+        lines.append(f"address add {address}/128 dev {_DEVICE} nodad" if ":" in address
+                     else f"address add {address}/32 dev {_DEVICE}")
+    # A source is given, so that packets for nobody in particular leave as well.
+    for family, is_ours in (("-4", lambda a: ":" not in a), ("-6", lambda a: ":" in a)):
+        if first := next(filter(is_ours, addresses), None):
+            lines.append(f"route add {'default' if family == '-4' else '::/0'} dev {_DEVICE} src {first}")
+    done = subprocess.run(["ip", "-batch", "-"], input="\n".join(lines) + "\n", capture_output=True, text=True)
+    if done.returncode:
+        raise NotPermitted(f"ip: {done.stderr.strip()}")
+    return Host(os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC), tun, open("/proc/self/net/dev"))
+
+
+def dropped(host: Host) -> int:
+    """Packets that the kernel dropped because nobody read them in time."""
+    host.statistics.seek(0)
+    line = next(line for line in host.statistics if line.strip().startswith(f"{_DEVICE}:"))
+    return int(line.split(":")[1].split()[11])
