@@ -132,3 +132,18 @@ archives() {
   apt-get update --print-uris 2>/dev/null |
     sed -nE "s#^'(.*)/dists/(($codename|oldstable|stable|testing|unstable|sid)([-/][a-z-]+)?)/(InRelease|Release)' .*#\1 \2#p"
 }
+
+# carry_over_apt TREE: what this machine needs to reach its package archive is needed in TREE as well.
+carry_over_apt() {
+  local tree=$1 file
+  # apt: proxies, time-outs, credentials; Check-Valid-Until where an archive's snapshot is old.
+  apt-config dump | grep '^Acquire::' | grep -v '^Acquire::\(CompressionTypes\|IndexTargets\|Languages\|GzipIndexes\)' >"$tree/etc/apt/apt.conf.d/99carried-over" || true
+  for file in /etc/apt/auth.conf /etc/apt/auth.conf.d/*; do
+    [ ! -f "$file" ] || cp "$file" "$tree$file"
+  done
+  # The local certificate authorities; the package ca-certificates takes them in when installed.
+  mkdir -p "$tree/usr/local/share/ca-certificates"
+  for file in /usr/local/share/ca-certificates/*.crt; do
+    [ ! -f "$file" ] || cp -L "$file" "$tree/usr/local/share/ca-certificates/"
+  done
+}

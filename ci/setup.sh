@@ -74,6 +74,7 @@ sources_and_patches() {
   done
   step "sources: $what"
   "$root/ci/apply-patches" >/dev/null
+  "$root/ci/base-tree"
 }
 
 # build DIR OPTION...: configures once; ninja sees to everything after that.
