@@ -156,13 +156,13 @@ class Program:
                     inodes.add(target[8:-1])
         except OSError:
             return set()  # the program ended, or closed the descriptor
-        return {addr for addr, inode in udp_sockets() if inode in inodes}
+        return {addr for addr, inode in udp_sockets(self.pid) if inode in inodes}
 
 
-def udp_sockets() -> list[tuple[Addr, str]]:
-    """All UDP sockets of the machine: local address and inode."""
+def udp_sockets(pid: int) -> list[tuple[Addr, str]]:
+    """All UDP sockets of the network namespace that the process is in: local address and inode."""
     found = []
-    for table in ("/proc/net/udp", "/proc/net/udp6"):
+    for table in (f"/proc/{pid}/net/udp", f"/proc/{pid}/net/udp6"):
         try:
             lines = Path(table).read_text().splitlines()[1:]
         except OSError:

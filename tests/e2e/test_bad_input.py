@@ -89,7 +89,13 @@ SERVER_OPTIONS = [
         "port_0": "127.0.0.1:0", "port_70000": "127.0.0.1:70000", "port_negative": "127.0.0.1:-1",
         "port_word": "127.0.0.1:http!", "no_bracket": "[::1", "no_port_v6": "[::1]", "bare_v6": "::1:4433",
         "five_octets": "1.2.3.4.5:1", "octet_300": "1.2.3.300:1", "any": "*:4433", "only_port": ":4433",
+        "comma": ",", "trailing_comma": "{other},", "leading_comma": ",{other}", "two_ipv4": "{other},127.0.0.3:{port}",
+        "two_ipv6": "[::1]:{port},[::1]:{other_port}", "three": "{other},[::1]:{port},[::1]:{other_port}",
+        "bad_second": "{other},[::1]",
     }.items()],
+    ("alternate_addr_twice_in_pair", ["--alternate-addr={other}", "--alternate-addr={other},[::1]:{other_port}"],
+     "{other_port}"),
+    ("argument_to_disable_active_migration", ["--disable-active-migration=yes"], "disable-active-migration"),
     ("alternate_addr_twice", ["--alternate-addr={other}", "--alternate-addr={other}"], "{other_port}"),
     ("alternate_addr_is_main", ["--alternate-addr={host}:{port}"], "{port}"),
     # TEST-NET-1 is nobody's
@@ -143,6 +149,10 @@ CLIENT_OPTIONS = [
     ("download_is_file", ["--download={work}/occupied"], "download"),
     ("qlog_no_directory", ["--qlog-dir={work}/missing"], "qlog"),
     ("timeout_word", ["--timeout=later"], "timeout"),
+    *[(f"server_migration_delay_{name}", [f"--server-migration-delay={value}"], "server-migration-delay")
+      for name, value in {"empty": "", "word": "soon", "negative": "-1s", "unit": "5parsec",
+                          "huge": "99999999999999999999s"}.items()],
+    ("argument_to_any_port", ["--server-migration-any-port=53"], "server-migration-any-port"),
     *[(f"proxy_{name}", [f"--proxy={value}"], "proxy") for name, value in {
         "empty": "", "word": "proxy", "no_scheme": "127.0.0.1:{other_port}", "http": "http://127.0.0.1:{other_port}",
         "port_0": "https://127.0.0.1:0", "port_70000": "https://127.0.0.1:70000", "no_host": "https://:443",

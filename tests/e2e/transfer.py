@@ -9,6 +9,7 @@ import files
 import stats
 from net import Addr
 from procs import Program, ProgramError
+from wire import Wire
 
 # How long a program may take that is expected to end: not a measure of speed,
 # only so that a hang is reported and does not last for ever.
@@ -60,17 +61,20 @@ def wait_received(client: Program, file: Path, size: int) -> None:
 class Transfer:
     """A server from the beginning of a with block to its end, and a client that
     start() starts.  The first address of `ring` is the one that the client is
-    told; the others are the server's --alternate-addr.
+    told; the others are the server's --alternate-addr.  With `wire`, the client runs
+    on its host "cli" and the server on "srv".
 
     The directory `run` gets logs, qlogs and statistics."""
 
     def __init__(self, build: Path, site: Site, run: Path, ring: list[Addr],
-                 server_options: tuple[str, ...] = (), client_options: tuple[str, ...] = ()):
+                 server_options: tuple[str, ...] = (), client_options: tuple[str, ...] = (),
+                 wire: Wire | None = None):
         self.site = site
         self.run = run
         self.ring = ring
         self.server_options = server_options
         self.client_options = client_options
+        self._inside = {host: wire.inside(host) if wire else [] for host in ("cli", "srv")}
         self._examples = build / "examples"
         self.client: Program | None = None
         for side in ("client", "server"):
@@ -94,10 +98,10 @@ class Transfer:
     def __enter__(self) -> "Transfer":
         main, *alternates = self.ring
         self.server = Program(
-            [self._examples / "gtlsserver", "--quiet", *self._common("server"),
+            [*self._inside["srv"], self._examples / "gtlsserver", "--quiet", *self._common("server"),
              f"--htdocs={self.site.htdocs}", *(f"--alternate-addr={a}" for a in alternates),
              *self.server_options, main.host, str(main.port), *self.site.certificate],
-            self.run / "server.log")
+            self.run / "server.log", "gtlsserver")
         try:
             self.server.wait_bound(self.ring)
         except BaseException:
@@ -114,10 +118,10 @@ class Transfer:
         main = self.ring[0]
         self._began = time.monotonic()
         self.client = Program(
-            [self._examples / "gtlsclient", *self._common("client"), "--no-quic-dump", "--no-http-dump",
-             f"--download={self.downloaded.parent}", *self.client_options,
+            [*self._inside["cli"], self._examples / "gtlsclient", *self._common("client"),
+             "--no-quic-dump", "--no-http-dump", f"--download={self.downloaded.parent}", *self.client_options,
              main.host, str(main.port), f"https://localhost:{main.port}/{self.site.file.name}"],
-            self.run / "client.log")
+            self.run / "client.log", "gtlsclient")
         return self.client
 
     def received(self) -> int:

@@ -1,0 +1,215 @@
+"""Servers that aim a client at a victim by SERVER_ALTERNATE_ADDRESS, one way each,
+and what the victim may get at most: table 2.4 of the rules, row A10."""
+
+import itertools
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+from net import Addr
+from quic_hostile import Peer, alternate_address
+from quic_packets import varint
+from wire import Trace
+
+# Validations that may fail at once, and seconds until there may be one more
+BURST, INTERVAL = 4, 10
+# Datagrams of one validation that fails, and their size
+PROBES, PROBE_SIZE = 4, 1200
+# In the first minute, of one client
+BYTES_PER_MINUTE = 48_000
+# How long a validation takes at most on a path of a few milliseconds: three probe timeouts of 1 s and
+# some, of which those who wait for its end wait longer
+VALIDATION = 3.5
+# Connection IDs that the client has not retired
+_OUTSTANDING = 4
+# Of the round-trip time, until nothing is left of a long one
+_SAMPLES = 24
+# Addresses of the victim that one flood names
+PORTS = 10_000
+
+
+def allowed(seconds: float) -> int:
+    """Validations that fail within that time; one more, as the two clocks do not begin at the same instant."""
+    return BURST + int(seconds / INTERVAL) + 1
+
+
+class Flood:
+    """Aims its only client at ports of `victim` from `port` on, for some seconds."""
+
+    # Whether each validation has a port of its own
+    ports_differ = True
+    # Datagrams without which the test would be none
+    least = 2 * BURST
+
+    def __init__(self, victim: str, port: int, seconds: float, friend: Addr):
+        self.victim, self.port, self.seconds, self.friend = victim, port, seconds, friend
+        self.began = self.ended = 0.0
+        self.frames = 0
+
+    def script(self, peer: Peer) -> Iterator:
+        yield peer.established
+        self.began = time.monotonic()
+        for step in self.steps(peer):
+            if time.monotonic() > self.began + self.seconds:
+                break
+            yield step
+        self.ended = time.monotonic()
+        self.frames = peer.next_number - 1
+        peer.finish()
+
+    def steps(self, peer: Peer) -> Iterator:
+        raise NotImplementedError
+
+    def targets(self) -> Iterator[Addr]:
+        return (Addr(self.victim, port) for port in range(self.port, self.port + PORTS))
+
+    def check(self, trace: list[Trace]) -> str:
+        """AssertionError if the victim got too much; what it got."""
+        aimed = [t for t in trace if t.way == "up" and t.destination == self.victim
+                 and self.port <= t.destination_port < self.port + PORTS]
+        name = type(self).__name__
+        # Until its client had gone
+        seconds = max([t.time for t in aimed], default=self.ended) - self.began
+        most = allowed(seconds)
+        sizes, ports = Counter(t.size for t in aimed), Counter(t.destination_port for t in aimed)
+        total = sum(t.size for t in aimed)
+        says = (f"{name}: {self.frames} frames, {len(ports)} addresses probed with {len(aimed)} datagrams "
+                f"in {seconds:.1f} s, {total} bytes")
+        assert len(aimed) >= self.least, f"{says}: the flood is none"
+        assert set(sizes) == {PROBE_SIZE}, f"{says}: {sizes}"
+        assert len(aimed) <= PROBES * most, f"{says}: not more than {PROBES * most} are allowed"
+        if self.ports_differ:
+            assert len(ports) <= most, f"{says}: not more than {most} are allowed"
+            assert max(ports.values()) <= PROBES, f"{says}: {ports}"
+        in_minute = sum(t.size for t in aimed if t.time < self.began + 60)
+        assert in_minute <= BYTES_PER_MINUTE, f"{says}: {in_minute} in the first minute"
+        return says
+
+
+class Patient(Flood):
+    """The next address when the validation of the one before has failed: the most bytes."""
+
+    def steps(self, peer: Peer) -> Iterator:
+        for target in self.targets():
+            peer.announce(target)
+            yield VALIDATION
+
+
+class Hasty(Flood):
+    """As many addresses as there are connection IDs for."""
+
+    def steps(self, peer: Peer) -> Iterator:
+        for target in self.targets():
+            peer.announce(target)
+            yield 0.01
+            yield lambda: peer.next_number - len(peer.connection.retired) < _OUTSTANDING
+
+
+class Again(Flood):
+    """One address all the time: while it is tried already, and again when that failed."""
+
+    ports_differ = False
+
+    def steps(self, peer: Peer) -> Iterator:
+        for _ in itertools.count():
+            peer.announce(Addr(self.victim, self.port))
+            yield 0.05
+            yield lambda: peer.next_number - len(peer.connection.retired) < _OUTSTANDING
+
+
+class Rotating(Flood):
+    """Moves between two addresses of its own, which costs nothing, and names victims meanwhile."""
+
+    def steps(self, peer: Peer) -> Iterator:
+        ours = itertools.cycle((self.friend, peer.first))
+        peer.answers.update((self.friend, peer.first))
+        for target, home in zip(self.targets(), ours):
+            peer.announce(target)
+            yield 0.2
+            peer.announce(home)
+            deadline = time.monotonic() + 2 * VALIDATION
+            yield lambda: peer.here == home or time.monotonic() > deadline
+
+
+class Withdrawing(Flood):
+    """Takes each address back while it is being tried."""
+
+    def steps(self, peer: Peer) -> Iterator:
+        for target in self.targets():
+            peer.announce(target)
+            yield 0.1
+            peer.announce()
+            yield lambda: peer.next_number - len(peer.connection.retired) < _OUTSTANDING
+
+
+class Stretching(Flood):
+    """Looks far away when the validation begins, and near from then on: it would go on for as long as on a
+    long path, with as many probes as on a short one."""
+
+    least = 2
+
+    def steps(self, peer: Peer) -> Iterator:
+        connection = peer.connection
+        for target in self.targets():
+            connection.acknowledges = False
+            old = (yield from self._answers(peer, 1))[-1]
+            yield 4.0
+            fresh = yield from self._answers(peer, _SAMPLES)
+            cid = peer.cid()
+            peer.send(_ack(old) + alternate_address(peer.next_number, target, cid=cid))
+            peer.next_number += 1
+            peer.send(b"".join(map(_ack, fresh)))
+            connection.acknowledge()
+            yield 9.0
+
+    @staticmethod
+    def _answers(peer: Peer, count: int) -> Iterator:
+        """Numbers of packets that the client has just sent, and that are not acknowledged yet."""
+        numbers = []
+        for _ in range(count):
+            before = peer.connection.largest
+            peer.send(b"\x1a" + os.urandom(8))  # is answered at once
+            yield lambda: peer.connection.largest > before
+            numbers.append(peer.connection.largest)
+        return numbers
+
+
+def _ack(number: int) -> bytes:
+    """Of that packet alone."""
+    return b"\x02" + varint(number) + bytes(3)
+
+
+FLOODS: tuple[type[Flood], ...] = (Patient, Hasty, Again, Rotating, Withdrawing, Stretching)
+
+
+class Herd:
+    """Names the same address to all of its clients, as soon as there are so many."""
+
+    def __init__(self, victim: Addr, clients: int):
+        self.victim, self.clients = victim, clients
+        self._ready = self._failed = 0
+
+    def script(self, peer: Peer) -> Iterator:
+        yield peer.established
+        self._ready += 1
+        yield lambda: self._ready == self.clients
+        peer.announce(self.victim)
+        # The address has failed; all have to hold out until it has for all.
+        yield lambda: 1 in peer.connection.retired
+        self._failed += 1
+        yield lambda: self._failed == self.clients
+        peer.finish()
+
+    def check(self, trace: list[Trace]) -> str:
+        """AssertionError if the victim got too much; how it got that."""
+        aimed = [t for t in trace if t.way == "up" and (t.destination, t.destination_port) == self.victim]
+        by_client = Counter((t.source, t.source_port) for t in aimed)
+        times = sorted(t.time for t in aimed)
+        in_100_ms = max(sum(t <= other < t + 0.1 for other in times) for t in times)
+        says = (f"{len(by_client)} clients: {len(aimed)} datagrams, {sum(t.size for t in aimed)} bytes "
+                f"within {times[-1] - times[0]:.1f} s, at most {in_100_ms} within 0.1 s")
+        assert len(by_client) == self.clients, says
+        assert {t.size for t in aimed} == {PROBE_SIZE}, says
+        assert max(by_client.values()) <= PROBES, says
+        return says
