@@ -16,7 +16,8 @@ void check(ngtcp2_ssize rv, const char *what) {
   }
 }
 
-/* Cryptography that does nothing, at the lengths of AES-128-GCM */
+/* Cryptography that does nothing, at the lengths of AES-128-GCM.  Its tag is the
+   nonce: a packet whose packet number was expanded wrongly is not accepted. */
 
 static const ngtcp2_crypto_ctx crypto_ctx = {
   .aead.max_overhead = TAG_LEN,
@@ -33,12 +34,13 @@ static int encrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
                       const uint8_t *plaintext, size_t plaintextlen,
                       const uint8_t *nonce, size_t noncelen, const uint8_t *aad,
                       size_t aadlen) {
-  (void)aead, (void)ctx, (void)nonce, (void)noncelen, (void)aad, (void)aadlen;
+  (void)aead, (void)ctx, (void)aad, (void)aadlen;
 
   if (plaintextlen && plaintext != dest) {
     memcpy(dest, plaintext, plaintextlen);
   }
   memset(dest + plaintextlen, 0, TAG_LEN);
+  memcpy(dest + plaintextlen, nonce, noncelen);
   return 0;
 }
 
@@ -47,9 +49,10 @@ static int decrypt_cb(uint8_t *dest, const ngtcp2_crypto_aead *aead,
                       const uint8_t *ciphertext, size_t ciphertextlen,
                       const uint8_t *nonce, size_t noncelen, const uint8_t *aad,
                       size_t aadlen) {
-  (void)aead, (void)ctx, (void)nonce, (void)noncelen, (void)aad, (void)aadlen;
+  (void)aead, (void)ctx, (void)aad, (void)aadlen;
 
-  if (ciphertextlen < TAG_LEN) {
+  if (ciphertextlen < TAG_LEN ||
+      memcmp(ciphertext + ciphertextlen - TAG_LEN, nonce, noncelen) != 0) {
     return NGTCP2_ERR_DECRYPT;
   }
   memmove(dest, ciphertext, ciphertextlen - TAG_LEN);
@@ -178,10 +181,19 @@ static void send_message(ngtcp2_conn *conn, ngtcp2_encryption_level level) {
         "submit_crypto_data");
 }
 
+static void install_early_key(ngtcp2_conn *conn) {
+  ngtcp2_conn_set_0rtt_crypto_ctx(conn, &crypto_ctx);
+  check(ngtcp2_conn_install_0rtt_key(conn, &aead_ctx, iv, sizeof(iv), &hp_ctx),
+        "install_0rtt_key");
+}
+
 static int client_initial_cb(ngtcp2_conn *conn, void *user_data) {
-  (void)user_data;
+  struct fake_tls *tls = user_data;
 
   install_initial_keys(conn);
+  if (tls->early) {
+    install_early_key(conn);
+  }
   send_message(conn, NGTCP2_ENCRYPTION_LEVEL_INITIAL);
   return 0;
 }
@@ -220,6 +232,9 @@ static int recv_crypto_data_cb(ngtcp2_conn *conn,
       check(ngtcp2_conn_decode_and_set_remote_transport_params(
               conn, tls->data + 2, len),
             "decode_and_set_remote_transport_params");
+      if (tls->early) {
+        install_early_key(conn);
+      }
       send_message(conn, NGTCP2_ENCRYPTION_LEVEL_INITIAL);
       install_handshake_keys(conn);
       send_message(conn, NGTCP2_ENCRYPTION_LEVEL_HANDSHAKE);

@@ -11,6 +11,9 @@
    with these callbacks must begin with a struct fake_tls. */
 struct fake_tls {
   int server;
+  /* Both sides: the client has been here before and sends 0-RTT packets.  It has
+     to call ngtcp2_conn_decode_and_set_0rtt_transport_params(). */
+  int early;
   uint8_t data[FAKE_TLS_MAX_MESSAGE];
   size_t len;
 };

@@ -71,12 +71,12 @@ def _lay_out(tree: Path, revision: str) -> None:
         _link(file, tree / file.name)
 
 
-def build(variant: str, revision: str) -> Path:
-    """Returns the build directory of `variant`."""
+def build(variant: str, revision: str, *targets: str) -> Path:
+    """Builds `targets`, or everything, and returns the build directory of `variant`."""
     tree = BENCH / variant
     _lay_out(tree, revision)
     directory = tree / "build"
     if not (directory / "build.ninja").exists():
         _output("meson", "setup", *_ARGS, str(directory), str(tree))
-    _output("meson", "compile", "-C", str(directory), "-j", str(os.cpu_count() or 1))
+    _output("meson", "compile", "-C", str(directory), "-j", str(os.cpu_count() or 1), *targets)
     return directory

@@ -1,0 +1,146 @@
+"""What `migration` measures in memory: memory_migration and struct_sizes run, and
+what they print is put into tables."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import procs
+
+TIMEOUT = 600
+PERIOD = 1000  # milliseconds from move to move
+NONE, MOVE, RECONNECT, RESUME = range(4)
+SIDES = ("client", "server")
+
+Result = dict[str, Any]
+
+
+class Case(NamedTuple):
+    """A network: 50 Mbit/s to each address, unless both are behind one link."""
+
+    name: str
+    rtt_a: int  # milliseconds
+    rtt_b: int
+    window: int  # bytes of flow control
+    buffer: int = 0  # bytes that may wait; 0: nothing is lost
+
+    @property
+    def rtt(self) -> int:
+        return max(self.rtt_a, self.rtt_b)
+
+
+RATE = 50_000_000
+# As much as the path holds: 125 kB in 20 ms
+BDP = RATE // 8 // 50
+CASES = (
+    Case("RTT 20 ms", 20, 20, 2 * BDP),
+    Case("RTT 20 ms, the path never full", 20, 20, BDP),
+    Case("RTT 20 ms, long queue", 20, 20, 4 * BDP),
+    Case("RTT 20 ms, router drops at one BDP", 20, 20, 8 * BDP, BDP),
+    Case("RTT 100 ms", 100, 100, 10 * BDP),
+    Case("RTT 60 ms and 9 ms", 60, 9, 4 * BDP),
+)
+# What is compared: name, mode, only the port changes (and the path is the same)
+WAYS = (
+    ("no move", NONE, False),
+    ("move to another IP address", MOVE, False),
+    ("move to another port", MOVE, True),
+    ("new connection, full handshake", RECONNECT, False),
+    ("new connection, 0-RTT", RESUME, False),
+)
+
+
+def run(program: Path, **options: int) -> Result:
+    status, stdout, stderr = procs.run([program, *(f"{key}={value}" for key, value in options.items())], TIMEOUT)
+    if status != 0:
+        raise procs.ProgramError(f"{program.name} {options}: status {status}: {stderr.decode()}")
+    return json.loads(stdout)
+
+
+def measure(build: Path, case: Case, mode: int, port_only: bool, seconds: int) -> Result:
+    # The same address at another port is behind the same link.
+    rtt_b = case.rtt_a if port_only else case.rtt_b
+    result = run(build / "memory_migration", mode=mode, rate=RATE, rtt_a=case.rtt_a * 1000, rtt_b=rtt_b * 1000,
+                 window=case.window, buffer=case.buffer, port_only=int(port_only), shared_link=int(port_only),
+                 period=PERIOD, seconds=seconds)
+    gaps = [gap / 1e6 for gap in result.pop("gaps_ns")]
+    return result | {"gap_ms_median": statistics.median(gaps), "gap_ms_max": max(gaps),
+                     "goodput_mbit_s": result["delivered"] * 8 / result["seconds"] / 1e6}
+
+
+def compare(build: Path, case: Case, seconds: int) -> dict[str, Result]:
+    """All ways of one case, and what a move costs as against none."""
+    results = {name: measure(build, case, mode, port_only, seconds) for name, mode, port_only in WAYS}
+    base = results["no move"]
+    for result in results.values():
+        usual = base["gap_ms_median"]
+        result["gap_rtt_median"] = (result["gap_ms_median"] - usual) / case.rtt
+        result["gap_rtt_max"] = (result["gap_ms_max"] - usual) / case.rtt
+        result["goodput_ratio"] = result["goodput_mbit_s"] / base["goodput_mbit_s"]
+        moves = max(result["moves"], 1)
+        result["lost_ms_per_move"] = (1 - result["goodput_ratio"]) * seconds * 1000 / moves
+        result["sent_again_per_move"] = (result["sent_again"] + result["thrown_away"]) / moves
+    return results
+
+
+def show(case: Case, results: dict[str, Result]) -> None:
+    print(f"\n{case.name}: flow control window {case.window // 1000} kB"
+          + (f", buffer {case.buffer // 1000} kB" if case.buffer else ", lossless"))
+    print(f"  {'':<32}{'gap median':>12}{'max':>10}{'in RTT':>8}{'max':>7}{'goodput':>10}{'costs':>10}{'sent again':>12}")
+    print(f"  {'':<32}{'ms':>12}{'ms':>10}{'':>8}{'':>7}{'ratio':>10}{'ms/move':>10}{'bytes/move':>12}")
+    for name, r in results.items():
+        print(f"  {name:<32}{r['gap_ms_median']:>12.2f}{r['gap_ms_max']:>10.2f}{r['gap_rtt_median']:>8.2f}"
+              f"{r['gap_rtt_max']:>7.2f}{r['goodput_ratio']:>10.4f}{r['lost_ms_per_move']:>10.1f}"
+              f"{r['sent_again_per_move']:>12,.0f}", flush=True)
+
+
+def memory(builds: dict[str, Path]) -> Result:
+    """Bytes allocated by a connection, unpatched and patched, in exact numbers."""
+    common = {"seconds": 10, "period": PERIOD}
+    results: Result = {"sizes": {name: run(build / "struct_sizes") for name, build in builds.items()}}
+    for moment, mode, request in (("idle", NONE, 0), ("download", NONE, 1)):
+        results[moment] = {name: run(build / "memory_migration", mode=mode, request=request, **common)
+                           for name, build in builds.items()}
+    for moment, request in (("idle", 0), ("download", 1)):
+        results[moment]["moved"] = run(builds["patched"] / "memory_migration", mode=MOVE, request=request, **common)
+    rows = []
+    for label, moment, key in (("just created", "idle", "memory_new"), ("idle, handshake done", "idle", "memory_warm"),
+                               ("idle, ten seconds later", "idle", "memory_end"),
+                               ("peak of a download", "download", "memory_peak")):
+        for side, name in enumerate(SIDES):
+            values = {way: results[moment][way][key][side] for way in ("unpatched", "patched", "moved")}
+            rows.append({"moment": label, "side": name} | values)
+    results["rows"] = rows
+    return results
+
+
+def show_memory(results: Result) -> None:
+    print("\nMemory of one connection, bytes allocated\n"
+          f"  {'':<32}{'unpatched':>12}{'not negotiated':>16}{'negotiated':>14}   (moved ten times, where it says later)")
+    for row in results["rows"]:
+        before = row["unpatched"]
+        print(f"  {row['side'] + ', ' + row['moment']:<32}{before:>12,}{row['patched']:>9,} {row['patched'] - before:>+6,}"
+              f"{row['moved']:>9,} {row['moved'] - before:>+6,}")
+    before, after = results["sizes"].values()
+    print("  sizeof: " + ", ".join(f"{name} {before.get(name, 0)} -> {size}" for name, size in after.items()
+                                   if before.get(name, 0) != size), flush=True)
+
+
+def goals(results: dict[str, dict[str, Result]], memory_rows: list[Result]) -> list[tuple[str, bool, str]]:
+    """What was aimed at, whether it was met, and the figure."""
+    met = []
+    for name in ("RTT 20 ms", "RTT 100 ms"):
+        for way in ("move to another IP address", "move to another port"):
+            move = results[name][way]
+            met.append((f"{name}, {way}: gap of at most one RTT", move["gap_rtt_max"] <= 1,
+                        f"median {move['gap_rtt_median']:.2f}, max {move['gap_rtt_max']:.2f}"))
+            met.append((f"{name}, {way}: nothing sent again", move["sent_again"] == 0,
+                        f"{move['sent_again']:,} bytes in all"))
+            if name == "RTT 20 ms":
+                met.append((f"{name}, {way}: goodput of at least 0.9", move["goodput_ratio"] >= 0.9,
+                            f"{move['goodput_ratio']:.4f}"))
+    added = max(row[way] - row["unpatched"] for row in memory_rows if row["moment"].startswith(("just", "idle"))
+                for way in ("patched", "moved"))
+    met.append(("less than 512 bytes of memory added to an idle connection", added < 512, f"{added:,}"))
+    return met
