@@ -1,7 +1,9 @@
-// Runs a fuzz target over files, without libFuzzer: PROGRAM PATH..., each a file or a directory.
+// Runs a fuzz target over files, without libFuzzer: PROGRAM [--whole] PATH..., each a file or a
+// directory.
 //
-// Each file is run whole and cut off at each of its bytes, in memory of that very size: with
-// AddressSanitizer a read behind the end is seen.  A target that finds something ends the process.
+// Each file is run whole and, unless with --whole, cut off at each of its bytes, in memory of that
+// very size: with AddressSanitizer a read behind the end is seen.  A target that finds something
+// ends the process.
 
 #include <algorithm>
 #include <cstddef>
@@ -10,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <string_view>
 #include <system_error>
 #include <vector>
 
@@ -22,7 +25,7 @@ namespace {
 /// Longer files are run whole and cut off at their first bytes only: the time is quadratic.
 constexpr std::size_t kMaxCuts = 1024;
 
-bool Replay(const fs::path &path) {
+bool Replay(const fs::path &path, bool whole) {
   std::ifstream file{path, std::ios::binary};
   const std::vector<char> content{std::istreambuf_iterator{file}, {}};
   if (!file.is_open() || file.bad()) {
@@ -37,7 +40,7 @@ bool Replay(const fs::path &path) {
                                           content.begin() + static_cast<std::ptrdiff_t>(size));
     LLVMFuzzerTestOneInput(input.data(), input.size());
   };
-  for (std::size_t size = 0; size < std::min(content.size(), kMaxCuts); ++size) {
+  for (std::size_t size = 0; !whole && size < std::min(content.size(), kMaxCuts); ++size) {
     run(size);
   }
   run(content.size());
@@ -48,7 +51,8 @@ bool Replay(const fs::path &path) {
 
 int main(int argc, char **argv) {
   std::vector<fs::path> files;
-  for (int i = 1; i < argc; ++i) {
+  const bool whole = argc > 1 && std::string_view{argv[1]} == "--whole";
+  for (int i = whole ? 2 : 1; i < argc; ++i) {
     std::error_code error;
     if (fs::is_directory(argv[i], error)) {
       for (const auto &entry : fs::directory_iterator(argv[i], error)) {
@@ -63,7 +67,8 @@ int main(int argc, char **argv) {
     return 2;
   }
   std::ranges::sort(files);
-  const bool good = std::ranges::all_of(files, Replay);
+  const bool good =
+      std::ranges::all_of(files, [&](const fs::path &file) { return Replay(file, whole); });
   std::printf("%zu inputs\n", files.size());
   return good ? 0 : 1;
 }
