@@ -14,6 +14,7 @@ import net
 import qlog
 import stats
 import tap
+import timeline
 from procs import sanitized
 from transfer import Outcome, Site, Transfer
 
@@ -177,6 +178,27 @@ class Migration(unittest.TestCase):
                 counts = qlog.frames(events, f"transport:{name}")
                 for frame, count in least.items():
                     self.assertGreaterEqual(counts[frame], count, f"{frame} in {name}")
+
+    def test_timeline(self):
+        """What ci/migration-plot draws agrees with the statistics."""
+        ring = net.free_addrs("127.0.0.1", "127.0.0.2", "127.0.0.3")
+        with self.transfer(ring, ("--migrate-every=1ms",), site=self.small) as transfer:
+            transfer.start()
+            outcome = transfer.finish()
+            self.check(transfer, outcome)
+            data = timeline.read(transfer.qlog_dir("client"), transfer.qlog_dir("server"))
+            moves = outcome.client["server_migrations"]
+            self.assertGreater(moves, 0)
+            self.assertEqual([address for _, address in data.moves],
+                             [ring[i % len(ring)] for i in range(moves + 1)])
+            self.assertEqual(data.failed, [])
+            total = data.received[-1][1]
+            self.assertEqual(total, outcome.client["app_bytes_received"])
+            for points in (data.received, data.moves):
+                self.assertEqual(points, sorted(points, key=lambda point: point[0]))
+            self.assertLessEqual(sum(map(len, data.sent.values())), outcome.server["packets_sent"])
+            # The server may not have followed the last move.
+            self.assertLessEqual({address for _, address in data.moves[:-1]}, set(data.sent))
 
     def test_dead_address(self):
         """An address that never answers costs nothing, and the next one works."""
