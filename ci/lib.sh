@@ -14,6 +14,9 @@ me=$(basename -- "$0")
 
 # In build order: ngtcp2's sample programs need nghttp3.
 libs=(nghttp3 ngtcp2)
+# The same series on the head of upstream's development branch, which the user has to clone.  They name
+# the files of the release's series where these do; what differs is a file of their own.
+main_libs=(nghttp3-main ngtcp2-main)
 
 die() {
   echo "ci/$me: $*" >&2
@@ -34,21 +37,49 @@ upstream() {
   printf '%s\n' "$value"
 }
 
-# check_lib NAME: is it one of ours?
+# check_lib NAME [LIB ...]: is it one of these, or of ours?
 check_lib() {
-  local lib
-  for lib in "${libs[@]}"; do
-    [ "$lib" != "$1" ] || return 0
+  local name=$1 lib
+  shift
+  [ $# -gt 0 ] || set -- "${libs[@]}"
+  for lib in "$@"; do
+    [ "$lib" != "$name" ] || return 0
   done
-  usage_error "unknown library '$1': one of ${libs[*]}"
+  usage_error "unknown library '$name': one of $*"
 }
 
-# series LIB: the names of the patches, in order.  An empty series is a series.
+is_main() { [[ $1 == *-main ]]; }
+
+# main_lib DIR: which of main_libs a clone of upstream's is for: it has the commit that our series stands on.
+main_lib() {
+  local lib
+  pgit -C "$1" rev-parse -q --git-dir >/dev/null 2>&1 || die "$1 is no git repository"
+  for lib in "${main_libs[@]}"; do
+    ! has_commit "$1" "$(upstream "$lib" commit)" || { echo "$lib"; return; }
+  done
+  die "$1 has none of the commits that our series stand on: $(for lib in "${main_libs[@]}"; do
+    echo "$(upstream "$lib" name) $(upstream "$lib" describe)"
+  done | paste -sd, | sed 's/,/, /g'); is it a full clone, and up to date (git fetch)?"
+}
+
+has_commit() { pgit -C "$1" rev-parse -q --verify "$2^{commit}" >/dev/null 2>&1; }
+
+# series LIB: the names of the patches, in order, from patches/LIB.  An empty series is a series.
 series() {
   local file=$root/patches/$1/series
   [ -f "$file" ] || die "patches/$1/series is missing"
   sed -e 's/#.*//' -e 's/[[:space:]]*$//' -e '/^$/d' "$file"
 }
+
+# own_patches LIB, own_files LIB: those of the folder itself, by its series and by its files, sorted.
+own_patches() { series "$1" | sed '/\//d' | sort; }
+own_files() { (cd "$root/patches/$1" && find . -name '*.patch' -printf '%P\n' | sort); }
+
+# series_files LIB: the patches, in order, with their paths.
+series_files() { series "$1" | sed "s#^#$root/patches/$1/#"; }
+
+# topics LIB: `TOPIC NEEDS...`, one a line, in order.
+topics() { sed -nE 's/^# topic: ([^ ]+)( \(needs (.*)\))?$/\1 \3/p' "$root/patches/$1/series"; }
 
 # git, the same for everybody: no configuration of the user or the machine (hooks, line ends,
 # signing, an identity or the lack of one).
@@ -105,11 +136,23 @@ am() {
     --no-message-id --no-3way --whitespace=nowarn "$@"
 }
 
-# format_patches DIR BASE TIP OUT: one file per commit and a `series` file in the directory OUT.
+# base_tree LIB DIR [CLONE [COMMIT]]: what the series stands on, on the branch `upstream` of a new git repository DIR.
+base_tree() {
+  local lib=$1 dir=$2 clone=${3:-} commit=${4:-} tarball
+  if is_main "$lib"; then
+    pgit clone -q --shared --no-checkout --template= "$clone" "$dir"
+    pgit -C "$dir" checkout -q -B upstream "${commit:-$(upstream "$lib" commit)}"
+  else
+    tarball=$("$root/ci/get-sources" "$lib")
+    unpack "$lib" "$tarball" "$dir"
+  fi
+}
+
+# format_patches LIB DIR BASE TIP OUT: one file per commit and a `series` file in the directory OUT.
 # The options take everything out of the patches that depends on who exports them, when, from
 # which clone and with which settings; so exporting what was applied gives the identical files.
 format_patches() {
-  local dir=$1 base=$2 tip=$3 out=$4
+  local lib=$1 dir=$2 base=$3 tip=$4 out=$5
   pgit -C "$dir" \
     -c diff.noprefix=false -c diff.mnemonicPrefix=false -c diff.suppressBlankEmpty=false \
     -c diff.indentHeuristic=true -c diff.interHunkContext=0 \
@@ -120,7 +163,79 @@ format_patches() {
     --no-attach --no-thread --no-cover-letter --no-base --no-notes --no-to --no-cc --no-add-header \
     --no-renames --diff-algorithm=myers --no-ext-diff --no-textconv --no-color --no-relative -O/dev/null \
     --src-prefix=a/ --dst-prefix=b/ -U3 --stat=72 --summary -p "$base..$tip"
-  (cd "$out" && find . -name '[0-9]*.patch' -printf '%P\n' | sort) >"$out/series"
+  write_series "$lib" "$dir" "$base" "$tip" "$out"
+}
+
+# trailer KEY FILE: of the message in a patch.
+trailer() { sed -n "/^---\$/q; s/^$1: *//p" "$2" | tail -n 1; }
+
+# write_series LIB DIR BASE TIP OUT: OUT/series for the patches there, which are the commits BASE..TIP of DIR.
+# The trailers `Topic: NAME` or `Topic: NAME (needs NAME ...)` of the messages become comments: the first
+# patch of a topic follows `# topic: NAME (needs ...)` with all that any patch of the topic needs.
+# For a series on main, what the release's series has as well is named there and removed from OUT.
+write_series() {
+  local lib=$1 dir=$2 base=$3 tip=$4 out=$5 file files commits i line name topic='' need scratch='' shared
+  local -A needs=() subjects=()
+  mapfile -t files < <(find "$out" -name '[0-9]*.patch' -printf '%P\n' | sort)
+  mapfile -t commits < <(pgit -C "$dir" rev-list --reverse "$base..$tip")
+  for file in "${files[@]}"; do
+    line=$(trailer Topic "$out/$file")
+    [[ -z $line || $line =~ ^[a-z][a-z0-9-]*(\ \(needs(\ [a-z][a-z0-9-]*)+\))?$ ]] ||
+      die "$lib, $file: 'Topic: $line' is neither 'Topic: NAME' nor 'Topic: NAME (needs NAME ...)'"
+    name=${line%% *}
+    [ -n "$name" ] || [ -z "$topic" ] || die "$lib, $file: no line 'Topic: ...', but the patches before it have one"
+    if [ "$name" != "$topic" ]; then
+      [ -z "${needs[$name]+seen}" ] || die "$lib, $file: the topic $name has ended before this patch; keep its patches together"
+      topic=$name
+      needs[$topic]=
+    fi
+    [[ $line == *\ * ]] || continue
+    line=${line#*needs }
+    for need in ${line%)}; do
+      [ "$need" != "$topic" ] && [ -n "${needs[$need]+seen}" ] || die "$lib, $file: the topic $topic needs $need, which is no earlier topic"
+      [[ " ${needs[$topic]} " == *" $need "* ]] || needs[$topic]+="${needs[$topic]:+ }$need"
+    done
+  done
+
+  if is_main "$lib"; then
+    while read -r name; do
+      subjects[$(pgit mailinfo -b /dev/null /dev/null <"$root/patches/${lib%-main}/$name" | sed -n 's/^Subject: //p')]=$name
+    done < <(series "${lib%-main}")
+    scratch=$(mktemp -d)
+    pgit clone -q --shared --no-checkout --template= "$dir" "$scratch"
+  fi
+  topic=
+  for i in "${!files[@]}"; do
+    file=${files[i]}
+    name=$(trailer Topic "$out/$file")
+    name=${name%% *}
+    if [ "$name" != "$topic" ]; then
+      topic=$name
+      echo "# topic: $topic${needs[$topic]:+ (needs ${needs[$topic]})}"
+    fi
+    shared=
+    if [ -n "$scratch" ]; then
+      shared=${subjects[$(pgit -C "$dir" log -1 --format=%s "${commits[i]}")]:-}
+    fi
+    if [ -n "$shared" ] && gives "$scratch" "${commits[i]}" "$root/patches/${lib%-main}/$shared"; then
+      echo "../${lib%-main}/$shared"
+      rm "$out/$file"
+    else
+      echo "$file"
+    fi
+  done >"$out/series"
+  [ -z "$scratch" ] || rm -rf "$scratch"
+}
+
+# gives DIR COMMIT FILE: does the patch, applied to the commit's parent, give its tree and its message?
+gives() {
+  local dir=$1 commit=$2 file=$3
+  pgit -C "$dir" checkout -q --detach "$commit^"
+  am "$dir" "$file" >/dev/null 2>&1 || {
+    pgit -C "$dir" am --abort
+    return 1
+  }
+  [ "$(pgit -C "$dir" log -1 --format=%T%n%B)" = "$(pgit -C "$dir" log -1 --format=%T%n%B "$commit")" ]
 }
 
 # The archives of the machine's own apt configuration that serve the Debian it runs, as lines of URI
