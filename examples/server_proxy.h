@@ -66,7 +66,6 @@ private:
   Handler &handler_;
   OuterConnection id_;
   bool registered_ = false;
-  bool no_gso_ = false;
   // Where forwarded packets go: the path that was validated last.
   const ::Endpoint *endpoint_ = nullptr;
   ::ngtcp2::Address local_;

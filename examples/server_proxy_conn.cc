@@ -154,9 +154,9 @@ ServerProxyConn::SendOnStream(StreamId stream, std::span<const std::uint8_t> pay
 }
 
 std::expected<void, ServerDrop> ServerProxyConn::Forward(const Burst &packets) {
-  const auto rest = proxy_.server().send_packet(*endpoint_, no_gso_, as_ngtcp2_addr(local_),
-                                                as_ngtcp2_addr(remote_), packets.ecn, packets.data,
-                                                packets.segment);
+  const auto rest =
+    proxy_.server().send_packet(*endpoint_, as_ngtcp2_addr(local_), as_ngtcp2_addr(remote_),
+                                packets.ecn, packets.data, packets.segment);
   if (!rest.empty()) {
     return std::unexpected(ServerDrop::kBlocked);
   }
