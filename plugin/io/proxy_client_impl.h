@@ -115,6 +115,7 @@ private:
   }
   void WriteOuter();
   bool SendOuter(const OutgoingBurst &burst);
+  SendOutcome SendOn(Socket &socket, const Burst &burst);
   void WaitForRoom(Socket &socket);
   void SendBlocked();
   void DeliverEvents();
@@ -152,6 +153,7 @@ private:
   std::unique_ptr<Http3Client> http3_;
   std::set<ConnectionId> local_ids_; ///< Those in use; ngtcp2 bounds them.
   std::optional<Blocked> blocked_;
+  std::set<std::string> gave_up_; ///< What has been logged of SendOutcome::gave_up, a few texts.
   bool ready_ = false;
   bool closed_ = false;
   bool in_http3_ = false;        ///< Within a call of http3_, which is not to be called then.

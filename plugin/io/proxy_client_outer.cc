@@ -167,7 +167,8 @@ bool ProxyClient::Impl::SendOuter(const OutgoingBurst &burst) {
   if (!socket) {
     return true; // A path that has been given up.
   }
-  const auto outcome = socket->udp.Send({.data = burst.data, .segment = burst.segment, .ecn = burst.ecn});
+  const auto outcome =
+    SendOn(*socket, {.data = burst.data, .segment = burst.segment, .ecn = burst.ecn});
   if (outcome.rest.empty()) {
     return true;
   }
@@ -184,6 +185,15 @@ bool ProxyClient::Impl::SendOuter(const OutgoingBurst &burst) {
     WaitForRoom(*socket);
   }
   return false;
+}
+
+SendOutcome ProxyClient::Impl::SendOn(Socket &socket, const Burst &burst) {
+  auto outcome = socket.udp.Send(burst);
+  // The next socket finds the same out.
+  if (!outcome.gave_up.empty() && gave_up_.insert(outcome.gave_up).second) {
+    Log(LogLevel::kWarning, outcome.gave_up);
+  }
+  return outcome;
 }
 
 void ProxyClient::Impl::WaitForRoom(Socket &socket) {

@@ -136,7 +136,7 @@ SendStatus ProxyClient::Impl::Forward(std::span<const std::uint8_t> &packets, st
                                       unsigned ecn) {
   auto status = SendStatus::kSent;
   while (!packets.empty()) {
-    const auto outcome = current_->udp.Send({.data = packets, .segment = segment, .ecn = ecn});
+    const auto outcome = SendOn(*current_, {.data = packets, .segment = segment, .ecn = ecn});
     if (const auto sent = packets.size() - outcome.rest.size()) {
       Count(statistics_.forwarded_tx, {.data = packets.first(sent), .segment = segment});
     }

@@ -3,6 +3,7 @@
 #include "proxy_server_state.h"
 
 #include <cerrno>
+#include <format>
 #include <utility>
 
 namespace ngmasque {
@@ -32,6 +33,10 @@ void ProxyServer::State::SendToTarget(SocketId id, const Burst &packets) {
     return; // Closed since it was routed.
   }
   const auto outcome = found->second->socket.Send(packets);
+  // Each socket finds it out by itself.
+  if (!outcome.gave_up.empty() && gave_up.insert(outcome.gave_up).second) {
+    Log(LogLevel::kWarning, std::format("server-facing sockets: {}", outcome.gave_up));
+  }
   if (!outcome.sent) {
     const auto reason = outcome.error == 0          ? ServerDrop::kBlocked
                         : outcome.error == EMSGSIZE ? ServerDrop::kTooLarge

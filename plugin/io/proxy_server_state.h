@@ -11,6 +11,8 @@
 #include <iterator>
 #include <map>
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "common.h"
@@ -57,6 +59,7 @@ struct ProxyServer::State {
   std::deque<ProxyAction> todo; // Empty but during Perform.
   bool performing = false;
   ProxyServerStatistics statistics;
+  std::set<std::string> gave_up; // What has been logged of SendOutcome::gave_up, a few texts.
 
   // Forwarded packets of clients that go to the same socket and lie one after the other.
   ToTarget run_to{};

@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <format>
 #include <utility>
 
 #include <linux/udp.h>
@@ -26,6 +27,24 @@ constexpr unsigned kEcnMask = 3;
 // The kernel's UDP_MAX_SEGMENTS, and the longest payload of one call over IPv4.
 constexpr std::size_t kMaxSegments = 64;
 constexpr std::size_t kMaxCallBytes = 65507;
+
+// Errors that say nothing about what goes with a packet: there is no room, or they are about the
+// network, and even about an earlier packet.
+bool IsOfTheMoment(int error) {
+  switch (error) {
+  case EAGAIN:
+#if EAGAIN != EWOULDBLOCK
+  case EWOULDBLOCK:
+#endif
+  case ENOBUFS:
+  case ENOMEM:
+  case ECONNREFUSED:
+  case EHOSTUNREACH:
+  case ENETDOWN:
+  case ENETUNREACH: return true;
+  default: return false;
+  }
+}
 
 void SetOption(int fd, int level, int name, int value) {
   // None of them is vital: without one, ECN, DF or speed is lost.
@@ -92,13 +111,13 @@ std::expected<UdpSocket, int> UdpSocket::Connect(const Endpoint &remote) {
 
 UdpSocket::UdpSocket(UdpSocket &&other) noexcept
   : fd_(std::exchange(other.fd_, -1)),
-    gso_(other.gso_),
+    extras_(other.extras_),
     local_(other.local_),
     remote_(other.remote_) {}
 
 UdpSocket &UdpSocket::operator=(UdpSocket &&other) noexcept {
   std::swap(fd_, other.fd_);
-  gso_ = other.gso_;
+  extras_ = other.extras_;
   local_ = other.local_;
   remote_ = other.remote_;
   return *this;
@@ -149,8 +168,8 @@ std::expected<void, int> UdpSocket::Read(std::span<std::uint8_t> buffer, const R
   return {};
 }
 
-int UdpSocket::SendOnce(std::span<const std::uint8_t> packets, std::size_t segment,
-                        unsigned ecn) const {
+int UdpSocket::SendOnce(std::span<const std::uint8_t> packets, std::size_t segment, unsigned ecn,
+                        Extras extras) const {
   iovec vec{.iov_base = const_cast<std::uint8_t *>(packets.data()), .iov_len = packets.size()};
   alignas(cmsghdr)
     std::array<std::uint8_t, CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(std::uint16_t))>
@@ -158,18 +177,23 @@ int UdpSocket::SendOnce(std::span<const std::uint8_t> packets, std::size_t segme
   msghdr message{};
   message.msg_iov = &vec;
   message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
 
-  auto *header = CMSG_FIRSTHDR(&message);
-  const bool ipv4 = IsIpv4(remote_);
-  PutControl(*header, ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_TOS : IPV6_TCLASS,
-             static_cast<int>(ecn & kEcnMask));
+  std::size_t size = 0;
+  const auto put = [&](int level, int type, auto value) {
+    PutControl(*reinterpret_cast<cmsghdr *>(control.data() + size), level, type, value);
+    size += CMSG_SPACE(sizeof(value));
+  };
+  if (extras.ecn) {
+    const bool ipv4 = IsIpv4(remote_);
+    put(ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_TOS : IPV6_TCLASS,
+        static_cast<int>(ecn & kEcnMask));
+  }
   if (packets.size() > segment) {
-    PutControl(*CMSG_NXTHDR(&message, header), SOL_UDP, UDP_SEGMENT,
-               static_cast<std::uint16_t>(segment));
-  } else {
-    message.msg_controllen = CMSG_SPACE(sizeof(int));
+    put(SOL_UDP, UDP_SEGMENT, static_cast<std::uint16_t>(segment));
+  }
+  if (size != 0) {
+    message.msg_control = control.data();
+    message.msg_controllen = size;
   }
 
   int error = 0;
@@ -179,22 +203,51 @@ int UdpSocket::SendOnce(std::span<const std::uint8_t> packets, std::size_t segme
   return error;
 }
 
+// Systems, network devices and sandboxes refuse ECN bits and UDP_SEGMENT with all kinds of errors.
+// It is one of these if the same packets leave without it; then it is not used any more.  Returns
+// the error that is left; `packets` becomes what it is about, fewer of them without GSO.
+int UdpSocket::SendWithout(std::span<const std::uint8_t> &packets, const Burst &burst, int error,
+                           SendOutcome &outcome) {
+  const Extras used{.gso = packets.size() > burst.segment, .ecn = extras_.ecn};
+  for (const Extras without : {Extras{.gso = true, .ecn = false}, Extras{.gso = false, .ecn = true},
+                               Extras{.gso = true, .ecn = true}}) {
+    if ((without.gso && !used.gso) || (without.ecn && !used.ecn)) {
+      continue;
+    }
+    const auto part = without.gso ? packets.first(burst.segment) : packets;
+    const Extras left{.gso = extras_.gso && !without.gso, .ecn = extras_.ecn && !without.ecn};
+    const int rest = SendOnce(part, burst.segment, burst.ecn, left);
+    if (rest != 0 && rest != EAGAIN && rest != EWOULDBLOCK) {
+      continue;
+    }
+    extras_ = left;
+    packets = part;
+    outcome.gave_up = std::format("{} refused ({}), going on without",
+                                  !without.ecn   ? "GSO"
+                                  : !without.gso ? "ECN"
+                                                 : "GSO and ECN",
+                                  std::strerror(error));
+    return rest;
+  }
+  return error;
+}
+
 SendOutcome UdpSocket::Send(const Burst &burst) {
   SendOutcome outcome{.rest = burst.data};
   auto &rest = outcome.rest;
   do {
-    const auto segments = gso_ ? std::clamp(kMaxCallBytes / burst.segment, std::size_t{1}, kMaxSegments)
-                               : std::size_t{1};
-    const auto part = rest.first(std::min(rest.size(), segments * burst.segment));
-    int error = SendOnce(part, burst.segment, burst.ecn);
-    if (error == EIO && part.size() > burst.segment) {
-      gso_ = false; // The interface cannot do it.
-      continue;
-    }
+    const auto segments =
+      extras_.gso ? std::clamp(kMaxCallBytes / burst.segment, std::size_t{1}, kMaxSegments)
+                  : std::size_t{1};
+    auto part = rest.first(std::min(rest.size(), segments * burst.segment));
+    int error = SendOnce(part, burst.segment, burst.ecn, extras_);
     if (error == ECONNREFUSED) {
       // An ICMP message about an earlier packet; this one has not been tried, so try it.
       outcome.refused = true;
-      error = SendOnce(part, burst.segment, burst.ecn);
+      error = SendOnce(part, burst.segment, burst.ecn, extras_);
+    }
+    if (error != 0 && !IsOfTheMoment(error)) {
+      error = SendWithout(part, burst, error, outcome);
     }
     if (error != 0) {
       outcome.error = error == EAGAIN || error == EWOULDBLOCK ? 0 : error;

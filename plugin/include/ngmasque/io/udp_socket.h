@@ -8,6 +8,7 @@
 #include <expected>
 #include <functional>
 #include <span>
+#include <string>
 
 namespace ngmasque {
 
@@ -28,6 +29,8 @@ struct SendOutcome {
   bool sent = false; ///< All has left; an empty payload, too.
   /// The system has been told that an earlier packet did not get there.
   bool refused = false;
+  /// What this socket does without from now on, for the log; empty unless that is new.
+  std::string gave_up{};
 };
 
 /// Non-blocking.  Packets are never fragmented, and what ICMP says about the path's MTU is not
@@ -63,17 +66,25 @@ public:
   static constexpr int kMaxReads = 32;
 
   /// Sends UDP payloads.  One system call for up to 64 of them, or one for each where the system
-  /// cannot do that, or `use_gso(false)` was called.
+  /// cannot do that, or `use_gso(false)` was called.  A system that refuses to mark packets with
+  /// ECN bits gets them without.
   [[nodiscard]] SendOutcome Send(const Burst &burst);
-  void use_gso(bool on) { gso_ = on; }
+  void use_gso(bool on) { extras_.gso = on; }
 
 private:
   UdpSocket(int fd, const Endpoint &remote) : fd_(fd), remote_(remote) {}
+  /// What goes with the packets beyond their bytes.
+  struct Extras {
+    bool gso = true;
+    bool ecn = true;
+  };
   [[nodiscard]] int SendOnce(std::span<const std::uint8_t> packets, std::size_t segment,
-                             unsigned ecn) const;
+                             unsigned ecn, Extras extras) const;
+  [[nodiscard]] int SendWithout(std::span<const std::uint8_t> &packets, const Burst &burst, int error,
+                                SendOutcome &outcome);
 
   int fd_ = -1;
-  bool gso_ = true;
+  Extras extras_;
   Endpoint local_;
   Endpoint remote_;
 };
