@@ -9,6 +9,24 @@
 
 namespace ngmasque {
 
+namespace {
+
+std::string FailureText(const client_action::Failed &failed) {
+  if (failed.status != 0) {
+    return failed.proxy_status.empty()
+             ? std::format("the proxy has answered {}", failed.status)
+             : std::format("the proxy has answered {} ({})", failed.status, failed.proxy_status);
+  }
+  // A proxy answers when it has a socket, and what the network says of the target comes later.  The
+  // reset may overtake the answer, and then takes its place.
+  if (failed.code == kH3ConnectError) {
+    return "the target refuses packets, or the proxy cannot reach it";
+  }
+  return failed.opened ? "the proxy has ended the tunnel" : "the proxy has not answered the request";
+}
+
+} // namespace
+
 ProxyClient::Impl::Impl(struct ev_loop *loop, Options options, ProxyClient::Handler &handler)
   : loop_(loop),
     options_(std::move(options)),
@@ -72,12 +90,7 @@ void ProxyClient::Impl::DeliverEvents() {
         [&](const client_action::ReleaseClientId &event) { handler_.OnReleaseClientId(event.id); },
         [&](const client_action::DiscardClientId &event) { handler_.OnDiscardClientId(event.id); },
         [&](const client_action::Failed &event) {
-          auto text = event.status == 0 ? std::string("the proxy has not answered the request")
-                                        : std::format("the proxy has answered {}", event.status);
-          if (!event.proxy_status.empty()) {
-            text += std::format(" ({})", event.proxy_status);
-          }
-          handler_.OnFailed(text, event.retry);
+          handler_.OnFailed(FailureText(event), event.retry);
         },
       },
       any);

@@ -163,7 +163,7 @@ void ProxyClient::Impl::OnStreamClosed(StreamId stream, StreamEnd, std::uint64_t
   streams_.erase(key);
   malformed_.erase(key);
   if (tunnel_ && tunnel_->flow() == key.first) {
-    Run(tunnel_->OnRequestClosed(key.second));
+    Run(tunnel_->OnRequestClosed(key.second, code));
   }
 }
 

@@ -37,21 +37,21 @@ std::vector<ClientAction> ClientTunnel::OnResponse(RequestId request,
   return actions;
 }
 
-std::vector<ClientAction> ClientTunnel::OnRequestClosed(RequestId request) {
+std::vector<ClientAction> ClientTunnel::OnRequestClosed(RequestId request, std::uint64_t code) {
   Actions actions;
   const auto found = requests_.find(request);
   if (found == requests_.end() || found->second.stage == Stage::kHeld) {
     return actions;
   }
   if (found->second.stage == Stage::kSent) {
-    Refuse(actions, found, {});
+    Refuse(actions, found, {}, code);
     return actions;
   }
   Erase(found);
   if (HasClientId()) {
     actions.emplace_back(client_action::FellBack{Fallback::kRequestEnded});
   } else {
-    Fail(actions, {}, false);
+    Fail(actions, {}, false, code);
   }
   return actions;
 }
@@ -100,12 +100,12 @@ void ClientTunnel::SendHeld(Actions &actions) {
 
 // The request's stream is closed, or being closed.
 void ClientTunnel::Refuse(Actions &actions, Requests::iterator request,
-                          const ConnectUdpResponse &response) {
+                          const ConnectUdpResponse &response, std::uint64_t code) {
   const auto [kind, id, stage] = request->second;
   const auto was_first = request->first == first_;
   Erase(request);
   if (was_first) {
-    Fail(actions, response, !plain_ && response.status == kConflict);
+    Fail(actions, response, !plain_ && response.status == kConflict, code);
     return;
   }
   if (kind == IdHeader::kServer) {
@@ -117,7 +117,7 @@ void ClientTunnel::Refuse(Actions &actions, Requests::iterator request,
   actions.emplace_back(client_action::DiscardClientId{id});
   actions.emplace_back(client_action::FellBack{Fallback::kClientIdRefused});
   if (!HasClientId()) {
-    Fail(actions, response, false);
+    Fail(actions, response, false, code);
   }
 }
 
@@ -147,15 +147,20 @@ void ClientTunnel::RefuseServerId(Actions &actions, const ConnectionId &id, Fall
 //# retire that datagram flow ID.  If the rejection indicated a conflict due to the Client
 //# Connection ID, the client MUST select a new Connection ID before sending a new request, and
 //# generate a new packet.
-void ClientTunnel::Fail(Actions &actions, const ConnectUdpResponse &response, bool retry) {
+void ClientTunnel::Fail(Actions &actions, const ConnectUdpResponse &response, bool retry,
+                        std::uint64_t code) {
+  const auto opened = state_ == State::kOpen;
   for (const auto &[number, request] : requests_) {
     if (request.kind == IdHeader::kClient && request.stage != Stage::kAccepted) {
       actions.emplace_back(client_action::DiscardClientId{request.id});
     }
   }
   CloseAll(actions);
-  actions.emplace_back(client_action::Failed{
-    .status = response.status, .proxy_status = response.proxy_status, .retry = retry});
+  actions.emplace_back(client_action::Failed{.status = response.status,
+                                             .proxy_status = response.proxy_status,
+                                             .code = code,
+                                             .opened = opened,
+                                             .retry = retry});
 }
 
 // A response without datagram-flow-id is taken as an echo all the same: the connection ID says that

@@ -7,6 +7,7 @@ the proxy refuses.
 
 import signal
 import socket
+import time
 import unittest
 
 import certs
@@ -18,9 +19,12 @@ from procs import crash_report, run
 from proxied import ALLOW, Client, Outcome
 from proxy_case import MIB, ProxyCase
 from relay import Impairment
+from udp_target import Target
 
 MODES = ("tunnel", "forward")
 CLIENTS = 10
+# Of proxy and target
+HOSTS = (("127.0.0.1", "127.0.0.2"), *((("::1", "::1"),) if net.has_ipv6() else ()))
 
 
 class ProxyTest(ProxyCase):
@@ -251,11 +255,23 @@ class ProxyTest(ProxyCase):
         self.assertIsNone(crash_report(stderr))
 
     def test_target_closed(self):
-        """Nobody listens there: the client ends, at the latest when its handshake takes too long."""
+        """Nobody listens there: the network tells the proxy, and the proxy the client, which says
+        that it is the target and not the proxy, long before its handshake takes too long."""
         for mode in MODES:
-            with self.proxied(target_runs=False) as world:
-                client = world.start("--handshake-timeout=2s", mode=mode)
-                self.assertTrue(client.fail().strip(), "it says nothing")
+            for hosts in HOSTS:
+                with self.proxied(target_runs=False, hosts=hosts) as world:
+                    began = time.monotonic()
+                    self.refusal(world.start("--handshake-timeout=60s", mode=mode),
+                                 str(world.target_seen), "the target refuses packets")
+                    self.assertLess(time.monotonic() - began, 30)
+                    world.stop()
+
+    def test_target_silent(self):
+        """Packets vanish there, which nobody is told of."""
+        for mode in MODES:
+            with self.proxied(target_runs=False) as world, Target(world.target_addr.host) as target:
+                client = world.start("--handshake-timeout=2s", mode=mode, target=target.addr)
+                self.assertNotIn("refuses", client.fail())
                 world.stop()
 
     def test_no_proxy(self):

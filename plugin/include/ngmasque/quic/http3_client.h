@@ -36,6 +36,7 @@ inline constexpr std::uint64_t kH3ExcessiveLoad = 0x107;
 inline constexpr std::uint64_t kH3SettingsError = 0x109;
 inline constexpr std::uint64_t kH3RequestCancelled = 0x10c;
 inline constexpr std::uint64_t kH3MessageError = 0x10e;
+inline constexpr std::uint64_t kH3ConnectError = 0x10f;
 
 /// Datagrams that wait for the congestion window.  Beyond either bound SendDatagram says kFull.
 inline constexpr std::size_t kMaxQueuedDatagrams = 256;

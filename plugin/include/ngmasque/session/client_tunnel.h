@@ -89,6 +89,8 @@ struct FellBack {
 struct Failed {
   unsigned status{};        ///< The proxy's answer, or 0 if there was none.
   std::string proxy_status; ///< As it came.
+  std::uint64_t code{};     ///< What OnRequestClosed had, if it came of that.
+  bool opened = false;      ///< Opened came before.
   /// 409 to the first request: try again with another flow id, client connection ID *and* inner
   /// connection (C9).
   bool retry = false;
@@ -176,7 +178,8 @@ public:
 
   /// The request's stream has ended without CloseRequest: before the response it counts as a
   /// refusal, after it the mapping is gone; with the last client connection ID the tunnel is.
-  [[nodiscard]] std::vector<ClientAction> OnRequestClosed(RequestId request);
+  /// `code`: the error code that it was reset with.
+  [[nodiscard]] std::vector<ClientAction> OnRequestClosed(RequestId request, std::uint64_t code = 0);
 
   /// The inner connection is over, or the tunnel is given up: ends all requests (C15).
   [[nodiscard]] std::vector<ClientAction> Close();
@@ -236,9 +239,10 @@ private:
   Requests::iterator CloseRequest(Actions &actions, Requests::iterator request);
   void CloseAll(Actions &actions);
   void AcceptFirst(Actions &actions, Request &request, bool echoed);
-  void Refuse(Actions &actions, Requests::iterator request, const ConnectUdpResponse &response);
+  void Refuse(Actions &actions, Requests::iterator request, const ConnectUdpResponse &response,
+              std::uint64_t code = 0);
   void RefuseServerId(Actions &actions, const ConnectionId &id, Fallback reason);
-  void Fail(Actions &actions, const ConnectUdpResponse &response, bool retry);
+  void Fail(Actions &actions, const ConnectUdpResponse &response, bool retry, std::uint64_t code = 0);
   bool Echoes(const Request &request, const ConnectUdpResponse &response) const;
 
   Options options_;
