@@ -238,7 +238,9 @@ void open_connection(size_t addr, int early) {
   params.initial_max_streams_bidi = 1;
   params.active_connection_id_limit = 7;
 #ifdef NGTCP2_TRANSPORT_PARAMS_V2
-  callbacks.select_server_alt_addr = select_cb;
+  if (download_options.callbacks) {
+    callbacks.select_server_alt_addr = select_cb;
+  }
   params.enable_server_migration = download_options.migration != 0;
 #endif
   path = path_of(&client, addr);

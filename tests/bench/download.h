@@ -31,6 +31,8 @@ struct download_options {
   uint64_t window;
   /* The client asks for data, or the connection is idle. */
   int request;
+  /* Both sides have the callbacks of server migration. */
+  int callbacks;
   /* The client sends enable_server_migration. */
   int migration;
 };

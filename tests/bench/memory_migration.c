@@ -28,7 +28,7 @@ enum mode {
 
 static struct {
   uint64_t mode, rate, rtt_a, rtt_b, shared_link, port_only, buffer, window,
-    period, seconds, request;
+    period, seconds, request, moves, callbacks, negotiate;
 } options = {
   .rate = 50000000,
   .rtt_a = 20000,
@@ -37,6 +37,8 @@ static struct {
   .period = 1000,
   .seconds = 60,
   .request = 1,
+  .moves = UINT64_MAX,
+  .callbacks = 1,
 };
 
 static const struct {
@@ -54,6 +56,10 @@ static const struct {
   {"period", &options.period},       /* milliseconds from move to move */
   {"seconds", &options.seconds},     /* after the warm-up */
   {"request", &options.request},     /* 0: the connection is idle */
+  {"moves", &options.moves},         /* at most */
+  /* 0: neither side has the callbacks of server migration */
+  {"callbacks", &options.callbacks},
+  {"negotiate", &options.negotiate}, /* as if with MODE_MOVE */
 };
 
 /* Index of the server's current address, or of the one it has announced */
@@ -135,7 +141,8 @@ int main(int argc, char **argv) {
   download_options = (struct download_options){
     .window = options.window,
     .request = options.request != 0,
-    .migration = options.mode == MODE_MOVE,
+    .callbacks = options.callbacks != 0,
+    .migration = options.mode == MODE_MOVE || options.negotiate,
   };
   open_connection(target, 0);
   print_memory("new");
@@ -156,11 +163,13 @@ int main(int argc, char **argv) {
       /* The client learns it after half a round trip. */
       run_until(now + network.one_way_delay[target]);
     }
-    while (options.mode != MODE_NONE && now < next_move && move()) {
-      ++waits;
-      run_until(now + NGTCP2_MILLISECONDS);
+    if (moves < options.moves) {
+      while (options.mode != MODE_NONE && now < next_move && move()) {
+        ++waits;
+        run_until(now + NGTCP2_MILLISECONDS);
+      }
+      done += now < next_move;
     }
-    done += now < next_move;
     run_until(next_move);
     printf("%s%" PRIu64, moves ? ", " : "", longest_gap);
   }

@@ -11,9 +11,6 @@
 
 int main(void) {
   puts("{");
-#ifdef NGTCP2_TRANSPORT_PARAMS_V2
-  PRINT(ngtcp2_saa);
-#endif
   PRINT(ngtcp2_callbacks);
   PRINT(ngtcp2_transport_params);
   PRINT(ngtcp2_scid);

@@ -7,6 +7,8 @@ sample programs compile with this nghttp3: without it there is nothing to run.
 import os
 import shutil
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 _HERE = Path(__file__).resolve().parent
@@ -23,8 +25,8 @@ class BuildError(Exception):
     pass
 
 
-def _output(*argv: str) -> str:
-    done = subprocess.run(argv, capture_output=True, text=True)
+def _output(*argv: str, env: dict[str, str] = {}) -> str:
+    done = subprocess.run(argv, capture_output=True, text=True, env=os.environ | env)
     if done.returncode != 0:
         end = (done.stdout + done.stderr).splitlines()[-20:]
         raise BuildError("\n".join([f"this failed: {' '.join(argv)}", *end]))
@@ -35,14 +37,25 @@ def _git(*argv: str) -> str:
     return _output("git", "-C", str(ROOT / "subprojects" / "ngtcp2"), *argv)
 
 
-def revisions() -> dict[str, str]:
-    """The commits in subprojects/ngtcp2 to compare."""
+def _as_it_is(directory: Path) -> str:
+    """A work tree of ngtcp2 with everything that is not committed, as a tree object."""
+    with tempfile.TemporaryDirectory(prefix="ngmasque-bench-") as temporary:
+        # Objects go to this repository, which has most of them.
+        env = {"GIT_INDEX_FILE": f"{temporary}/index", "GIT_DIR": str(ROOT / "subprojects" / "ngtcp2" / ".git"),
+               "GIT_WORK_TREE": str(directory.resolve())}
+        for name in ("lib", "crypto", "examples", "third-party", "tests", "CMakeLists.txt"):
+            _output("git", "-C", str(directory), "add", "-A", "--", name, env=env)
+        return _output("git", "write-tree", env=env)
+
+
+def revisions(patched: Path | None = None) -> dict[str, str]:
+    """The revisions in subprojects/ngtcp2 to compare; `patched`: a work tree that takes the place of the series."""
     if not (ROOT / "subprojects" / "ngtcp2" / ".git").exists():
         raise BuildError("subprojects/ngtcp2 is missing: run ci/setup first")
     patches = _git("rev-list", "--reverse", "upstream..series").split()
     if not patches or _COMPAT_SUBJECT not in _git("log", "-1", "--format=%s", patches[0]):
         raise BuildError(f"the first patch of the series is not \"{_COMPAT_SUBJECT}\"")
-    return {"unpatched": patches[0], "patched": patches[-1]}
+    return {"unpatched": patches[0], "patched": _as_it_is(patched) if patched else patches[-1]}
 
 
 def _link(target: Path, name: Path) -> None:
@@ -80,3 +93,12 @@ def build(variant: str, revision: str, *targets: str) -> Path:
         _output("meson", "setup", *_ARGS, str(directory), str(tree))
     _output("meson", "compile", "-C", str(directory), "-j", str(os.cpu_count() or 1), *targets)
     return directory
+
+
+def build_all(patched: Path | None = None, *targets: str) -> dict[str, Path]:
+    """Builds the unpatched and the patched variant, or the work tree `patched` as the latter."""
+    builds = {}
+    for name, revision in revisions(patched).items():
+        print(f"building {name} ({revision[:12]})", file=sys.stderr, flush=True)
+        builds[name] = build(name, revision, *targets)
+    return builds
