@@ -7,6 +7,7 @@ and nothing of the machine's network is touched.
 """
 
 import ctypes
+import errno
 import os
 import socket
 import struct
@@ -30,10 +31,15 @@ def _borrow(pid: int, addr: Addr) -> socket.socket:
     pidfd = os.pidfd_open(pid)
     try:
         for entry in os.scandir(f"/proc/{pid}/fd"):
-            if not os.readlink(entry.path).startswith("socket:["):
-                continue
+            try:
+                if not os.readlink(entry.path).startswith("socket:["):
+                    continue
+            except FileNotFoundError:
+                continue  # closed meanwhile
             fd = _libc.syscall(_SYS_PIDFD_GETFD, pidfd, int(entry.name), 0)
             if fd < 0:
+                if ctypes.get_errno() == errno.EBADF:
+                    continue
                 raise NotPermitted(f"pidfd_getfd: {os.strerror(ctypes.get_errno())}")
             sock = socket.socket(fileno=fd)
             if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.getsockname()[:2] == addr:

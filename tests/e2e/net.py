@@ -8,6 +8,9 @@ from typing import NamedTuple
 # Below the range from which Linux picks ports by itself (32768 and above), so
 # that a port that was free a moment ago is not given to some client meanwhile.
 PORTS = range(20000, 32000)
+# What says to other tests on this machine that a port is taken, from its choice to the end of this
+# process, whether it is bound already or not
+_taken: list[socket.socket] = []
 
 
 class Addr(NamedTuple):
@@ -36,13 +39,27 @@ def has_ipv6() -> bool:
 
 def free_addrs(*hosts: str) -> list[Addr]:
     """Returns one address per entry of `hosts`, with ports that are all
-    different and that nobody uses now."""
+    different, that nobody uses now, and that nobody else is given by this function
+    as long as this process lives."""
     addrs: list[Addr] = []
     ports = random.sample(PORTS, len(PORTS))
     for host in hosts:
         addrs.append(next(a for a in (Addr(host, p) for p in ports)
-                          if all(a.port != b.port for b in addrs) and _is_free(a)))
+                          if _is_free(a) and _take(a.port)))
     return addrs
+
+
+def _take(port: int) -> bool:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        sock.bind(f"\0ngmasque-port-{port}")  # a name without a file, gone with the process
+    except OSError as err:
+        sock.close()
+        if err.errno == errno.EADDRINUSE:
+            return False
+        raise
+    _taken.append(sock)
+    return True
 
 
 def _is_free(addr: Addr) -> bool:

@@ -56,6 +56,10 @@ class Client:
              f"--download={self.downloaded.parent}", *argv[1:]],
             run / "client.log")
 
+    def received(self) -> int:
+        """Bytes that the client has written so far."""
+        return received(self.downloaded)
+
     def wait_received(self, size: int) -> None:
         wait_received(self.program, self.downloaded, size)
 

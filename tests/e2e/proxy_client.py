@@ -91,9 +91,9 @@ class ProxyClient:
         return self._streams[number][1]
 
     def end(self, number: int) -> None:
-        """Gives the request up, and with it what was mapped by it."""
+        """Gives the request up, and with it what was mapped by it, and waits until the proxy has done so too."""
         self.connection.reset_stream(number, REQUEST_CANCELLED)
-        self._transmit()
+        self.wait(lambda: self.ended(number), f"the proxy does not end stream {number}")
 
     def _answer(self, number: int) -> int | None:
         data, ended = self._streams[number]

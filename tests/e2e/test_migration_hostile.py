@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import stats
 import tap
 from hostile_case import HostileCase
-from hostile_flood import FLOODS, PORTS, PROBE_SIZE, Flood, Herd, allowed
+from hostile_flood import FLOODS, PORTS, PROBE_SIZE, Flood, Herd, Patient
 from net import Addr
 from procs import Program, run
 from quic_hostile import HostileServer, Peer, Script
@@ -68,8 +68,8 @@ class HostileTest(HostileCase):
             floods[addr] = kind(VICTIM, 10_000 + number * PORTS, self.seconds, friend)
         server = self.on(wire, {addr: flood.script for addr, flood in floods.items()},
                          [flood.friend for flood in floods.values()])
-        first = next(iter(floods.values()))
-        sinks = [self.sink(wire, "victim", Addr(VICTIM, first.port + n)) for n in range(allowed(self.seconds))]
+        first = next(flood for flood in floods.values() if isinstance(flood, Patient))
+        sinks = [self.sink(wire, "victim", addr) for addr in first.named()]
         clients = [self.client_on(wire, addr, type(flood).__name__, "--quiet") for addr, flood in floods.items()]
         self.ended(server, *clients)
         for client in clients:
@@ -80,8 +80,8 @@ class HostileTest(HostileCase):
         # What the victim has got is what was seen on the way.
         got = [size for sock in sinks for size in received(sock)]
         self.assertEqual(set(got), {PROBE_SIZE})
-        self.assertEqual(len(got), sum(t.destination == VICTIM and t.destination_port < first.port + PORTS
-                                       for t in trace))
+        self.assertEqual(len(got), sum(t.destination == VICTIM and t.way == "up"
+                                       and first.port <= t.destination_port < first.port + PORTS for t in trace))
         self.assertTrue(any(t.source == VICTIM and t.kind == "icmp" and t.copies for t in trace))
 
     def herd(self, *options: str) -> None:

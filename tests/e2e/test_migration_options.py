@@ -58,7 +58,7 @@ class MigrationOptions(NetworkCase):
             transfer.wait_received(1)
             while transfer.client.status is None and "succeeded" not in "".join(self.log()):
                 transfer.server.send_signal(MOVE)
-                transfer.wait_received(transfer.received() + 4 * KIB)
+                transfer.wait_received(min(transfer.received() + 4 * KIB, SIZE))
             self.check(wire, transfer.finish(), failed=None)
             waits = sum("delayed" in line for line in self.log())
             # The last one may not be over when the client leaves.

@@ -10,7 +10,7 @@ import tap
 from proxied import ALLOW
 from proxy_case import MIB, PacketCase
 from proxy_client import ProxyClient
-from udp_target import LONG, SILENCE, Target, packet
+from udp_target import LONG, Target, packet
 
 ONE, TWO = b"client-one", b"client-two"
 
@@ -29,7 +29,6 @@ class BoundsTest(PacketCase):
                 self.assertEqual(two.ask(target.authority, 0, client_cid=b"second-0"), 200)
                 self.check_flow(two, target, 0, b"second-0")
                 one.end(streams[0])
-                one.work(SILENCE)
                 self.assertEqual(one.ask(target.authority, 6, client_cid=b"first-6"), 200)
                 self.check_flow(one, target, 6, b"first-6")
             proxy = self.stop(world)
@@ -50,7 +49,6 @@ class BoundsTest(PacketCase):
                 self.assertEqual(two.ask(target.authority, 0, client_cid=TWO), 200)
                 self.check_flow(two, target, 0, TWO)
                 one.end(third)
-                one.work(SILENCE)
                 self.assertEqual(one.ask(target.authority, 0, server_cid=b"one-too-many"), 200)
             self.assertEqual(self.stop(world)["refused"], {"429": 2})
 
@@ -64,7 +62,6 @@ class BoundsTest(PacketCase):
                 self.assertEqual(two.ask(target.authority, 0, client_cid=TWO), 503)
                 self.check_flow(one, target, 0, ONE)
                 one.end(second)
-                one.work(SILENCE)
                 self.assertEqual(two.ask(target.authority, 2, client_cid=TWO), 200)
                 self.check_flow(two, target, 2, TWO)
             proxy = self.stop(world)
@@ -90,7 +87,6 @@ class BoundsTest(PacketCase):
                 early = [packet(LONG, b"server-id", b"%d" % number) for number in range(10)]
                 for data in early:
                     one.send(0, data)
-                one.work(SILENCE)
                 self.assertEqual(two.ask(target.authority, 0, client_cid=TWO), 200)
                 self.check_flow(two, target, 0, TWO)
                 self.assertEqual(one.ask(target.authority, 0, client_cid=ONE), 200)
@@ -150,7 +146,7 @@ class BoundsTest(PacketCase):
             text = world.start().fail()
             self.assertIn("proxy: ", text)
             self.assertIn("503", text)
-            first.wait_received(first.downloaded.stat().st_size + MIB)
+            first.wait_received(first.received() + MIB)
             first.kill()
             self.assertEqual(self.stop(world)["refused"], {"503": 1})
 

@@ -58,6 +58,8 @@ FLOWS = 4096
 ADDRESSES = 1024
 # Lines of a trace; what comes later is counted only
 TRACE_LINES = 2_000_000
+# Packets of one host that are dealt with before a command
+DRAIN = 10_000
 TRIGGERS = 16
 # Source ports after a rebind, below those that Linux picks by itself
 _NAT_PORTS = range(10000, 20000)
@@ -294,15 +296,25 @@ class _Process:
                         return
                     *lines, self._typed = (self._typed + text).split(b"\n")
                     for typed in lines:
+                        self._drain()
                         self.command(typed.decode(errors="replace").split())
                         self.answer()
                     continue
-                for _ in range(BATCH):
-                    try:
-                        data = os.read(fd, 65536)
-                    except BlockingIOError:
-                        break
-                    self._accept(fd, data, now)
+                self._read(fd, BATCH, now)
+
+    def _read(self, tun: int, most: int, now: float) -> None:
+        for _ in range(most):
+            try:
+                data = os.read(tun, 65536)
+            except BlockingIOError:
+                return
+            self._accept(tun, data, now)
+
+    def _drain(self) -> None:
+        """What was sent before a command comes before it: who asks for counts when a program has ended gets all
+        that it has sent."""
+        for host in self._hosts.values():
+            self._read(host.tun, DRAIN, time.monotonic())
 
 
 class Wire(Relay):
