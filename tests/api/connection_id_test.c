@@ -195,6 +195,11 @@ static void advertise(void) {
   CU_ASSERT_EQUAL(seq, 1);
   pair_run(pair, NULL, PAIR_RTT);
   CU_ASSERT(pair->found[1] > 0);
+  /* A client that waits gives it back, and needs another one. */
+  CU_ASSERT_EQUAL(watch_initiate(&watch, 2), NGTCP2_ERR_CONN_ID_BLOCKED);
+  CU_ASSERT_EQUAL(
+    ngtcp2_conn_release_connection_id(server->conn, &server->cids[3]), 0);
+  pair_run(pair, NULL, 2 * PAIR_RTT);
   CU_ASSERT_EQUAL(watch_initiate(&watch, 2), 0);
   CU_ASSERT(watch_arrive(&watch, 2, LONG));
   finish();

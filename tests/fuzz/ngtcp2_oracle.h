@@ -94,6 +94,11 @@ private:
   std::deque<std::vector<Address>> advertised_;
   std::set<Path> left_alone_;
   Path current_;
+  void Refill();
+
+  /// The alternate address that a client validates, and the datagrams that it has sent there.
+  std::optional<Path> alternate_;
+  std::uint64_t alternate_sent_ = 0;
   /// In units of one token per nanosecond.
   std::uint64_t tokens_;
   ngtcp2_tstamp tokens_at_;
