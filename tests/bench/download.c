@@ -90,7 +90,7 @@ static void qlog_write_cb(void *user_data, uint32_t flags, const void *data,
   }
 }
 
-#ifdef NGTCP2_TRANSPORT_PARAMS_V2
+#ifdef NGTCP2_TRANSPORT_PARAMS_SAA
 static int select_cb(ngtcp2_conn *conn, ngtcp2_path *dest,
                      const ngtcp2_server_alt_addr *addr, void *user_data) {
   (void)conn, (void)user_data;
@@ -237,7 +237,7 @@ void open_connection(size_t addr, int early) {
   params.initial_max_stream_data_bidi_remote = download_options.window;
   params.initial_max_streams_bidi = 1;
   params.active_connection_id_limit = 7;
-#ifdef NGTCP2_TRANSPORT_PARAMS_V2
+#ifdef NGTCP2_TRANSPORT_PARAMS_SAA
   if (download_options.callbacks) {
     callbacks.select_server_alt_addr = select_cb;
   }
@@ -248,7 +248,7 @@ void open_connection(size_t addr, int early) {
                                NGTCP2_PROTO_VER_V1, &callbacks, &settings,
                                &params, &client.mem, &client),
         "client_new");
-#ifdef NGTCP2_TRANSPORT_PARAMS_V2
+#ifdef NGTCP2_TRANSPORT_PARAMS_SAA
   params.enable_server_migration = 0;
 #endif
   params.original_dcid = original_dcid;

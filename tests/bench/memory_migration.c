@@ -69,7 +69,7 @@ static size_t target;
 static int move(void) {
   size_t next = (target + 1) % NETWORK_ADDRS;
 
-#ifdef NGTCP2_TRANSPORT_PARAMS_V2
+#ifdef NGTCP2_TRANSPORT_PARAMS_SAA
   if (options.mode == MODE_MOVE) {
     ngtcp2_sockaddr_in addr;
     int rv;

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from net import Addr
-from quic_hostile import Peer, alternate_address
+from quic_hostile import Peer, alternate_address, new_connection_id
 from quic_packets import varint
 from wire import Trace
 
@@ -145,8 +145,10 @@ class Withdrawing(Flood):
 
 class Stretching(Flood):
     """Looks far away when the validation begins, and near from then on: it would go on for as long as on a
-    long path, with as many probes as on a short one."""
+    long path, with as many probes as on a short one.  The next address may come too early for a validation, and
+    is then tried with the one after it."""
 
+    ports_differ = False
     least = 2
 
     def steps(self, peer: Peer) -> Iterator:
@@ -184,19 +186,24 @@ FLOODS: tuple[type[Flood], ...] = (Patient, Hasty, Again, Rotating, Withdrawing,
 
 
 class Herd:
-    """Names the same address to all of its clients, as soon as there are so many."""
+    """Names the same address to all of its clients, as soon as there are so many.  A client that puts the move off
+    gives back the connection ID that came with the address (`delayed`), and takes another one when it moves."""
 
-    def __init__(self, victim: Addr, clients: int):
-        self.victim, self.clients = victim, clients
+    def __init__(self, victim: Addr, clients: int, *, delayed: bool):
+        self.victim, self.clients, self.delayed = victim, clients, delayed
         self._ready = self._failed = 0
 
     def script(self, peer: Peer) -> Iterator:
         yield peer.established
         self._ready += 1
         yield lambda: self._ready == self.clients
+        spare = peer.next_number
+        peer.connection.inject(new_connection_id(spare, peer.cid()))
+        peer.next_number += 1
+        announced = peer.next_number
         peer.announce(self.victim)
         # The address has failed; all have to hold out until it has for all.
-        yield lambda: 1 in peer.connection.retired
+        yield lambda: (spare if self.delayed else announced) in peer.connection.retired
         self._failed += 1
         yield lambda: self._failed == self.clients
         peer.finish()

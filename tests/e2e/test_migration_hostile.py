@@ -86,7 +86,7 @@ class HostileTest(HostileCase):
 
     def herd(self, *options: str) -> None:
         wire = self.network()
-        herd = Herd(Addr(VICTIM, 10_000), self.clients)
+        herd = Herd(Addr(VICTIM, 10_000), self.clients, delayed=bool(options))
         server = self.on(wire, {A: herd.script})
         clients = []
         for number in range(self.clients):
