@@ -145,10 +145,8 @@ class Withdrawing(Flood):
 
 class Stretching(Flood):
     """Looks far away when the validation begins, and near from then on: it would go on for as long as on a
-    long path, with as many probes as on a short one.  The next address may come too early for a validation, and
-    is then tried with the one after it."""
+    long path, with as many probes as on a short one."""
 
-    ports_differ = False
     least = 2
 
     def steps(self, peer: Peer) -> Iterator:
