@@ -20,6 +20,7 @@
 
 #include <ev.h>
 #include <getopt.h>
+#include <unistd.h>
 
 extern Config config;
 
@@ -159,8 +160,8 @@ std::expected<void, Error> ProxyExt::set_option(std::string_view name, const cha
     options_.sni = value;
   } else if (name == "proxy-qlog-dir") {
     std::error_code ec;
-    if (!std::filesystem::is_directory(value, ec)) {
-      return refuse("is not a directory");
+    if (!std::filesystem::is_directory(value, ec) || access(arg, W_OK | X_OK) != 0) {
+      return refuse("is not a writable directory");
     }
     options_.qlog_dir = value;
   }
