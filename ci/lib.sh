@@ -78,9 +78,6 @@ own_files() { (cd "$root/patches/$1" && find . -name '*.patch' -printf '%P\n' | 
 # series_files LIB: the patches, in order, with their paths.
 series_files() { series "$1" | sed "s#^#$root/patches/$1/#"; }
 
-# topics LIB: `TOPIC NEEDS...`, one a line, in order.
-topics() { sed -nE 's/^# topic: ([^ ]+)( \(needs (.*)\))?$/\1 \3/p' "$root/patches/$1/series"; }
-
 # git, the same for everybody: no configuration of the user or the machine (hooks, line ends,
 # signing, an identity or the lack of one).
 pgit() {
@@ -170,33 +167,13 @@ format_patches() {
 trailer() { sed -n "/^---\$/q; s/^$1: *//p" "$2" | tail -n 1; }
 
 # write_series LIB DIR BASE TIP OUT: OUT/series for the patches there, which are the commits BASE..TIP of DIR.
-# The trailers `Topic: NAME` or `Topic: NAME (needs NAME ...)` of the messages become comments: the first
-# patch of a topic follows `# topic: NAME (needs ...)` with all that any patch of the topic needs.
+# The trailers `Topic: NAME` of the messages become comments: the first patch of a topic follows `# topic: NAME`.
 # For a series on main, what the release's series has as well is named there and removed from OUT.
 write_series() {
-  local lib=$1 dir=$2 base=$3 tip=$4 out=$5 file files commits i line name topic='' need scratch='' shared
-  local -A needs=() subjects=()
+  local lib=$1 dir=$2 base=$3 tip=$4 out=$5 file files commits i name topic='' scratch='' shared
+  local -A topics=() subjects=()
   mapfile -t files < <(find "$out" -name '[0-9]*.patch' -printf '%P\n' | sort)
   mapfile -t commits < <(pgit -C "$dir" rev-list --reverse "$base..$tip")
-  for file in "${files[@]}"; do
-    line=$(trailer Topic "$out/$file")
-    [[ -z $line || $line =~ ^[a-z][a-z0-9-]*(\ \(needs(\ [a-z][a-z0-9-]*)+\))?$ ]] ||
-      die "$lib, $file: 'Topic: $line' is neither 'Topic: NAME' nor 'Topic: NAME (needs NAME ...)'"
-    name=${line%% *}
-    [ -n "$name" ] || [ -z "$topic" ] || die "$lib, $file: no line 'Topic: ...', but the patches before it have one"
-    if [ "$name" != "$topic" ]; then
-      [ -z "${needs[$name]+seen}" ] || die "$lib, $file: the topic $name has ended before this patch; keep its patches together"
-      topic=$name
-      needs[$topic]=
-    fi
-    [[ $line == *\ * ]] || continue
-    line=${line#*needs }
-    for need in ${line%)}; do
-      [ "$need" != "$topic" ] && [ -n "${needs[$need]+seen}" ] || die "$lib, $file: the topic $topic needs $need, which is no earlier topic"
-      [[ " ${needs[$topic]} " == *" $need "* ]] || needs[$topic]+="${needs[$topic]:+ }$need"
-    done
-  done
-
   if is_main "$lib"; then
     while read -r name; do
       subjects[$(pgit mailinfo -b /dev/null /dev/null <"$root/patches/${lib%-main}/$name" | sed -n 's/^Subject: //p')]=$name
@@ -204,14 +181,16 @@ write_series() {
     scratch=$(mktemp -d)
     pgit clone -q --shared --no-checkout --template= "$dir" "$scratch"
   fi
-  topic=
   for i in "${!files[@]}"; do
     file=${files[i]}
     name=$(trailer Topic "$out/$file")
-    name=${name%% *}
+    [[ $name =~ ^([a-z][a-z0-9-]*)?$ ]] || die "$lib, $file: 'Topic: $name' is not 'Topic: NAME'"
+    [ -n "$name" ] || [ -z "$topic" ] || die "$lib, $file: no line 'Topic: ...', but the patches before it have one"
     if [ "$name" != "$topic" ]; then
+      [ -z "${topics[$name]:-}" ] || die "$lib, $file: the topic $name has ended before this patch; keep its patches together"
       topic=$name
-      echo "# topic: $topic${needs[$topic]:+ (needs ${needs[$topic]})}"
+      topics[$topic]=1
+      echo "# topic: $topic"
     fi
     shared=
     if [ -n "$scratch" ]; then
