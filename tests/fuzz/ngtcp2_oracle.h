@@ -59,6 +59,7 @@ private:
   bool Proven(const Address &remote) const;
   bool Advertised(const Address &local) const;
   bool Latest(const Address &local) const;
+  void Refill();
   void CheckClientDatagram(const Path &path, std::size_t size, std::size_t buffer, bool probing);
   void CheckServerDatagram(const Path &path, std::size_t size, bool probing);
   void Know(Bytes cid, std::uint64_t seq);
@@ -94,8 +95,6 @@ private:
   std::deque<std::vector<Address>> advertised_;
   std::set<Path> left_alone_;
   Path current_;
-  void Refill();
-
   /// The alternate address that a client validates, and the datagrams that it has sent there.
   std::optional<Path> alternate_;
   std::uint64_t alternate_sent_ = 0;
