@@ -8,7 +8,8 @@ which no sample program does by itself.
 It answers every request with the file.  After every --new-ids-every bytes of a
 response it issues new connection IDs and asks the client to retire all others
 (Retire Prior To).  After every --change-ids-every bytes it addresses the client
-by another of the client's connection IDs and retires the one before.
+by another of the client's connection IDs and retires the one before.  The rest of the
+response waits until the client has made that possible.
 
 SIGINT ends it, and --stats gets what happened: a JSON object with `connections`,
 `addresses` (of clients), and over all connections `server_ids` and `client_ids`
@@ -43,41 +44,65 @@ class _Client:
         self.connection = Connection(time.monotonic(), certificate=server.certificate, original=original,
                                      cid_length=server.cid_length, on_stream=self._on_stream)
         self._greeted = False
-        self._streams: dict[int, int] = {}  # number -> size of the response
+        self._streams: dict[int, int] = {}  # number -> size of what has been given to the connection
+        self._rest: dict[int, bytes] = {}  # number -> what has not
         self._next_new = self._next_change = 0
         self._issued_before = 0
 
     def _on_stream(self, number: int, _: bytes, ended: bool) -> None:
         if number & 3 == 0 and ended and number not in self._streams:
-            response = frame(HEADERS, STATUS_200) + frame(DATA, self.server.content)
-            self._streams[number] = len(response)
-            self.connection.send_stream(number, response, fin=True)
+            self._streams[number] = 0
+            self._rest[number] = frame(HEADERS, STATUS_200) + frame(DATA, self.server.content)
 
     def transmit(self, sock: socket.socket, now: float) -> None:
         connection = self.connection
         if connection.established and not self._greeted:
             self._greeted = True
             connection.send_stream(connection.open_stream(uni=True), control_stream())
+        sent = sum(size - connection.unsent(number) for number, size in self._streams.items() if size)
+        self._rotate(sent)
+        if not self._due(sent):
+            self._go_on()
         for datagram in connection.transmit(now):
             try:
                 sock.sendto(datagram, self.address)
             except OSError:
                 pass  # lost, as far as QUIC is concerned
-        sent = sum(size - connection.unsent(number) for number, size in self._streams.items())
-        self._rotate(sent)
         for cid in connection.cids.values():
             self.server.clients[cid] = self
+
+    def _new_due(self, sent: int) -> bool:
+        return bool(self.server.new_every) and sent >= self._next_new + self.server.new_every
+
+    def _change_due(self, sent: int) -> bool:
+        return bool(self.server.change_every) and sent >= self._next_change + self.server.change_every
+
+    def _due(self, sent: int) -> bool:
+        return self._new_due(sent) or self._change_due(sent)
+
+    def _go_on(self) -> None:
+        """With the responses, up to the next change."""
+        piece = min(filter(None, (self.server.new_every, self.server.change_every)), default=None)
+        for number, rest in list(self._rest.items()):
+            if self._streams[number] and self.connection.unsent(number):
+                continue
+            data, rest = rest[:piece], rest[piece:] if piece else b""
+            self.connection.send_stream(number, data, fin=not rest)
+            self._streams[number] += len(data)
+            if rest:
+                self._rest[number] = rest
+            else:
+                del self._rest[number]
 
     def _rotate(self, sent: int) -> None:
         server, connection = self.server, self.connection
         # Not before the client has done what it was asked for the last time
-        if (server.new_every and sent >= self._next_new + server.new_every
-                and min(connection.cids, default=0) >= self._issued_before):
+        if self._new_due(sent) and min(connection.cids, default=0) >= self._issued_before:
             server.rotations += bool(self._issued_before)
             self._next_new = sent
             self._issued_before = connection.issued
             connection.issue_cids(len(connection.cids), retire=True)
-        if server.change_every and sent >= self._next_change + server.change_every and connection.change_peer_cid():
+        if self._change_due(sent) and connection.change_peer_cid():
             self._next_change = sent
             server.changes += 1
 
