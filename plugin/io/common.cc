@@ -25,6 +25,10 @@ std::optional<HashKey> DrawHashKey() {
   return key;
 }
 
+bool IsNews(const SendOutcome &outcome, std::set<std::string> &said) {
+  return !outcome.gave_up.empty() && said.insert(outcome.gave_up).second;
+}
+
 void Count(PacketCount &count, const Burst &burst) {
   auto rest = burst.data;
   do {

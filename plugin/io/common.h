@@ -9,7 +9,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <span>
+#include <string>
 
 namespace ngmasque {
 
@@ -28,6 +30,10 @@ template <typename... Functions> struct Overloaded : Functions... {
 [[nodiscard]] inline Burst OnePacket(std::span<const std::uint8_t> packet) {
   return {.data = packet, .segment = std::max<std::size_t>(packet.size(), 1)};
 }
+
+/// Whether a socket has given something up that is not in `said`, and puts it there: each socket
+/// finds it out by itself, and it is logged once.  A few texts.
+[[nodiscard]] bool IsNews(const SendOutcome &outcome, std::set<std::string> &said);
 
 /// Counts the packets of a burst.  Empty data is one packet of no bytes.
 void Count(PacketCount &count, const Burst &burst);

@@ -189,8 +189,7 @@ bool ProxyClient::Impl::SendOuter(const OutgoingBurst &burst) {
 
 SendOutcome ProxyClient::Impl::SendOn(Socket &socket, const Burst &burst) {
   auto outcome = socket.udp.Send(burst);
-  // The next socket finds the same out.
-  if (!outcome.gave_up.empty() && gave_up_.insert(outcome.gave_up).second) {
+  if (IsNews(outcome, gave_up_)) {
     Log(LogLevel::kWarning, outcome.gave_up);
   }
   return outcome;

@@ -33,8 +33,7 @@ void ProxyServer::State::SendToTarget(SocketId id, const Burst &packets) {
     return; // Closed since it was routed.
   }
   const auto outcome = found->second->socket.Send(packets);
-  // Each socket finds it out by itself.
-  if (!outcome.gave_up.empty() && gave_up.insert(outcome.gave_up).second) {
+  if (IsNews(outcome, gave_up)) {
     Log(LogLevel::kWarning, std::format("server-facing sockets: {}", outcome.gave_up));
   }
   if (!outcome.sent) {
