@@ -28,6 +28,18 @@ SocketError ToSocketError(int error) {
   }
 }
 
+// What the system makes of ICMP: no port, no such protocol, no way there, and a firewall's refusal.
+bool IsUnreachable(int error) {
+  switch (error) {
+  case ECONNREFUSED:
+  case ENOPROTOOPT:
+  case EHOSTUNREACH:
+  case ENETUNREACH:
+  case EACCES: return true;
+  default: return false;
+  }
+}
+
 } // namespace
 
 std::string_view ReasonName(ServerDrop reason) {
@@ -154,7 +166,6 @@ void ProxyServer::State::Read(Target &target) {
   for (int i = 0; i < kReadsPerEvent && ev_is_active(&target.watcher); ++i) {
     const auto burst = target.socket.ReadBurst(buffer);
     if (burst) {
-      target.answered = true;
       ToClients(target.id, *burst);
       continue;
     }
@@ -165,11 +176,8 @@ void ProxyServer::State::Read(Target &target) {
   }
 }
 
-// A message of the network, which may be forged by somebody who knows the ports: it only ends flows
-// to a target that has never said anything.
 void ProxyServer::State::OnSocketError(Target &target, int error) {
-  const bool unreachable = error == ECONNREFUSED || error == EHOSTUNREACH || error == ENETUNREACH;
-  if (unreachable && !target.answered) {
+  if (IsUnreachable(error)) {
     Log(LogLevel::kWarning,
         std::format("server-facing socket {}: target is unreachable", std::to_underlying(target.id)));
     Perform(proxy.OnSocketFailed(target.id));

@@ -42,8 +42,9 @@ void ProxyServer::State::SendToTarget(SocketId id, const Burst &packets) {
                                                     : ServerDrop::kSendError;
     Drop(reason, Packets({.data = outcome.rest, .segment = packets.segment}));
   }
-  if (outcome.refused) {
-    OnSocketError(*found->second, ECONNREFUSED);
+  // What ICMP says of earlier packets is told to whoever uses the socket next, reader or sender.
+  if (const int error = outcome.refused ? ECONNREFUSED : outcome.error) {
+    OnSocketError(*found->second, error);
   }
 }
 

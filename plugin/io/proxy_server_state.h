@@ -25,7 +25,6 @@ struct ProxyServer::State {
     SocketId id;
     UdpSocket socket; // Connected: nothing comes from elsewhere (P15).
     ev_io watcher{};
-    bool answered = false; // Something has come from it.
   };
 
   State(struct ev_loop *l, Options options, Clients &c, const HashKey &key);

@@ -118,12 +118,15 @@ Proxy::FromTarget(SocketId socket, std::span<const std::uint8_t> packet, Timesta
     state_->counters.forwarded_to_client.Add(packet.size());
     return result;
   }
+  // The first packet of a target is tunnelled: none is forwarded before the client has forwarded one.
+  auto &flow = connection.flows.find(to->flow)->second;
+  flow.answered = true;
   if (connection.datagrams && (to->flow & kStreamFlow) == 0) {
     result.form = ClientForm::kDatagram;
     result.flow = to->flow;
   } else {
     result.form = ClientForm::kStream;
-    result.stream = *connection.flows.find(to->flow)->second.accepted.begin();
+    result.stream = *flow.accepted.begin();
   }
   state_->counters.tunnelled_to_client.Add(packet.size());
   return result;

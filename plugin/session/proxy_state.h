@@ -86,6 +86,7 @@ struct Proxy::State {
     std::uint64_t ticket = 0;      // kOpening and kOpen: see Socket::users.
     bool alone = false;            // It needs a socket for itself, as the shared one is full.
     bool named = false;            // It is counted in by_authority.
+    bool answered = false;         // The target has sent it something.
     std::vector<Endpoint> targets; // That are still to be tried, in order; at most max_addresses.
     SocketError error = SocketError::kUnroutable; // Of the last one that was tried.
 

@@ -3,6 +3,8 @@
 #include "proxy_state.h"
 
 #include <algorithm>
+#include <iterator>
+#include <tuple>
 #include <utility>
 
 namespace ngmasque {
@@ -175,8 +177,23 @@ ProxyActions Proxy::OnSocketFailed(SocketId id) {
     return OnSocket(id, std::unexpected(SocketError::kUnroutable));
   }
   ProxyActions actions;
-  // The last one closes it.
-  state_->Reset(state_->router.RemoveSocket(id), actions);
+  if (socket == state_->sockets.end()) {
+    return actions;
+  }
+  std::vector<StreamKey> streams;
+  for (const auto &[ticket, user] : socket->second.users) {
+    const auto &flow = state_->connections.at(user.connection).flows.at(user.flow);
+    if (!flow.answered) {
+      std::ranges::transform(flow.accepted, std::back_inserter(streams), [&](StreamId stream) {
+        return StreamKey{.connection = user.connection, .stream = stream};
+      });
+    }
+  }
+  for (const auto &stream : streams) {
+    std::ignore = state_->router.RemoveStream(stream);
+  }
+  // The last one closes the socket.
+  state_->Reset(streams, actions);
   return actions;
 }
 

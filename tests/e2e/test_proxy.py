@@ -266,6 +266,16 @@ class ProxyTest(ProxyCase):
                     self.assertLess(time.monotonic() - began, 30)
                     world.stop()
 
+    def test_target_closed_later(self):
+        """Another client's tunnel to it, on the same socket, has had answers."""
+        with self.proxied() as world:
+            one = world.start(staying=True)
+            one.wait_all()
+            world.target.send_signal(signal.SIGKILL)
+            world.target.wait(60)
+            self.refusal(world.start("--handshake-timeout=60s"), str(world.target_seen), "the target refuses packets")
+            self.check_forwarded(one.leave())
+
     def test_target_silent(self):
         """Packets vanish there, which nobody is told of."""
         for mode in MODES:

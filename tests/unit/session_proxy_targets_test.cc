@@ -166,6 +166,20 @@ TEST_F(ProxyTargets, SocketThatFailsResetsItsStreams) {
   EXPECT_TRUE(world.proxy.OnSocketFailed(SocketId{0}).empty());
 }
 
+// What the network says may be forged.
+TEST_F(ProxyTargets, FlowsThatHadAnswersOutliveAFailure) {
+  Start({});
+  ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
+  ASSERT_EQ(Open(kBob, 0, 0, "client-2"), 200u);
+  ASSERT_TRUE(world.Receive(world.socket(), Long("client-1")));
+  world.Do(world.proxy.OnSocketFailed(world.socket()));
+  EXPECT_EQ(world.resets, (std::vector<StreamKey>{{kBob, 0}}));
+  EXPECT_EQ(world.closed, 0);
+  EXPECT_TRUE(world.Send(kAlice, 0, "it goes on"));
+  EXPECT_TRUE(world.Receive(world.socket(), Long("client-1")));
+  EXPECT_FALSE(world.Receive(world.socket(), Long("client-2")));
+}
+
 TEST_F(ProxyTargets, SharingOff) {
   Start({.port_sharing = false});
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);

@@ -255,8 +255,9 @@ public:
   [[nodiscard]] ProxyActions OnSocket(SocketId socket,
                                       const std::expected<void, SocketError> &opened);
 
-  /// An open socket does not work any more, or its target is not there: the requests of its flows
-  /// are reset, and the socket is closed.
+  /// The network says that the target of a socket is not there, which may be forged by somebody who
+  /// knows the ports: it only ends flows that the target has never sent anything to.  Their requests
+  /// are reset, and with its last flow the socket is closed.
   [[nodiscard]] ProxyActions OnSocketFailed(SocketId socket);
 
   /// The client has closed or reset a request's stream, in whatever state it is (P12).
