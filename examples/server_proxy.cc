@@ -5,6 +5,8 @@
 #include "proxy_options.h"
 #include "server_proxy.h"
 
+#include "ngmasque/quic/packet_size.h"
+
 #include "server.h"
 #include "util.h"
 
@@ -31,10 +33,6 @@ constexpr option kOptions[] = {
   {"connect-udp-max-early-datagrams", required_argument, nullptr, 0},
   {"connect-udp-rate", required_argument, nullptr, 0},
 };
-
-// Outer packets are as large as this from the start, so that the 1200 bytes of an Initial of a
-// tunnelled connection fit in.  It leaves room for tunnels on a path of 1500 bytes.
-constexpr std::size_t kMaxUdpPayload = 1350;
 
 // QUIC DATAGRAM frames of any size (RFC 9221, section 3).
 constexpr std::uint64_t kMaxDatagramFrameSize = 65'535;
@@ -221,8 +219,11 @@ void ServerProxy::stop() {
 
 void ServerProxy::configure(ngtcp2_settings &settings, ngtcp2_transport_params &params) const {
   if (!settings.no_tx_udp_payload_size_shaping) {
-    settings.max_tx_udp_payload_size = kMaxUdpPayload;
-    settings.no_tx_udp_payload_size_shaping = 1;
+    if (last_packet_ < kOuterUdpPayload) {
+      ProbePacketSize(settings, kOuterUdpPayload);
+    } else {
+      FixPacketSize(settings, kOuterUdpPayload);
+    }
   }
   params.max_datagram_frame_size = kMaxDatagramFrameSize;
 }
@@ -260,6 +261,7 @@ void ServerProxy::Forget(OuterConnection connection) {
 bool ServerProxy::recv_packet(const ::Endpoint &, const ::Address &local_addr,
                               const ::Address &remote_addr, const ngtcp2_pkt_info &pi,
                               std::span<const uint8_t> data) {
+  last_packet_ = data.size();
   const auto tuple = ToFourTuple(local_addr.as_sockaddr(), remote_addr.as_sockaddr());
   return tuple && proxy_->OnClientPacket(*tuple, data, pi.ecn);
 }
@@ -344,6 +346,7 @@ std::string ServerProxy::stats() const {
   proxy.Add("tunnelled_rx", ToJson(s.tunnelled_rx));
   proxy.Add("forwarded_tx", ToJson(s.forwarded_tx));
   proxy.Add("forwarded_rx", ToJson(s.forwarded_rx));
+  proxy.Add("on_stream_tx", s.on_stream_tx);
   proxy.Add("dropped", dropped);
   return std::format("\"proxy\": {}", proxy.text());
 }

@@ -125,6 +125,8 @@ private:
   std::map<OuterConnection, ServerProxyConn *> conns_; // As many as the server has.
   std::uint64_t next_connection_ = 0;
   std::uint64_t too_large_ = 0;
+  // Of the UDP payload that came last: if it makes a new connection, its packets are as large.
+  std::size_t last_packet_ = 0;
   std::string stats_; // When proxy_ is gone.
 };
 

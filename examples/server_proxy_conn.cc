@@ -3,6 +3,7 @@
 
 #include "proxy_options.h"
 
+#include "ngmasque/quic/packet_size.h"
 #include "ngmasque/wire/datagram.h"
 #include "ngmasque/wire/stream_length.h"
 
@@ -123,7 +124,7 @@ std::expected<void, ServerDrop>
 ServerProxyConn::SendDatagram(FlowId flow, std::span<const std::uint8_t> payload) {
   std::array<std::uint8_t, kMaxDatagramHeader> header;
   const auto length = WriteFlowDatagramHeader(flow, header);
-  if (!length || payload.size() > kMaxUdpPayload) {
+  if (!length || *length + payload.size() > MaxDatagram(handler_.conn())) {
     return std::unexpected(ServerDrop::kTooLarge);
   }
   if (queued_ + *length + payload.size() + kQueueOverhead > kMaxQueue) {

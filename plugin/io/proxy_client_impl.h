@@ -96,6 +96,8 @@ private:
 
   // proxy_client_outer.cc and proxy_client_loop.cc
   std::expected<void, ProxyClientError> ConnectNext();
+  /// Starts the outer connection to an address, with larger packets or with smaller ones.
+  std::expected<void, ProxyClientError> Connect(const Endpoint &remote, bool small);
   std::expected<Socket *, int> OpenSocket(const Endpoint &remote);
   void StopSocket(Socket &socket);
   void StopWatchers();
@@ -130,6 +132,7 @@ private:
   bool SubmitRequest(RequestKey key, const std::vector<HeaderField> &fields);
   void CloseRequest(RequestKey key);
   SendStatus Tunnel(std::span<const std::uint8_t> packet);
+  std::expected<void, Http3Error> SendOnStream(std::span<const std::uint8_t> packet);
   SendStatus Forward(std::span<const std::uint8_t> &packets, std::size_t segment, unsigned ecn);
   void TakePayload(std::span<const std::uint8_t> payload);
   void TakeForwarded(std::span<const std::uint8_t> packet, unsigned ecn);
@@ -160,6 +163,8 @@ private:
   bool close_wanted_ = false;    ///< Close was called meanwhile.
   bool delivered_ = false;       ///< The program has been handed packets: OnPacketsDone.
   bool final_ = false;           ///< No other address is to be tried.
+  bool small_ = false;           ///< The connection to this address has begun with small packets.
+  bool may_be_size_ = false;     ///< Those of failure_ may be too large for the path.
   bool writable_wanted_ = false; ///< The program was told kBlocked.
   bool room_ = false;            ///< There is room again.
   std::string failure_;          ///< Why the connection to this address is over; empty: it is not.
@@ -172,7 +177,6 @@ private:
   // The tunnel.
   std::unique_ptr<ClientTunnel> tunnel_;
   FlowId next_flow_ = 0;
-  std::optional<RequestId> first_request_; ///< Whose stream takes payloads without datagrams.
   std::deque<RequestAction> requests_;     ///< To be done; ClientTunnelLimits bounds what it sends.
   std::map<RequestKey, StreamId> streams_;
   std::map<StreamId, RequestKey> by_stream_;

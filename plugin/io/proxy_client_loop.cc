@@ -169,6 +169,8 @@ void ProxyClient::Impl::OnPathChanged(const FourTuple &path) {
 void ProxyClient::Impl::OnClosed(const CloseReason &reason) {
   failure_ = reason.text;
   final_ = reason.kind == CloseKind::kCertificate;
+  // A path that drops large packets looks as if nobody were there.
+  may_be_size_ = reason.kind == CloseKind::kHandshakeTimeout;
   Wake();
 }
 

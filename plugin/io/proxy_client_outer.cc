@@ -82,46 +82,57 @@ ProxyClient::Impl::OpenSocket(const Endpoint &remote) {
 }
 
 std::expected<void, ProxyClientError> ProxyClient::Impl::ConnectNext() {
-  auto error = ProxyClientError::kSocket;
-  while (!addresses_.empty()) {
-    for (auto &socket : sockets_) {
-      StopSocket(socket);
-    }
-    http3_.reset();
-    sockets_.clear();
-    local_ids_.clear();
-    blocked_.reset();
+  auto tried = std::expected<void, ProxyClientError>(std::unexpect, ProxyClientError::kSocket);
+  while (!addresses_.empty() && !tried && tried.error() == ProxyClientError::kSocket) {
     const auto remote = addresses_.back();
     addresses_.pop_back();
-    const auto socket = OpenSocket(remote);
-    if (!socket) {
-      Log(LogLevel::kWarning, std::format("socket: {}", std::strerror(socket.error())));
-      continue;
-    }
-    current_ = *socket;
-    auto made =
-      Http3Client::Create({.server_name = options_.sni.empty() ? options_.host : options_.sni,
-                           .ca_file = options_.ca_file,
-                           .qlog_dir = options_.qlog_dir,
-                           .key_log_file = options_.key_log_file,
-                           .idle_timeout = options_.idle_timeout,
-                           .handshake_timeout = options_.handshake_timeout,
-                           .keep_alive = {},
-                           .max_udp_payload = options_.max_udp_payload},
-                          {.local = current_->udp.local(), .remote = remote}, *this, SteadyNow());
-    if (made) {
-      http3_ = std::move(*made);
-      Wake();
-      return {};
-    }
-    Log(LogLevel::kError, std::format("{}: {}", ErrorName(made.error().error), made.error().text));
-    error = made.error().error == Http3Error::kTls    ? ProxyClientError::kTls
-            : made.error().error == Http3Error::kQlog ? ProxyClientError::kQlog
-                                                      : ProxyClientError::kInternal;
-    break;
+    tried = Connect(remote, options_.max_udp_payload == kMinUdpPayload);
   }
-  StopWatchers();
-  return std::unexpected(error);
+  if (!tried) {
+    StopWatchers();
+  }
+  return tried;
+}
+
+std::expected<void, ProxyClientError> ProxyClient::Impl::Connect(const Endpoint &remote,
+                                                                 bool small) {
+  for (auto &socket : sockets_) {
+    StopSocket(socket);
+  }
+  http3_.reset();
+  sockets_.clear();
+  local_ids_.clear();
+  blocked_.reset();
+  small_ = small;
+  const auto socket = OpenSocket(remote);
+  if (!socket) {
+    Log(LogLevel::kWarning, std::format("socket: {}", std::strerror(socket.error())));
+    return std::unexpected(ProxyClientError::kSocket);
+  }
+  current_ = *socket;
+  const auto first = options_.handshake_timeout / 3;
+  auto made =
+    Http3Client::Create({.server_name = options_.sni.empty() ? options_.host : options_.sni,
+                         .ca_file = options_.ca_file,
+                         .qlog_dir = options_.qlog_dir,
+                         .key_log_file = options_.key_log_file,
+                         .idle_timeout = options_.idle_timeout,
+                         .handshake_timeout = small ? options_.handshake_timeout - first : first,
+                         .keep_alive = {},
+                         .max_udp_payload = options_.max_udp_payload,
+                         .probe_path = small},
+                        {.local = current_->udp.local(), .remote = remote}, *this, SteadyNow());
+  if (made) {
+    http3_ = std::move(*made);
+    Wake();
+    return {};
+  }
+  Log(LogLevel::kError, std::format("{}: {}", ErrorName(made.error().error), made.error().text));
+  switch (made.error().error) {
+  case Http3Error::kTls: return std::unexpected(ProxyClientError::kTls);
+  case Http3Error::kQlog: return std::unexpected(ProxyClientError::kQlog);
+  default: return std::unexpected(ProxyClientError::kInternal);
+  }
 }
 
 void ProxyClient::Impl::OnReadable(Socket &socket) {
@@ -175,6 +186,11 @@ bool ProxyClient::Impl::SendOuter(const OutgoingBurst &burst) {
   if (outcome.error != 0) {
     // As good as lost on the way.
     Log(LogLevel::kDebug, std::format("packet is not sent: {}", std::strerror(outcome.error)));
+    if (outcome.error == EMSGSIZE && !ready_ && failure_.empty()) {
+      // All of the handshake's are padded to the same size: it cannot complete.
+      failure_ = std::format("{} bytes of UDP payload: {}", burst.segment, std::strerror(EMSGSIZE));
+      may_be_size_ = true;
+    }
     return true;
   }
   if (!closed_) {
@@ -214,8 +230,20 @@ void ProxyClient::Impl::SendBlocked() {
 
 void ProxyClient::Impl::TryNextOrClose(std::string text) {
   Log(LogLevel::kWarning, std::format("connection to the proxy: {}", text));
+  const bool may_be_size = std::exchange(may_be_size_, false);
+  if (may_be_size && !small_) {
+    Log(LogLevel::kInfo, "trying again with smaller packets");
+    if (Connect(Endpoint(current_->udp.remote()), true)) {
+      return;
+    }
+  }
   if (!ready_ && !final_ && !addresses_.empty() && ConnectNext()) {
     return;
+  }
+  if (may_be_size) {
+    text += std::format("; {} packets have come from the proxy, and QUIC needs a path for {} bytes "
+                        "of UDP payload both ways",
+                        received_, kMinUdpPayload);
   }
   // The tunnel ends with it; only this is told.
   events_.clear();

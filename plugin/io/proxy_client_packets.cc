@@ -3,6 +3,7 @@
 #include "proxy_client_impl.h"
 
 #include "ngmasque/wire/datagram.h"
+#include "ngmasque/wire/stream_length.h"
 
 #include <algorithm>
 #include <array>
@@ -36,6 +37,7 @@ void ProxyClient::Impl::OnPayload(StreamId stream, std::span<const std::uint8_t>
     Drop(ClientDrop::kUnknownFlow);
     return;
   }
+  ++statistics_.on_stream_rx;
   TakePayload(payload);
 }
 
@@ -102,17 +104,17 @@ std::span<const std::uint8_t> ProxyClient::Impl::SendBurst(std::span<const std::
 }
 
 SendStatus ProxyClient::Impl::Tunnel(std::span<const std::uint8_t> packet) {
-  auto sent = std::expected<void, Http3Error>(std::unexpect, Http3Error::kFull);
-  if (http3_->datagrams()) {
+  auto sent = std::expected<void, Http3Error>(std::unexpect, Http3Error::kTooLarge);
+  const bool datagrams = http3_->datagrams();
+  if (datagrams) {
     std::array<std::uint8_t, kMaxDatagramHeader> header;
     const auto size = WriteFlowDatagramHeader(tunnel_->flow(), header);
     // A flow id is no larger than it may be.
     sent = http3_->SendDatagram(std::span(header).first(*size), packet);
-  } else if (const auto stream = streams_.find({tunnel_->flow(), first_request_.value_or(0)});
-             stream != streams_.end()) {
-    sent = http3_->SendPayload(stream->second, packet);
-  } // Otherwise the request has not been sent yet: the peer allows no stream now.
-
+  }
+  if (!datagrams || (!sent && sent.error() == Http3Error::kTooLarge && IsForStream(packet))) {
+    sent = SendOnStream(packet);
+  }
   if (sent) {
     Count(statistics_.tunnelled_tx, OnePacket(packet));
     Wake();
@@ -124,6 +126,21 @@ SendStatus ProxyClient::Impl::Tunnel(std::span<const std::uint8_t> packet) {
   }
   Drop(sent.error() == Http3Error::kTooLarge ? ClientDrop::kTooLarge : ClientDrop::kNoTunnel);
   return SendStatus::kDropped;
+}
+
+// On that of the first request that is open: all of a tunnel's are for the same flow.
+std::expected<void, Http3Error>
+ProxyClient::Impl::SendOnStream(std::span<const std::uint8_t> packet) {
+  const auto stream = streams_.lower_bound({tunnel_->flow(), 0});
+  if (stream == streams_.end() || stream->first.first != tunnel_->flow()) {
+    // The request has not been sent yet: the peer allows no stream now.
+    return std::unexpected(Http3Error::kFull);
+  }
+  auto sent = http3_->SendPayload(stream->second, packet);
+  if (sent) {
+    ++statistics_.on_stream_tx;
+  }
+  return sent;
 }
 
 //= draft-00, section 4.3

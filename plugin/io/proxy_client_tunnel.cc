@@ -48,7 +48,6 @@ void ProxyClient::Impl::CloseTunnel() {
   }
   Run(tunnel_->Close());
   tunnel_.reset();
-  first_request_.reset();
   std::erase_if(events_, [](const Event &event) {
     return !std::holds_alternative<Ready>(event) && !std::holds_alternative<Writable>(event) &&
            !std::holds_alternative<Closed>(event);
@@ -59,9 +58,6 @@ void ProxyClient::Impl::Run(std::vector<ClientAction> actions) {
   for (auto &any : actions) {
     std::visit(Overloaded{
                  [&](client_action::SendRequest &action) {
-                   if (!first_request_) {
-                     first_request_ = action.request;
-                   }
                    requests_.push_back({.key = {tunnel_->flow(), action.request},
                                         .fields = std::move(action.fields)});
                  },

@@ -2,6 +2,8 @@
 
 #include "proxy_server_state.h"
 
+#include "ngmasque/wire/stream_length.h"
+
 #include <cerrno>
 #include <format>
 #include <utility>
@@ -88,10 +90,17 @@ void ProxyServer::State::ToClients(SocketId id, const Burst &burst) {
       }
       continue;
     }
-    const auto sent =
-      way->form == ClientForm::kDatagram
-        ? clients.SendDatagram(way->connection, way->flow, packet)
-        : clients.SendOnStream({.connection = way->connection, .stream = way->stream}, packet);
+    auto sent = std::expected<void, ServerDrop>(std::unexpect, ServerDrop::kTooLarge);
+    const bool datagram = way->form == ClientForm::kDatagram;
+    if (datagram) {
+      sent = clients.SendDatagram(way->connection, way->flow, packet);
+    }
+    if (!datagram || (!sent && sent.error() == ServerDrop::kTooLarge && IsForStream(packet))) {
+      sent = clients.SendOnStream({.connection = way->connection, .stream = way->stream}, packet);
+      if (sent) {
+        ++statistics.on_stream_tx;
+      }
+    }
     if (sent) {
       Count(statistics.tunnelled_tx, OnePacket(packet));
     } else {

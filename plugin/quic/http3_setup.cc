@@ -2,6 +2,8 @@
 
 #include "http3_impl.h"
 
+#include "ngmasque/quic/packet_size.h"
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -73,7 +75,7 @@ std::expected<void, Http3Failure> Http3Client::Impl::OpenQlog(const ngtcp2_cid &
 }
 
 std::expected<void, Http3Failure> Http3Client::Impl::Open(const FourTuple &path, Nanoseconds now) {
-  if (options.max_udp_payload < NGTCP2_MAX_UDP_PAYLOAD_SIZE ||
+  if (options.max_udp_payload < kMinUdpPayload ||
       options.max_udp_payload > NGTCP2_MAX_TX_UDP_PAYLOAD_SIZE) {
     return std::unexpected(Http3Failure{Http3Error::kArgument, "size of UDP payloads"});
   }
@@ -87,9 +89,11 @@ std::expected<void, Http3Failure> Http3Client::Impl::Open(const FourTuple &path,
   ngtcp2_settings_default(&settings);
   settings.initial_ts = now;
   settings.handshake_timeout = static_cast<ngtcp2_duration>(options.handshake_timeout.count());
-  settings.max_tx_udp_payload_size = options.max_udp_payload;
-  settings.no_tx_udp_payload_size_shaping = 1;
-  settings.no_pmtud = 1;
+  if (options.probe_path) {
+    ProbePacketSize(settings, options.max_udp_payload);
+  } else {
+    FixPacketSize(settings, options.max_udp_payload);
+  }
   if (!options.qlog_dir.empty()) {
     if (auto opened = OpenQlog(scid); !opened) {
       return opened;

@@ -2,7 +2,7 @@
 
 #include "http3_impl.h"
 
-#include "ngmasque/wire/varint.h"
+#include "ngmasque/quic/packet_size.h"
 
 #include <algorithm>
 
@@ -21,10 +21,6 @@ constexpr int kMaxBursts = 16;
 constexpr std::size_t kMaxSegments = 64;
 constexpr std::size_t kMaxBurstBytes = 65507;
 
-// A packet with a short header, but for its connection ID: the first byte, the longest packet
-// number, and the tag of every cipher that TLS 1.3 has (RFC 9001, section 5.3).
-constexpr std::size_t kPacketOverhead = 1 + 4 + 16;
-
 ngtcp2_ssize OnWritePacket(ngtcp2_conn *, ngtcp2_path *path, ngtcp2_pkt_info *pi, std::uint8_t *out,
                            std::size_t size, ngtcp2_tstamp now, void *user_data) {
   return static_cast<Impl *>(user_data)->WritePacket(path, pi, {out, size}, now);
@@ -33,18 +29,7 @@ ngtcp2_ssize OnWritePacket(ngtcp2_conn *, ngtcp2_path *path, ngtcp2_pkt_info *pi
 } // namespace
 
 std::size_t Impl::MaxDatagram() const {
-  const auto *params = ngtcp2_conn_get_remote_transport_params2(conn.get());
-  if (!handshake_done || !params || params->max_datagram_frame_size == 0) {
-    return 0;
-  }
-  const std::size_t packet = static_cast<std::size_t>(std::min<std::uint64_t>(
-    ngtcp2_conn_get_path_max_tx_udp_payload_size2(conn.get()), params->max_udp_payload_size));
-  const std::size_t frame = static_cast<std::size_t>(
-    std::min<std::uint64_t>(packet - kPacketOverhead - ngtcp2_conn_get_dcid2(conn.get())->datalen,
-                            params->max_datagram_frame_size));
-  // RFC 9221, section 4: a byte of type, and the length.
-  const auto header = 1 + VarintLength(frame);
-  return frame > header ? frame - header : 0;
+  return handshake_done ? ngmasque::MaxDatagram(conn.get()) : 0;
 }
 
 void Impl::PopDatagram() {
@@ -52,7 +37,8 @@ void Impl::PopDatagram() {
   datagrams.pop_front();
 }
 
-// Since it was queued, the packets may have become smaller: the peer's connection ID may be longer.
+// Since it was queued, the packets may have become smaller: another path takes less, or the peer's
+// connection ID is longer.
 void Impl::DropTooLarge(std::size_t max_datagram) {
   while (!datagrams.empty() && datagrams.front().size() > max_datagram) {
     PopDatagram();
@@ -165,7 +151,8 @@ void Impl::WriteBursts(Nanoseconds now, const BurstSink &sink) {
     ngtcp2_path_storage_zero(&storage);
     ngtcp2_pkt_info pi{};
     std::size_t segment = 0;
-    const auto packet = ngtcp2_conn_get_path_max_tx_udp_payload_size2(conn.get());
+    // Not that of the path: a probe is larger.
+    const auto packet = ngtcp2_conn_get_max_tx_udp_payload_size2(conn.get());
     const auto room =
       std::max(packet, std::min(ngtcp2_conn_get_send_quantum2(conn.get()), kMaxBurstBytes));
     const auto written =

@@ -121,12 +121,12 @@ Proxy::FromTarget(SocketId socket, std::span<const std::uint8_t> packet, Timesta
   // The first packet of a target is tunnelled: none is forwarded before the client has forwarded one.
   auto &flow = connection.flows.find(to->flow)->second;
   flow.answered = true;
+  result.stream = *flow.accepted.begin();
   if (connection.datagrams && (to->flow & kStreamFlow) == 0) {
     result.form = ClientForm::kDatagram;
     result.flow = to->flow;
   } else {
     result.form = ClientForm::kStream;
-    result.stream = *flow.accepted.begin();
   }
   state_->counters.tunnelled_to_client.Add(packet.size());
   return result;

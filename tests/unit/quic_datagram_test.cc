@@ -43,6 +43,28 @@ TEST(QuicDatagram, InnerInitialFits) {
   EXPECT_LE(pair.largest_packet, 1350u);
 }
 
+// It begins with what every path takes, and with the largest size that was acknowledged it goes on.
+TEST(QuicDatagram, ProbesThePath) {
+  constexpr std::array<std::pair<std::size_t, std::size_t>, 4> kFound{
+    {{1350, 1350}, {1349, 1300}, {1250, 1250}, {1249, 1200}}};
+  for (const auto [limit, found] : kFound) {
+    Pair pair({}, {.probe_path = true});
+    pair.path_limit = limit;
+    ASSERT_TRUE(pair.Connect());
+    EXPECT_EQ(pair.largest_packet, 1200u);
+    EXPECT_EQ(pair.client->SendDatagram(kFlow, Filled(1200, 1)).error(), Http3Error::kTooLarge);
+    // Until nothing happens any more.
+    (void)pair.RunUntil([] { return false; });
+    EXPECT_GT(pair.client->max_datagram(), found - 50);
+    EXPECT_LT(pair.client->max_datagram(), found);
+    EXPECT_GT(pair.largest_packet, 1200u);
+    const auto sent = pair.client->SendDatagram(kFlow, Filled(1200, 1));
+    EXPECT_EQ(sent.has_value(), limit >= 1250);
+    pair.Settle();
+    EXPECT_EQ(pair.server->datagrams.size(), sent ? 1u : 0u);
+  }
+}
+
 // Each size up to the largest one goes through, and the next one is refused without harm.
 TEST(QuicDatagram, OversizedIsDroppedAndTheNextOnesAreNot) {
   for (const std::uint64_t udp : {1200u, 1350u, 1472u}) {

@@ -54,7 +54,7 @@ TEST_F(ProxyClientTest, TunnelsBothWays) {
 TEST_F(ProxyClientTest, DropsWhatDoesNotFit) {
   BeginWithTunnel();
   EXPECT_EQ(client->Send({}, 0), SendStatus::kDropped);
-  EXPECT_EQ(client->Send(Long(max_payload + 1), 0), SendStatus::kDropped);
+  EXPECT_EQ(client->Send(Short(0x55, max_payload + 1), 0), SendStatus::kDropped);
   EXPECT_EQ(client->Send(Long(max_payload), 0), SendStatus::kSent);
   EXPECT_EQ(client->Send(Short(0x55, 65527), 0), SendStatus::kDropped);
   ASSERT_TRUE(RunUntil([this] { return !proxy->server->datagrams.empty(); }));
@@ -192,6 +192,50 @@ TEST_F(ProxyClientTest, WithoutDatagramsPayloadsAreOnTheStream) {
   ASSERT_TRUE(RunUntil([this] { return !packets.empty(); }));
   EXPECT_EQ(packets, (std::vector<Bytes>{{0x40, 1}}));
   EXPECT_EQ(client->statistics().tunnelled_tx.packets, 1u);
+}
+
+// The first attempt is lost; at the second one packets of 1200 bytes fit no datagram.
+TEST_F(ProxyClientTest, WhatFitsNoDatagramIsOnTheStream) {
+  path_limit = 1200;
+  handshake_timeout = std::chrono::seconds(3);
+  BeginWithTunnel({.max_udp_payload = 1200});
+  EXPECT_LT(max_payload, 1200u);
+  EXPECT_EQ(client->Send(Short(0x66, max_payload), 0), SendStatus::kSent);
+  EXPECT_EQ(client->Send(Short(0x66, 1200), 0), SendStatus::kSent);
+  EXPECT_EQ(client->Send(Short(0x66, 1201), 0), SendStatus::kDropped);
+  EXPECT_EQ(client->Send(Long(1300), 0), SendStatus::kSent);
+  ASSERT_TRUE(RunUntil([this] { return proxy->server->bodies[0].size() == 1202 + 1302; }));
+  ASSERT_TRUE(RunUntil([this] { return proxy->server->datagrams.size() == 1; }));
+  EXPECT_EQ(client->statistics().on_stream_tx, 2u);
+  EXPECT_EQ(client->statistics().tunnelled_tx.packets, 3u);
+  EXPECT_EQ(client->statistics().of(ClientDrop::kTooLarge), 1u);
+
+  // The first request may be over, and others not.
+  client->AddClientId(Id(0x22));
+  ASSERT_TRUE(RunUntil([this] { return !released.empty(); }));
+  client->RemoveClientId(Id(0x11));
+  EXPECT_EQ(client->Send(Long(), 0), SendStatus::kSent);
+  ASSERT_TRUE(RunUntil([this] { return proxy->server->bodies[4].size() == 1202; }));
+  proxy->server->SendBody(4, {0, 2, 0x40, 1});
+  ASSERT_TRUE(RunUntil([this] { return !packets.empty(); }));
+  EXPECT_EQ(packets, (std::vector<Bytes>{{0x40, 1}}));
+  EXPECT_EQ(client->statistics().on_stream_rx, 1u);
+}
+
+TEST_F(ProxyClientTest, PathThatIsTooNarrowForQuic) {
+  path_limit = 1199;
+  handshake_timeout = std::chrono::seconds(3);
+  Begin();
+  ASSERT_TRUE(RunUntil([this] { return !closed.empty(); }));
+  EXPECT_EQ(closed, "handshake timeout; 0 packets have come from the proxy, and QUIC needs a path for "
+                    "1200 bytes of UDP payload both ways");
+}
+
+// Which nobody has to wait for.
+TEST_F(ProxyClientTest, PacketsThatTheSystemRefusesAsTooLarge) {
+  max_udp_payload = 65527; // More than IPv4 has room for.
+  handshake_timeout = std::chrono::hours(1);
+  BeginWithTunnel();
 }
 
 TEST_F(ProxyClientTest, DatagramWithoutFlowIdEndsTheConnection) {

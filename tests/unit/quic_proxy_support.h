@@ -79,6 +79,7 @@ public:
 
   std::unique_ptr<Server> server;
   std::vector<std::pair<ngmasque::Endpoint, Bytes>> forwarded; ///< To Id(0x55).
+  std::size_t path_limit = SIZE_MAX; ///< What is larger is lost, both ways.
   std::string status = "200";
   bool echo = true;
   std::vector<ngmasque::HeaderField> extra; ///< Of the responses.
@@ -90,6 +91,9 @@ private:
     socklen_t size = from.size();
     for (ssize_t got = 0;
          (got = ::recvfrom(fd_, buffer.data(), buffer.size(), 0, from.get(), &size)) >= 0;) {
+      if (static_cast<std::size_t>(got) > path_limit) {
+        continue;
+      }
       const auto remote = *ngmasque::ToEndpoint(from.get());
       Bytes bytes(buffer.begin(), buffer.begin() + got);
       if (bytes.size() > 9 &&
@@ -121,6 +125,9 @@ private:
       server->HandleExpiry(Now());
     }
     for (const auto &packet : server->Write(Now())) {
+      if (packet.bytes.size() > path_limit) {
+        continue;
+      }
       SendRaw(packet.path.local, packet.bytes);
     }
   }
@@ -144,13 +151,19 @@ protected:
 
   void Begin(Server::Options server = {}, bool forward = true) {
     proxy = std::make_unique<Proxy>(loop, server);
+    proxy->path_limit = path_limit;
     Make(proxy->port(), forward);
     ASSERT_TRUE(client->Start());
   }
 
   void Make(const std::string &port, bool forward = true) {
     client = std::make_unique<ngmasque::ProxyClient>(
-      loop, ngmasque::ProxyClient::Options{.host = "127.0.0.1", .port = port, .forward = forward},
+      loop,
+      ngmasque::ProxyClient::Options{.host = "127.0.0.1",
+                                     .port = port,
+                                     .forward = forward,
+                                     .handshake_timeout = handshake_timeout,
+                                     .max_udp_payload = max_udp_payload},
       *this);
   }
 
@@ -200,6 +213,9 @@ protected:
   void OnFailed(std::string_view text, bool retry) override { failed.emplace_back(text, retry); }
   void OnClosed(std::string_view text) override { closed = text; }
 
+  std::chrono::milliseconds handshake_timeout{10'000};
+  std::size_t max_udp_payload = ngmasque::kOuterUdpPayload;
+  std::size_t path_limit = SIZE_MAX;
   struct ev_loop *loop = ev_loop_new(0);
   std::unique_ptr<Proxy> proxy;
   std::unique_ptr<ngmasque::ProxyClient> client;

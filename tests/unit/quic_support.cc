@@ -96,6 +96,9 @@ void Pair::Step() {
       rest = rest.subspan(packet.size());
       largest_packet = std::max(largest_packet, packet.size());
       client_packets.push_back(packet.size());
+      if (packet.size() > path_limit) {
+        continue;
+      }
       packets.push_back({.path = {.local = burst.path.remote, .remote = burst.path.local},
                          .ecn = burst.ecn,
                          .bytes = Bytes(packet.begin(), packet.end())});

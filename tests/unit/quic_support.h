@@ -163,7 +163,7 @@ struct Recorder : ngmasque::Http3Client::Handler {
   std::optional<ngmasque::CloseReason> closed;
 };
 
-/// The two ends.  Packets take a millisecond; nothing is lost.
+/// The two ends.  Packets take a millisecond; only those of the client that are too large are lost.
 class Pair {
 public:
   explicit Pair(Server::Options server = {}, ngmasque::Http3Client::Options client = {});
@@ -182,6 +182,7 @@ public:
   std::unique_ptr<ngmasque::Http3Client> client;
   std::unique_ptr<Server> server; ///< From the first packet on.
   ngmasque::Nanoseconds now = 1'000'000'000;
+  std::size_t path_limit = SIZE_MAX;       ///< Of what the path to the server takes, in bytes.
   std::size_t largest_packet = 0;          ///< Of the client, in bytes.
   std::vector<std::size_t> client_packets; ///< Their sizes.
   std::optional<ngmasque::Http3Failure> failure;

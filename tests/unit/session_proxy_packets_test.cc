@@ -177,6 +177,17 @@ TEST_F(ProxyPackets, ConnectionWithoutDatagrams) {
   EXPECT_EQ(world.Receive(world.socket(), Short("client-2"))->form, ClientForm::kForward);
 }
 
+// Whoever sends it finds out that it fits no datagram.
+TEST_F(ProxyPackets, DatagramsHaveAStreamToo) {
+  ASSERT_EQ(Open(kAlice, 0, 2, "client-1"), 200u);
+  ASSERT_EQ(Open(kAlice, 4, 2, "client-2"), 200u);
+  const auto to = [&] { return world.Receive(world.socket(), Long("client-2")).value(); };
+  EXPECT_EQ(to(), (PacketToClient{
+                    .connection = kAlice, .form = ClientForm::kDatagram, .flow = 2, .stream = 0}));
+  world.Close(kAlice, 0);
+  EXPECT_EQ(to().stream, 4u) << "the first one that is open";
+}
+
 TEST_F(ProxyPackets, RateIsPerConnectionAndBothWays) {
   world = ProxyWorld({.max_bytes_per_second = 1000, .burst_bytes = 100});
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);

@@ -64,6 +64,16 @@ TEST(WireStreamLength, TooLongIsNotWritten) {
   }
 }
 
+TEST(WireStreamLength, WhatIsForItIfItFitsNoDatagram) {
+  std::vector<std::uint8_t> packet(1200, 0x40);
+  EXPECT_TRUE(IsForStream(packet));
+  EXPECT_TRUE(IsForStream({}));
+  packet.push_back(0);
+  EXPECT_FALSE(IsForStream(packet));
+  packet.front() = 0xc0; // A long header.
+  EXPECT_TRUE(IsForStream(packet));
+}
+
 TEST(WireStreamLength, InOnePieceWithoutACopy) {
   StreamLengthParser parser;
   const auto stream = Hex("0003 c0ffee 0001 aa");

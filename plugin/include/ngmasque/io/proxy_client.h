@@ -5,6 +5,7 @@
 #pragma once
 
 #include "ngmasque/io/common.h"
+#include "ngmasque/quic/packet_size.h"
 #include "ngmasque/routing/connection_id.h"
 #include "ngmasque/session/client_tunnel.h"
 #include "ngmasque/session/message.h"
@@ -29,7 +30,8 @@ namespace ngmasque {
 enum class ClientDrop : std::uint8_t {
   // Of Send.
   kEmpty,     ///< It had no bytes.
-  kTooLarge,  ///< It does not fit the datagrams of the outer connection: never cut.
+  kTooLarge,  ///< It does not fit the datagrams of the outer connection, nor is it one for the
+              ///< stream (IsForStream): never cut.
   kNoTunnel,  ///< No tunnel is there, or it is over.
   kSendError, ///< The system refused to send it forwarded, for example as larger than the path.
   // Of what arrived.
@@ -46,6 +48,9 @@ struct ProxyClientStatistics {
   PacketCount tunnelled_rx;
   PacketCount forwarded_tx; ///< Counted when it has left.
   PacketCount forwarded_rx;
+  /// Of tunnelled_tx and tunnelled_rx, the packets that went on a stream.
+  std::uint64_t on_stream_tx{};
+  std::uint64_t on_stream_rx{};
   std::array<std::uint64_t, static_cast<std::size_t>(ClientDrop::kCount)> dropped{};
   /// By Fallback: how often it happened.
   std::array<std::uint64_t, static_cast<std::size_t>(Fallback::kRequestEnded) + 1> fallbacks{};
@@ -99,10 +104,10 @@ public:
     /// Of the outer connection.  A third of it without packets makes a PING, since in forwarded
     /// mode nothing else flows there.
     std::chrono::milliseconds idle_timeout{30'000};
-    std::chrono::milliseconds handshake_timeout{10'000}; ///< For each address of the proxy.
-    /// UDP payload of outer packets in bytes, 1200 to 65527.  The default takes an inner packet of
-    /// 1280 bytes, on a path of 1500 or just 1400 bytes.
-    std::size_t max_udp_payload = 1350;
+    /// For each address of the proxy.  A third of it is for packets of max_udp_payload bytes, the
+    /// rest for a second attempt that begins with kMinUdpPayload.
+    std::chrono::milliseconds handshake_timeout{10'000};
+    std::size_t max_udp_payload = kOuterUdpPayload; ///< Of outer packets in bytes, 1200 to 65527.
     bool gso = true;
     ClientTunnelLimits limits{};
     LogFunction log{}; ///< Null: no log.
@@ -114,8 +119,7 @@ public:
   public:
     virtual ~Handler() = default;
 
-    /// The outer connection is there: OpenTunnel will do.  `max_payload`: the largest inner packet
-    /// in bytes that can be tunnelled; forwarded ones can be as large as the path.
+    /// The outer connection is there: OpenTunnel will do.  `max_payload` is max_payload().
     virtual void OnReady(std::size_t max_payload) = 0;
 
     /// A packet for the inner connection.  `ecn`: that of the IP header, 0 to 3; 0 if tunnelled.
@@ -183,8 +187,9 @@ public:
   [[nodiscard]] std::span<const std::uint8_t> SendBurst(std::span<const std::uint8_t> packets,
                                                         std::size_t segment, unsigned ecn);
 
-  /// The largest inner packet in bytes that can be tunnelled; 0 unless the outer connection is
-  /// there.
+  /// The largest inner packet in bytes that fits a datagram of the outer connection now; 0 unless
+  /// that is there.  Larger ones go on the stream if IsForStream, and forwarded ones can be as large
+  /// as the path.
   [[nodiscard]] std::size_t max_payload() const;
 
   /// How long nothing has come from the proxy, forwarded packets included; 0 before Start.

@@ -36,6 +36,7 @@ struct ProxyServerStatistics {
   PacketCount tunnelled_tx; ///< To clients: handed to the program.
   PacketCount forwarded_rx; ///< From clients.
   PacketCount forwarded_tx; ///< To clients.
+  std::uint64_t on_stream_tx{}; ///< Of tunnelled_tx, the packets that went on a stream.
   std::array<std::uint64_t, static_cast<std::size_t>(ServerDrop::kCount)> dropped{};
 };
 
@@ -53,7 +54,8 @@ public:
   public:
     virtual ~Clients() = default;
 
-    /// Sends `payload` in a datagram of `flow`.  Nothing is returned if it was taken.
+    /// Sends `payload` in a datagram of `flow`.  Nothing is returned if it was taken; kTooLarge if
+    /// no packet on the path takes it now.
     virtual std::expected<void, ServerDrop> SendDatagram(OuterConnection connection, FlowId flow,
                                                          std::span<const std::uint8_t> payload) = 0;
     /// Sends `payload` on the stream, with its length before it.

@@ -6,6 +6,7 @@
 // goes to a sink.  Times are in nanoseconds of any clock that never goes back.
 #pragma once
 
+#include "ngmasque/quic/packet_size.h"
 #include "ngmasque/routing/connection_id.h"
 #include "ngmasque/routing/types.h"
 #include "ngmasque/session/message.h"
@@ -127,9 +128,10 @@ public:
     /// Silence after which a PING is sent; nothing: a third of the idle timeout that both ends
     /// agree on; zero: never.
     std::optional<std::chrono::nanoseconds> keep_alive{};
-    /// UDP payload of packets in bytes, 1200 to 65527.  The path is not probed: ngtcp2 probes only
-    /// upwards from 1200, with which no inner Initial would fit until it has found more.
-    std::size_t max_udp_payload = 1350;
+    /// UDP payload of packets in bytes, kMinUdpPayload to 65527: from the start, or else at most.
+    std::size_t max_udp_payload = kOuterUdpPayload;
+    /// Whether packets begin with kMinUdpPayload, and the path is probed for more.
+    bool probe_path = false;
     /// Whether SETTINGS_H3_DATAGRAM of the draft and max_datagram_frame_size are announced.
     bool datagrams = true;
   };

@@ -141,7 +141,7 @@ struct PayloadToTarget {
 
 /// How a packet of a target gets to the client.
 enum class ClientForm : std::uint8_t {
-  kDatagram, ///< In a datagram of `flow`.
+  kDatagram, ///< In a datagram of `flow`; if it fits none, see IsForStream, on `stream`.
   kStream,   ///< On `stream`, with its length before it.
   kForward,  ///< As it is, on `tuple`.
 };
@@ -151,7 +151,7 @@ struct PacketToClient {
   OuterConnection connection{};
   ClientForm form{};
   FlowId flow{};     ///< For kDatagram.
-  StreamId stream{}; ///< For kStream.
+  StreamId stream{}; ///< For kStream and kDatagram: of the flow's first request that is open.
   FourTuple tuple{}; ///< For kForward.
   [[nodiscard]] bool operator==(const PacketToClient &) const = default;
 };
