@@ -115,6 +115,9 @@ public:
   void OnClosed(std::string_view text) override;
 
 private:
+  /// For messages about a tunnel that does not work; empty unless packets went on the stream.
+  std::string OnStream() const;
+
   ngmasque::ProxyClient::Options options_;
   struct ev_loop *loop_ = nullptr;
   std::unique_ptr<ngmasque::ProxyClient> proxy_;
@@ -186,6 +189,8 @@ std::string ProxyExt::stats() const {
   proxy.Add("tunnelled_rx", ToJson(s.tunnelled_rx));
   proxy.Add("forwarded_tx", ToJson(s.forwarded_tx));
   proxy.Add("forwarded_rx", ToJson(s.forwarded_rx));
+  proxy.Add("on_stream_tx", s.on_stream_tx);
+  proxy.Add("on_stream_rx", s.on_stream_rx);
   proxy.Add("dropped", dropped);
   proxy.Add("fallbacks", fallbacks);
   return std::format("\"proxy\": {}", proxy.text());
@@ -277,8 +282,14 @@ std::expected<void, Error> ProxyExt::start(Client *client) {
 void ProxyExt::stop() {
   if (client_ && !client_->complete() && !reported_) {
     if (!opened_) {
-      std::println(stderr, "proxy: {}:{} has not answered the request", options_.host,
-                   options_.port);
+      std::println(stderr, "proxy: {}:{} has not answered the request{}", options_.host,
+                   options_.port, OnStream());
+    } else if (!ngtcp2_conn_get_handshake_completed2(client_->conn())) {
+      const auto &s = proxy_->statistics();
+      std::println(stderr,
+                   "proxy: {}: handshake through the tunnel: {} packets sent, {} received{}",
+                   AuthorityText(target_), s.tunnelled_tx.packets, s.tunnelled_rx.packets,
+                   OnStream());
     } else if (proxy_->silence() > options_.idle_timeout / 2) {
       // Forwarded packets get no answer if the proxy is gone, which looks like a silent target.
       std::println(stderr, "proxy: nothing has come from {}:{} for {:.1f} seconds", options_.host,
@@ -292,6 +303,14 @@ void ProxyExt::stop() {
     proxy_->Close();
   }
   ev_break(loop_, EVBREAK_ALL);
+}
+
+// A proxy that has agreed on datagrams need not expect anything else.
+std::string ProxyExt::OnStream() const {
+  const auto sent = proxy_->statistics().on_stream_tx;
+  return sent == 0
+           ? std::string()
+           : std::format("; {} packets went on the stream, as they fit no datagram", sent);
 }
 
 std::span<const uint8_t> ProxyExt::send_packet(unsigned int ecn, std::span<const uint8_t> data,
@@ -368,7 +387,7 @@ void ProxyExt::OnWritable() {
 void ProxyExt::OnFailed(std::string_view text, bool retry) {
   retry_ = retry && retries_++ < kMaxRetries;
   reported_ = true;
-  std::println(stderr, "proxy: {}: {}{}", AuthorityText(target_), text,
+  std::println(stderr, "proxy: {}: {}{}{}", AuthorityText(target_), text, OnStream(),
                retry_ ? "; trying again with another connection ID" : "");
   if (client_) {
     client_->disconnect();
