@@ -71,6 +71,9 @@ series() {
   sed -e 's/#.*//' -e 's/[[:space:]]*$//' -e '/^$/d' "$file"
 }
 
+# topics LIB: the names of the topics, in order.
+topics() { sed -n 's/^# topic: //p' "$root/patches/$1/series"; }
+
 # own_patches LIB, own_files LIB: those of the folder itself, by its series and by its files, sorted.
 own_patches() { series "$1" | sed '/\//d' | sort; }
 own_files() { (cd "$root/patches/$1" && find . -name '*.patch' -printf '%P\n' | sort); }
