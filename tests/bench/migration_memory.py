@@ -133,14 +133,6 @@ def memory_added(results: Result, *ways: str) -> dict[str, int]:
                       if row["side"] == side and not row["moment"].startswith("peak")) for side in SIDES}
 
 
-def memory_figures(results: Result) -> dict[str, int]:
-    """By name, for who compares them with what a text says."""
-    figures = {f"memory.{way}.{side}": value
-               for way in MEMORY_WAYS for side, value in memory_added(results, way).items()}
-    before, after = results["sizes"].values()
-    return figures | {f"sizeof.{name}": size - before[name] for name, size in after.items()}
-
-
 def show_memory(results: Result) -> None:
     print("\nMemory of one connection, bytes allocated: unpatched, and how many more the patched library takes\n"
           f"  {'':<32}{'unpatched':>10}" + "".join(f"{way:>16}" for way in MEMORY_WAYS))

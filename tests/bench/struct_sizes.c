@@ -17,6 +17,7 @@ int main(void) {
   PRINT(ngtcp2_dcid);
   PRINT(ngtcp2_pv);
   PRINT(ngtcp2_rtb);
+  PRINT(ngtcp2_frame);
   PRINT(ngtcp2_frame_chain);
   printf("\"ngtcp2_conn\": %zu\n}\n", sizeof(ngtcp2_conn));
   return 0;
