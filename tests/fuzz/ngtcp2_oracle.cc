@@ -343,10 +343,10 @@ void Oracle::CheckSourceCids(const ngtcp2_conn &conn) const {
     retired += (one->flags & NGTCP2_SCID_FLAG_RETIRED) != 0 ? 1 : 0;
     CHECK((one->flags & NGTCP2_SCID_FLAG_HELD) != 0 || one->seq <= scid.last_seq);
   }
-  CHECK(held == scid.num_held && retired == scid.num_retired);
+  CHECK(held <= scid.num_in_flight && retired == scid.num_retired);
   CHECK(ngtcp2_ksl_len(&scid.set) <= NGTCP2_MAX_SCID_POOL_SIZE + 1);
   CHECK(ngtcp2_ksl_len(&scid.set) <= options_.active_connection_id_limit + retired);
-  CHECK(scid.num_in_flight + scid.num_held <= NGTCP2_MAX_SCID_POOL_SIZE);
+  CHECK(scid.num_in_flight <= NGTCP2_MAX_SCID_POOL_SIZE);
 }
 
 void Oracle::CheckDestinationCids(const ngtcp2_conn &conn) const {
