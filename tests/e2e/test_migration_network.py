@@ -8,6 +8,7 @@ or dies in part.
 import signal
 
 import files
+import qlog
 import tap
 from net import Addr
 from network_case import (A, A6, B, B6, C, CLIENT, ENABLED, KIB, MIB, NetworkCase, both_ways, chosen,
@@ -17,6 +18,8 @@ from wire import Link, Trace, Wire
 
 MOVE = signal.SIGUSR1
 UPLOAD = 2 * MIB
+# RFC 9002, section 7.2, for packets of 1,200 to 1,472 bytes
+INITIAL_WINDOW = 14720
 
 
 class MigrationNetwork(NetworkCase):
@@ -65,6 +68,32 @@ class MigrationNetwork(NetworkCase):
 
     def test_back_and_forth(self):
         self.chain([A, B], 20)
+
+    def windows(self, *options: str) -> tuple[int, int]:
+        """The server's congestion window before and after a move to another IP address."""
+        with (self.network(everywhere(both_ways(delay=10, rate=4 * MIB))) as wire,
+              self.transfer(wire, [A, B], 4 * MIB, options) as transfer):
+            transfer.start()
+            self.move_at(transfer, 2 * MIB)
+            self.check(wire, transfer.finish(), moves=1)
+            events = qlog.read(transfer.qlog_dir("server"))
+        switch = max(n for n, event in enumerate(events) if event["name"].endswith(":path_assigned"))
+        before, after = ([event["data"]["congestion_window"] for event in part
+                          if "congestion_window" in event["data"]] for part in (events[:switch], events[switch:]))
+        print(f"# {before[-1]:,} bytes before, {after[0]:,} after", flush=True)
+        return before[-1], after[0]
+
+    def test_same_path(self):
+        """A server that knows that both addresses share the path keeps its congestion window."""
+        before, after = self.windows("--alternate-addr-same-path")
+        self.assertGreater(before, 3 * INITIAL_WINDOW)
+        self.assertGreaterEqual(after, before // 2)
+
+    def test_other_path(self):
+        """A server that does not know it starts over."""
+        before, after = self.windows()
+        self.assertGreater(before, 3 * INITIAL_WINDOW)
+        self.assertLess(after, 2 * INITIAL_WINDOW)
 
     # E3
 
