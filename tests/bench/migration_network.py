@@ -12,7 +12,7 @@ import procs
 import qlog
 import variants
 from net import Addr
-from transfer import TIMEOUT, Site, Transfer
+from transfer import TIMEOUT, Outcome, Site, Transfer
 from wire import Link, Wire
 
 RATE = 2_500_000  # bytes per second; what the relay, in Python, does on two slow cores
@@ -83,31 +83,45 @@ def sent_again(events: list[dict]) -> int:
 
 
 @contextmanager
-def transfer_over(site: Site, run: Path, rtt: int, ring: list[Addr], server: tuple[str, ...],
-                  client: tuple[str, ...]) -> Iterator[Transfer]:
-    """A server behind the relay."""
+def relayed(site: Site, run: Path, ring: list[Addr], links: tuple[Link, Link], server: tuple[str, ...],
+            client: tuple[str, ...]) -> Iterator[Transfer]:
+    """A server behind the relay, and a client that lets itself be moved; `links`: the way up and the way down."""
     run.mkdir(parents=True)
-    # As much as the path holds, and a queue of as much: nothing is lost.
-    window = 2 * RATE * rtt // 1000
-    link = Link(delay=rtt / 2, rate=RATE, queue=4 * window)
-    flow_control = (f"--max-data={window}", f"--max-stream-data-bidi-local={window}", "--max-window=0",
-                    "--max-stream-window=0")
-    with (Wire({"cli": [CLIENT], "srv": [SERVER, OTHER]}, dict.fromkeys((SERVER, OTHER), (link, link))) as wire,
+    hosts = sorted({addr.host for addr in ring})
+    with (Wire({"cli": [CLIENT], "srv": hosts}, dict.fromkeys(hosts, links)) as wire,
           Transfer(variants.ROOT / "build", site, run, ring, server,
-                   ("--enable-server-migration", "--exit-on-all-streams-close", *flow_control, *client),
-                   wire) as transfer):
+                   ("--enable-server-migration", "--exit-on-all-streams-close", *client), wire) as transfer):
         yield transfer
         if dropped := wire.counts()["kernel_dropped"]:
             raise procs.ProgramError(f"{run.name}: the relay was too slow, {dropped} packets were dropped")
 
 
+def download(transfer: Transfer) -> Outcome:
+    """All of the file, as it was served."""
+    transfer.start()
+    outcome = transfer.finish()
+    if not outcome.sha256_ok:
+        raise procs.ProgramError(f"{transfer.run.name}: the content is not what was served")
+    return outcome
+
+
+@contextmanager
+def transfer_over(site: Site, run: Path, rtt: int, ring: list[Addr], server: tuple[str, ...],
+                  client: tuple[str, ...]) -> Iterator[Transfer]:
+    """On a path of RATE."""
+    # As much as the path holds, and a queue of as much: nothing is lost.
+    window = 2 * RATE * rtt // 1000
+    link = Link(delay=rtt / 2, rate=RATE, queue=4 * window)
+    flow_control = (f"--max-data={window}", f"--max-stream-data-bidi-local={window}", "--max-window=0",
+                    "--max-stream-window=0")
+    with relayed(site, run, ring, (link, link), server, (*flow_control, *client)) as transfer:
+        yield transfer
+
+
 def moving(site: Site, run: Path, rtt: int, way: str) -> Result:
     server = () if way == "no move" else ("--migrate-every=1s",)
     with transfer_over(site, run, rtt, RING[way], server, ()) as transfer:
-        transfer.start()
-        outcome = transfer.finish()
-    if not outcome.sha256_ok:
-        raise procs.ProgramError(f"{run.name}: the content is not what was served")
+        outcome = download(transfer)
     got, moves = arrivals(qlog.read(transfer.qlog_dir("client")))
     first, last = got[0].time, got[-1].time
     if way == "no move":
