@@ -38,7 +38,8 @@ class MtuTest(unittest.TestCase):
         """A download, in the course of which the server moves from one to the other."""
         run = self.work / self._testMethodName
         run.mkdir()
-        links = {old.host: (Link(delay=2), Link(delay=2)), new.host: (link, link)}
+        # Slow enough for the move to come before the end of the download
+        links = {old.host: (Link(delay=2), Link(delay=2, rate=4 * MIB)), new.host: (link, link)}
         with Wire(HOSTS, links, SEED, run / "trace") as wire:
             with Transfer(self.build, self.site, run, [old, new], wire=wire, client_options=(
                     "--quiet", "--enable-server-migration", "--exit-on-all-streams-close")) as transfer:
