@@ -28,6 +28,7 @@ TIMEOUT = 300
 FIRST_FLIGHT_TIMEOUT = 60
 
 ENABLE_SERVER_MIGRATION = 0x0c506bb6
+ACTIVE_CONNECTION_ID_LIMIT = 0x0e
 _TRANSPORT_PARAMETERS = 57
 
 
@@ -141,6 +142,9 @@ class Compat(unittest.TestCase):
             for number in [number for number in parameters if number % 31 == 27]:
                 del parameters[number]
         self.assertEqual(sent[1], sent[0])
+        # With the option the client stores more connection IDs, so that the server can move often.
+        limits = [parameters.pop(ACTIVE_CONNECTION_ID_LIMIT) for parameters in sent]
+        self.assertLess(limits[0], limits[2])
         self.assertEqual(sent[2], sent[0])
 
 

@@ -60,8 +60,10 @@ class Migration(unittest.TestCase):
                 sent = stats.by_server_address(sender, ends[1], f"{counter}_sent")
                 for address, count in received.items():
                     self.assertLessEqual(count, sent[address], f"{counter} of {address}")
-        # The last move may be on its way when the client leaves.
-        self.assertLessEqual(abs(client["server_migrations"] - server["server_migrations"]), 1)
+        # The last move may be on its way when the client leaves.  If the server announces faster than packets
+        # arrive, one side may skip an address that the other one was at.
+        moves = client["server_migrations"], server["server_migrations"]
+        self.assertLessEqual(abs(moves[0] - moves[1]), max(1, min(moves) // 4))
         # Nothing comes from an address that the client was not told.
         self.assertLessEqual(set(stats.by_server_address(client, "remote", "packets_received")),
                              set(map(str, transfer.ring)))
@@ -189,8 +191,10 @@ class Migration(unittest.TestCase):
             data = timeline.read(transfer.qlog_dir("client"), transfer.qlog_dir("server"))
             moves = outcome.client["server_migrations"]
             self.assertGreater(moves, 0)
-            self.assertEqual([address for _, address in data.moves],
-                             [ring[i % len(ring)] for i in range(moves + 1)])
+            self.assertEqual(len(data.moves), moves + 1)
+            self.assertEqual({address for _, address in data.moves}, set(ring))
+            for (_, before), (_, after) in zip(data.moves, data.moves[1:]):
+                self.assertNotEqual(before, after)
             self.assertEqual(data.failed, [])
             total = data.received[-1][1]
             self.assertEqual(total, outcome.client["app_bytes_received"])

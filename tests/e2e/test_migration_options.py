@@ -8,7 +8,7 @@ import signal
 
 import tap
 from net import Addr
-from network_case import (A, A6, B, B6, C, CLIENT, KIB, MIB, Links, NetworkCase, both_ways, chosen,
+from network_case import (A, A6, B, B6, C, CLIENT, KIB, MIB, PORT, Links, NetworkCase, both_ways, chosen,
                           everywhere, logged)
 from transfer import Outcome, Transfer
 from wire import Wire
@@ -99,14 +99,26 @@ class MigrationOptions(NetworkCase):
             self.assertEqual(self.sources(wire, A), self.sources(wire, B))
 
     def test_local_ports_are_bounded(self):
-        """However often the server wants to move, and never the port of the path before."""
+        """However often the server wants to move, to whatever addresses."""
+        ring = [Addr(A.host, PORT + n) for n in range(12)]
         with (self.network(everywhere(both_ways(delay=2, rate=MIB))) as wire,
-              self.transfer(wire, [A, B], 3 * MIB, ("--migrate-every=10ms",)) as transfer):
+              self.transfer(wire, ring, 3 * MIB, ("--migrate-every=10ms",)) as transfer):
+            transfer.start()
+            outcome = transfer.finish()
+            self.assertTrue(outcome.sha256_ok)
+            self.assertGreaterEqual(outcome.client["server_migrations"], len(ring))
+            self.assertEqual(len(self.sources(wire, A)), 8)
+
+    def test_known_address_keeps_local_port(self):
+        """An address that comes back is reached from the port that was used there before."""
+        with (self.network(everywhere(both_ways(delay=2, rate=MIB))) as wire,
+              self.transfer(wire, [A, B], 3 * MIB, ("--migrate-every=50ms",)) as transfer):
             transfer.start()
             outcome = transfer.finish()
             self.check(wire, outcome)
-            self.assertGreaterEqual(outcome.client["server_migrations"], 8)  # as many as there are ports
-            self.assertEqual(len(self.sources(wire, A) | self.sources(wire, B)), 8)
+            self.assertGreaterEqual(outcome.client["server_migrations"], 8)
+            self.assertEqual([len(self.sources(wire, addr)) for addr in (A, B)], [1, 1])
+            self.assertNotEqual(self.sources(wire, A), self.sources(wire, B))
 
     # The server
 

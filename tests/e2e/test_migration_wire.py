@@ -69,7 +69,7 @@ def unacknowledged(peer: Peer) -> Iterator:
     """New ones that each make one connection ID moot, and no RETIRE_CONNECTION_ID is ever acknowledged."""
     yield peer.established
     peer.connection.acknowledges = False
-    for _ in range(40):
+    for _ in range(80):
         peer.announce(SOMEWHERE)
     yield lambda: False
 
@@ -101,9 +101,9 @@ TO_CLIENT: dict[str, tuple[int, Script]] = {
         WHOLE, alternate_address(1, SOMEWHERE, Addr("::1", 9), cid=A))),
     "same_number_withdrawn": (PROTOCOL_VIOLATION, frames(WHOLE, alternate_address(1, cid=A))),
     "number_0": (PROTOCOL_VIOLATION, frames(alternate_address(0, SOMEWHERE, cid=A))),  # S16
-    "one_cid_too_many": (CONNECTION_ID_LIMIT_ERROR, frames(  # S8: the client allows 7
-        *(new_connection_id(n, b"cid" + bytes([n]) * 5) for n in range(1, 7)),
-        alternate_address(7, SOMEWHERE, cid=A))),
+    "one_cid_too_many": (CONNECTION_ID_LIMIT_ERROR, frames(  # S8: the client allows 31
+        *(new_connection_id(n, b"cid" + bytes([n]) * 5) for n in range(1, 31)),
+        alternate_address(31, SOMEWHERE, cid=A))),
     "nothing_acknowledged": (CONNECTION_ID_LIMIT_ERROR, unacknowledged),  # A10
     "duplicates": (INTERNAL_ERROR, many(WHOLE, WHOLE)),  # A11
     "stale": (INTERNAL_ERROR, many(b"".join(alternate_address(n, SOMEWHERE, cid=b"cid" + bytes([n]) * 5)

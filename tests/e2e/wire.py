@@ -71,6 +71,7 @@ class Link(Impairment):
 
     ce: float = 0  # probability that an ECN capable packet is marked
     too_big: bool = False  # tell the sender of packets above the MTU by ICMP
+    shared: str = ""  # addresses whose links have the same name here share one of them, with its queue
 
     def __repr__(self) -> str:
         return str({f.name: v for f in fields(self) if (v := getattr(self, f.name)) != f.default})
@@ -148,8 +149,14 @@ class _Process:
         first, *others = hosts
         self._client = self._hosts[first].tun
         self._owner = {to_bytes(a): self._hosts[name].tun for name in hosts for a in hosts[name]}
-        self._lines = {(to_bytes(a), way): _Path(Link(**links.get(a, ({}, {}))[way == "down"]), f"{seed}/{a}/{way}")
-                       for name in others for a in hosts[name] for way in ("up", "down")}
+        self._lines: dict[tuple[bytes, str], _Path] = {}
+        shared: dict[tuple[str, str], _Path] = {}
+        for address in (a for name in others for a in hosts[name]):
+            for way in ("up", "down"):
+                link = Link(**links.get(address, ({}, {}))[way == "down"])
+                key = link.shared or address
+                self._lines[to_bytes(address), way] = shared.setdefault(
+                    (key, way), _Path(link, f"{seed}/{key}/{way}"))
         self._nat = _Nat()
         self._triggers: list[tuple[bytes, str, list[str]]] = []
         self._sent: dict[tuple[str, str], Counter[tuple[str, int]]] = {}

@@ -239,7 +239,7 @@ void Oracle::Submitted(const std::vector<Address> &addresses) {
     CHECK(!IsForbidden(address));
     CHECK(!IsLoopback(address) || IsLoopback(current_.remote));
   }
-  if (advertised_.size() == 4) {
+  if (advertised_.size() == NGTCP2_SAA_MAX_ADVERTISED) {
     advertised_.pop_front();
   }
   advertised_.push_back(addresses);
@@ -269,9 +269,13 @@ void Oracle::BeginValidation(std::uint32_t flags, const Path &path) {
 
 void Oracle::EndValidation(std::uint32_t flags, const Path &path,
                            ngtcp2_path_validation_result result) {
-  CHECK(running_ == path);
-  running_.reset();
-  alternate_.reset();
+  if (running_ == path) {
+    running_.reset();
+    alternate_.reset();
+  } else {
+    // A path that was validated before is used at once, and validated meanwhile.
+    CHECK((flags & NGTCP2_PATH_VALIDATION_FLAG_SERVER_ALT_ADDR) != 0 && Proven(path));
+  }
   if (result != NGTCP2_PATH_VALIDATION_RESULT_SUCCESS) {
     return;
   }
@@ -287,7 +291,8 @@ void Oracle::CidStatus(ngtcp2_connection_id_status_type type, std::uint64_t seq)
     return;
   }
   if (type == NGTCP2_CONNECTION_ID_STATUS_TYPE_ACTIVATE) {
-    CHECK(active_.try_emplace(seq, true).second);
+    // A connection ID that was kept when its path was left may become active again.
+    CHECK(!std::exchange(active_[seq], true));
   } else {
     CHECK(active_.contains(seq) && active_[seq]);
     active_[seq] = false;
@@ -344,9 +349,11 @@ void Oracle::CheckSourceCids(const ngtcp2_conn &conn) const {
     CHECK((one->flags & NGTCP2_SCID_FLAG_HELD) != 0 || one->seq <= scid.last_seq);
   }
   CHECK(held <= scid.num_in_flight && retired == scid.num_retired);
-  CHECK(ngtcp2_ksl_len(&scid.set) <= NGTCP2_MAX_SCID_POOL_SIZE + 1);
+  const std::size_t pool = options_.server && conn.saa != nullptr ? NGTCP2_SAA_MAX_SCID_POOL_SIZE
+                                                                  : NGTCP2_MAX_SCID_POOL_SIZE;
+  CHECK(ngtcp2_ksl_len(&scid.set) <= pool + 1);
   CHECK(ngtcp2_ksl_len(&scid.set) <= options_.active_connection_id_limit + retired);
-  CHECK(scid.num_in_flight <= NGTCP2_MAX_SCID_POOL_SIZE);
+  CHECK(scid.num_in_flight <= pool);
 }
 
 void Oracle::CheckDestinationCids(const ngtcp2_conn &conn) const {
@@ -366,8 +373,8 @@ void Oracle::CheckDestinationCids(const ngtcp2_conn &conn) const {
     }
   }
   // None is lost: what the peer has issued is in one of these places, or given back.
-  // A connection that has more to give back than it remembers ends with an error.
-  const bool overflow = dtr.retire_unacked.len == std::size(dtr.retire_unacked.seqs);
+  // A connection that has more to give back than it remembers, or gets more than it allows, ends with an error.
+  const bool overflow = dtr.retire_unacked.len == dtr.retire_unacked.max || seqs.size() == 8;
   for (const auto &[cid, seq] : known_) {
     CHECK(overflow || seq == UINT64_MAX || !ngtcp2_gaptr_is_pushed(&conn.dcid.seqgap, seq, 1) ||
           seqs.contains(seq) || retired_.contains(seq) || forgotten_.contains(seq) ||
@@ -376,7 +383,7 @@ void Oracle::CheckDestinationCids(const ngtcp2_conn &conn) const {
   // What the connection has said it would accept.
   CHECK(seqs.size() <= 8);
   CHECK(std::ranges::none_of(seqs, [&](auto seq) { return Retired(seq); }));
-  CHECK(dtr.retire_unacked.len <= 2 * NGTCP2_DCIDTR_MAX_UNUSED_DCID_SIZE);
+  CHECK(dtr.retire_unacked.len <= dtr.retire_unacked.max);
 }
 
 void Oracle::CheckQueue(const ngtcp2_conn &conn) const {
@@ -386,7 +393,7 @@ void Oracle::CheckQueue(const ngtcp2_conn &conn) const {
     ++frames;
     addresses += chain->fr.hd.type == NGTCP2_FRAME_SERVER_ALTERNATE_ADDRESS ? 1 : 0;
   }
-  CHECK(addresses <= 2 * NGTCP2_MAX_SCID_POOL_SIZE && frames <= 128);
+  CHECK(addresses <= 2 * NGTCP2_SAA_MAX_SCID_POOL_SIZE && frames <= 256);
 }
 
 } // namespace ngtcp2_fuzz
