@@ -43,8 +43,9 @@ class Migration(unittest.TestCase):
         run.mkdir()
         return Transfer(self.build, site or self.site, run, ring, server, client)
 
-    def check(self, transfer: Transfer, outcome: Outcome) -> None:
-        """What must hold after every download that succeeded."""
+    def check(self, transfer: Transfer, outcome: Outcome, often: bool = False) -> None:
+        """What must hold after every download that succeeded.  If the server announces faster than packets arrive
+        (`often`), one side may skip an address that the other one was at."""
         self.assertTrue(outcome.sha256_ok, "the content differs")
         client, server = outcome.client, outcome.server
         self.assertEqual((client["connections"], server["connections"]), (1, 1))
@@ -60,10 +61,9 @@ class Migration(unittest.TestCase):
                 sent = stats.by_server_address(sender, ends[1], f"{counter}_sent")
                 for address, count in received.items():
                     self.assertLessEqual(count, sent[address], f"{counter} of {address}")
-        # The last move may be on its way when the client leaves.  If the server announces faster than packets
-        # arrive, one side may skip an address that the other one was at.
+        # The last move may be on its way when the client leaves.
         moves = client["server_migrations"], server["server_migrations"]
-        self.assertLessEqual(abs(moves[0] - moves[1]), max(8, min(moves) // 3))
+        self.assertLessEqual(abs(moves[0] - moves[1]), max(8, min(moves) // 3) if often else 1)
         # Nothing comes from an address that the client was not told.
         self.assertLessEqual(set(stats.by_server_address(client, "remote", "packets_received")),
                              set(map(str, transfer.ring)))
@@ -78,7 +78,7 @@ class Migration(unittest.TestCase):
         with self.transfer(net.free_addrs(*hosts), ("--migrate-every=1ms", *options)) as transfer:
             transfer.start()
             outcome = transfer.finish()
-            self.check(transfer, outcome)
+            self.check(transfer, outcome, often=True)
             self.check_all_used(transfer, outcome)
             # Once round, and back to the first address at least
             self.assertGreaterEqual(outcome.client["server_migrations"], len(hosts))
@@ -167,7 +167,7 @@ class Migration(unittest.TestCase):
                            site=self.small) as transfer:
             transfer.start()
             outcome = transfer.finish()
-            self.check(transfer, outcome)
+            self.check(transfer, outcome, often=True)
             moves = outcome.client["server_migrations"]
             self.assertGreater(moves, 0)
             server = qlog.read(transfer.qlog_dir("server"))
@@ -187,7 +187,7 @@ class Migration(unittest.TestCase):
         with self.transfer(ring, ("--migrate-every=1ms",), site=self.small) as transfer:
             transfer.start()
             outcome = transfer.finish()
-            self.check(transfer, outcome)
+            self.check(transfer, outcome, often=True)
             data = timeline.read(transfer.qlog_dir("client"), transfer.qlog_dir("server"))
             moves = outcome.client["server_migrations"]
             self.assertGreater(moves, 0)
