@@ -84,10 +84,11 @@ def sent_again(events: list[dict]) -> int:
 
 @contextmanager
 def relayed(site: Site, run: Path, ring: list[Addr], links: tuple[Link, Link], server: tuple[str, ...],
-            client: tuple[str, ...]) -> Iterator[Transfer]:
-    """A server behind the relay, and a client that lets itself be moved; `links`: the way up and the way down."""
+            client: tuple[str, ...], *prefixes: str) -> Iterator[Transfer]:
+    """A server behind the relay, which has all addresses of `prefixes` as well, and a client that lets itself be
+    moved; `links`: the way up and the way down."""
     run.mkdir(parents=True)
-    hosts = sorted({addr.host for addr in ring})
+    hosts = sorted({addr.host for addr in ring} | set(prefixes))
     with (Wire({"cli": [CLIENT], "srv": hosts}, dict.fromkeys(hosts, links)) as wire,
           Transfer(variants.ROOT / "build", site, run, ring, server,
                    ("--enable-server-migration", "--exit-on-all-streams-close", *client), wire) as transfer):

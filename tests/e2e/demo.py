@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import demo_proxy
+import demo_rotation
 import net
 import stats
 from procs import ProgramError
@@ -33,7 +34,7 @@ MOVE_EVERY = "20ms"
 LEAST_MOVES = 20
 PROXIED_SIZE = 64 << 20
 # The sources, a download, and the qlogs of all sides for all scenarios.
-SPACE = 2 * FILE_SIZE + PROXIED_SIZE + (600 << 20)
+SPACE = 2 * FILE_SIZE + PROXIED_SIZE + 2 * demo_rotation.SIZE + (600 << 20)
 
 
 def _download(stage: Stage, result: Result, *server_options: str) -> Outcome:
@@ -88,12 +89,13 @@ def migration(stage: Stage, result: Result) -> None:
                          f"and {packets['sent']} from it")
 
 
-SCENARIOS = {"no-migration": no_migration, "migration": migration, **demo_proxy.SCENARIOS}
+SCENARIOS = {"no-migration": no_migration, "migration": migration, **demo_rotation.SCENARIOS, **demo_proxy.SCENARIOS}
 
 
 def run_scenario(stage: Stage, name: str) -> Result:
-    site = stage.proxied_site if name in demo_proxy.SCENARIOS else stage.site
-    step(f"{name}: downloading {site.size >> 20} MiB")
+    size = (demo_rotation.SIZE if name in demo_rotation.SCENARIOS else
+            (stage.proxied_site if name in demo_proxy.SCENARIOS else stage.site).size)
+    step(f"{name}: downloading {size >> 20} MiB")
     result = Result(name)
     try:
         SCENARIOS[name](stage, result)

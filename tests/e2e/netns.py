@@ -38,8 +38,9 @@ class Host(NamedTuple):
 
 
 def make_host(addresses: list[str], mtu: int = 1500) -> Host:
-    """A namespace with `addresses` whose only way out is the device.  The calling
-    process is in it afterwards."""
+    """A namespace with `addresses` whose only way out is the device.  All addresses
+    of a prefix (one with a length) belong to it as well.  The calling process is in
+    it afterwards."""
     if _libc.unshare(_CLONE_NEWNET):
         raise NotPermitted(f"unshare: {os.strerror(ctypes.get_errno())}")
     try:
@@ -48,6 +49,9 @@ def make_host(addresses: list[str], mtu: int = 1500) -> Host:
     except OSError as err:
         raise NotPermitted(f"/dev/net/tun: {err.strerror}") from None
     lines = ["link set lo up", f"link set {_DEVICE} mtu {mtu} txqueuelen {_QUEUE} up"]
+    for prefix in (a for a in addresses if "/" in a):
+        lines.append(f"route add local {prefix} dev lo")
+    addresses = [a for a in addresses if "/" not in a]
     for address in addresses:
         lines.append(f"address add {address}/128 dev {_DEVICE} nodad" if ":" in address
                      else f"address add {address}/32 dev {_DEVICE}")

@@ -13,9 +13,11 @@ import time
 import unittest
 
 import ip_packet
+import netns
 import tap
 import wire as wire_module
 from ip_packet import Endpoint
+from net import Addr
 from wire import Link, Wire
 
 CLI4, CLI6 = "10.9.0.1", "fd09::1"
@@ -26,6 +28,7 @@ PORT = 4433
 # For what must arrive: not a measure of speed
 PATIENCE = 60
 _IP_RECVTOS, _IP_TOS, _IP_MTU, _IP_MTU_DISCOVER = 13, 1, 14, 10
+_IP_FREEBIND = 15  # of IPv6 sockets as well
 _IPV6_RECVTCLASS, _IPV6_TCLASS, _IPV6_MTU, _IPV6_MTU_DISCOVER = 66, 67, 24, 23
 
 
@@ -292,6 +295,39 @@ class WireTest(unittest.TestCase):
             self.assertEqual(wire.sent("up", A, kind), (1, size))
         self.assertEqual(wire.sent("up", A), (7, 26))
         self.assertEqual(wire.sent("down", A), (0, 0))
+
+    def test_prefix(self):
+        """All addresses of a prefix are a host's, and have one link; those beside it are nobody's."""
+        prefixes = "fd09:2:0:4::/62", "10.9.3.4/30"
+        slow = Link(delay=50)
+        hosts = {**HOSTS, "srv": [*HOSTS["srv"], *prefixes]}
+        wire = self.enterContext(Wire(hosts, {prefix: (slow, Link()) for prefix in prefixes}))
+        for client, any_, inside, outside in (
+                (CLI6, "::", ("fd09:2:0:4::1", "fd09:2:0:7::99"), "fd09:2:0:8::1"),
+                (CLI4, "0.0.0.0", ("10.9.3.5", "10.9.3.6"), "10.9.3.9")):
+            server = self.open(wire, "srv", any_)
+            port = server.getsockname()[1]
+            sock = self.open(wire, "cli", client)
+            for address in (outside, *inside):
+                sent = time.monotonic()
+                sock.sendto(address.encode(), (address, port))
+                if address in inside:
+                    data, source = server.recvfrom(100)
+                    self.assertEqual(data, address.encode())
+                    self.assertGreaterEqual(time.monotonic() - sent, 0.05)
+                    with netns.open_socket(wire.inside("srv")[1].removeprefix("--net="),
+                                           Addr(address, 0).family) as reply:
+                        reply.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
+                        reply.bind((address, 0))
+                        reply.sendto(b"reply", source)
+                    self.assertEqual(sock.recvfrom(100)[1][0], address)
+            counts = wire.counts()
+            for address in (outside, *inside):
+                self.assertEqual(sum(n for n, _ in counts["sent"]["up"][address].values()), 1, address)
+            links = [counts["links"][address]["up"]["received"] for address in inside]
+            self.assertEqual(links, [2, 2], "the link is shared")
+            self.assertNotIn(outside, counts["links"])
+        self.assertEqual(wire.counts()["dropped"]["nobody"], 2)
 
     def test_addresses_of_nobody(self):
         """What goes astray is seen all the same."""

@@ -9,7 +9,8 @@ that treats each address of a server as badly as a test wants.
         wire.when("10.9.1.2", "blackhole 10.9.1.1 both on")
 
 The hosts see one IP network; each has its addresses and nothing else, and the
-names are free.  The first host is the client's side: `up` is away from it, `down`
+names are free.  An address with a length is a prefix: all its addresses are the host's,
+and share one Link, which is named by the prefix.  The first host is the client's side: `up` is away from it, `down`
 everything that others send.  Each address of the others has a Link for each
 direction (all links are perfect unless told otherwise), whose fate is decided
 by seed, address, direction and number of the packet.  The first host is behind
@@ -32,6 +33,7 @@ Commands, one a line on stdin, each answered by a line of JSON; when() takes any
 
 import argparse
 import heapq
+import ipaddress
 import json
 import os
 import random
@@ -148,15 +150,21 @@ class _Process:
         self._hosts = {name: netns.make_host(addresses) for name, addresses in hosts.items()}
         first, *others = hosts
         self._client = self._hosts[first].tun
-        self._owner = {to_bytes(a): self._hosts[name].tun for name in hosts for a in hosts[name]}
+        self._owner: dict[bytes, int] = {}
         self._lines: dict[tuple[bytes, str], _Path] = {}
+        # Addresses are added to the two above when they are seen.
+        self._prefixes: list[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int, dict[str, _Path]]] = []
         shared: dict[tuple[str, str], _Path] = {}
-        for address in (a for name in others for a in hosts[name]):
-            for way in ("up", "down"):
+        for name, address in ((name, a) for name in hosts for a in hosts[name]):
+            paths = {}
+            for way in ("up", "down") if name in others else ():
                 link = Link(**links.get(address, ({}, {}))[way == "down"])
                 key = link.shared or address
-                self._lines[to_bytes(address), way] = shared.setdefault(
-                    (key, way), _Path(link, f"{seed}/{key}/{way}"))
+                paths[way] = shared.setdefault((key, way), _Path(link, f"{seed}/{key}/{way}"))
+            if "/" in address:
+                self._prefixes.append((ipaddress.ip_network(address), self._hosts[name].tun, paths))
+            else:
+                self._add(to_bytes(address), self._hosts[name].tun, paths)
         self._nat = _Nat()
         self._triggers: list[tuple[bytes, str, list[str]]] = []
         self._sent: dict[tuple[str, str], Counter[tuple[str, int]]] = {}
@@ -167,6 +175,18 @@ class _Process:
         self._poll = select.epoll()
         for fd in (sys.stdin.fileno(), *(host.tun for host in self._hosts.values())):
             self._poll.register(fd, select.EPOLLIN)
+
+    def _add(self, address: bytes, tun: int, paths: dict[str, _Path]) -> None:
+        self._owner[address] = tun
+        self._lines.update({(address, way): path for way, path in paths.items()})
+
+    def _look_up(self, address: bytes) -> None:
+        """Makes an address known if a prefix includes it."""
+        ip = ipaddress.ip_address(address)
+        for network, tun, paths in self._prefixes:
+            if ip in network:
+                self._add(address, tun, paths)
+                return
 
     def answer(self) -> None:
         sent: dict = {"up": {}, "down": {}}
@@ -231,6 +251,8 @@ class _Process:
         far = headers.destination.host if way == "up" else headers.source.host
         if headers.protocol in (0, ip_packet.ICMPV6) and headers.destination.host[0] == 0xff:
             return  # routers and listeners that the kernel looks for
+        if self._prefixes and far not in self._owner:
+            self._look_up(far)
         kind = ip_packet.kind(data, headers)
         self._count(way, far, kind, headers.size)
         for trigger in [t for t in self._triggers if t[:2] == (far, way)]:

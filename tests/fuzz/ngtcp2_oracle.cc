@@ -3,6 +3,7 @@
 #include "check.h"
 
 #include <algorithm>
+#include <map>
 #include <utility>
 
 namespace ngtcp2_fuzz {
@@ -308,6 +309,7 @@ void Oracle::Check(const ngtcp2_conn &conn) {
   CheckCurrentPath(conn);
   CheckValidation(conn);
   CheckSourceCids(conn);
+  CheckCongestionStates(conn);
   if (!options_.zero_length_dcid) {
     CheckDestinationCids(conn);
   }
@@ -349,11 +351,31 @@ void Oracle::CheckSourceCids(const ngtcp2_conn &conn) const {
     CHECK((one->flags & NGTCP2_SCID_FLAG_HELD) != 0 || one->seq <= scid.last_seq);
   }
   CHECK(held <= scid.num_in_flight && retired == scid.num_retired);
-  const std::size_t pool = options_.server && conn.saa != nullptr ? NGTCP2_SAA_MAX_SCID_POOL_SIZE
-                                                                  : NGTCP2_MAX_SCID_POOL_SIZE;
+  const std::size_t pool = conn.saa != nullptr ? NGTCP2_SAA_MAX_SCID_POOL_SIZE : NGTCP2_MAX_SCID_POOL_SIZE;
   CHECK(ngtcp2_ksl_len(&scid.set) <= pool + 1);
   CHECK(ngtcp2_ksl_len(&scid.set) <= options_.active_connection_id_limit + retired);
   CHECK(scid.num_in_flight <= pool);
+}
+
+// Every packet that is on the way counts for the congestion state of one path.
+void Oracle::CheckCongestionStates(const ngtcp2_conn &conn) const {
+  const auto &rtb = conn.pktns.rtb;
+  std::map<std::uint32_t, std::uint64_t> in_flight;
+  for (auto it = ngtcp2_rtb_head(&rtb); !ngtcp2_ksl_it_end(&it); ngtcp2_ksl_it_next(&it)) {
+    const auto *sent = static_cast<const ngtcp2_rtb_entry *>(ngtcp2_ksl_it_get(&it));
+    if ((sent->flags & NGTCP2_RTB_ENTRY_FLAG_LOST_RETRANSMITTED) == 0) {
+      in_flight[sent->cc_id] += sent->pktlen;
+    }
+  }
+  CHECK(rtb.cc_bytes_in_flight == in_flight[conn.rst.cc_id]);
+  CHECK(conn.cstat.bytes_in_flight >= rtb.cc_bytes_in_flight);
+  std::set<std::uint32_t> ids{conn.rst.cc_id};
+  for (const auto *state = ngtcp2_conn_get_cc_states(&conn); state != nullptr; state = state->next) {
+    CHECK(ids.insert(state->rst.cc_id).second && ids.size() <= NGTCP2_CC_STATE_MAX + 1);
+    CHECK(state->num_acked == 0);
+    CHECK(state->cc_bytes_in_flight == in_flight[state->rst.cc_id]);
+    CHECK(state->bytes_in_flight == state->cc_bytes_in_flight);
+  }
 }
 
 void Oracle::CheckDestinationCids(const ngtcp2_conn &conn) const {

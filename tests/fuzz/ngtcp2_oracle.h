@@ -68,6 +68,7 @@ private:
   void CheckCurrentPath(const ngtcp2_conn &conn);
   void CheckValidation(const ngtcp2_conn &conn) const;
   void CheckSourceCids(const ngtcp2_conn &conn) const;
+  void CheckCongestionStates(const ngtcp2_conn &conn) const;
   void CheckDestinationCids(const ngtcp2_conn &conn) const;
   void CheckQueue(const ngtcp2_conn &conn) const;
 
