@@ -24,7 +24,7 @@ import demo_rotation
 import net
 import stats
 from procs import ProgramError
-from scenario import Failed, Result, Stage, step
+from scenario import Failed, Result, Stage, packets_by_address, step
 from transfer import Outcome, Site, Transfer
 
 # Long enough for five times as many moves as it takes on a machine that
@@ -38,8 +38,7 @@ SPACE = 2 * FILE_SIZE + PROXIED_SIZE + 2 * demo_rotation.SIZE + (600 << 20)
 
 
 def _download(stage: Stage, result: Result, *server_options: str) -> Outcome:
-    """Downloads the file with server migration enabled, and fills in `result`
-    before anything is judged, so that a failure shows its numbers."""
+    """Downloads the file with server migration enabled, and fills in `result`."""
     run = stage.out / result.name
     run.mkdir(exist_ok=True)
     with Transfer(stage.build, stage.site, run, stage.ring, server_options,
@@ -51,19 +50,9 @@ def _download(stage: Stage, result: Result, *server_options: str) -> Outcome:
         finally:
             if outcome is None or outcome.sha256_ok:  # what differs is kept
                 shutil.rmtree(transfer.downloaded.parent)
-    received = stats.by_server_address(outcome.client, "remote", "packets_received")
-    sent = stats.by_server_address(outcome.client, "remote", "packets_sent")
-    result.sha256_ok = outcome.sha256_ok
-    result.bytes = outcome.bytes
-    result.seconds = round(outcome.seconds, 3)
-    result.server_migrations = outcome.client["server_migrations"]
-    result.path_validations_failed = outcome.client["path_validations_failed"]
-    result.longest_gap_ms = outcome.client["longest_gap_ms"]
-    result.addresses = {name: {"received": received[name], "sent": sent[name]}
-                        for name in dict.fromkeys([*map(str, stage.ring), *received, *sent])}
-    if not outcome.sha256_ok:
-        raise Failed(f"the downloaded file ({outcome.bytes:,} bytes) is not the one that was "
-                     f"served ({stage.site.size:,} bytes)")
+    result.record(outcome)
+    result.addresses = packets_by_address(outcome, stage.ring)
+    result.check_content(stage.site.size)
     return outcome
 
 

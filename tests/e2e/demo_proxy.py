@@ -31,9 +31,7 @@ def _download(stage: Stage, result: Result, mode: str | None) -> None:
         result.proxy = {
             way: {"client": _packets(outcome.stats, at_client), "proxy": _packets(proxy, at_proxy)}
             for way, (at_client, at_proxy) in DIRECTIONS.items()}
-    if not outcome.sha256_ok:
-        raise Failed(f"the downloaded file ({outcome.bytes:,} bytes) is not the one that was "
-                     f"served ({site.size:,} bytes)")
+    result.check_content(site.size)
 
 
 def _packets(counted: stats.Stats, way: str) -> dict[str, int | float]:

@@ -4,9 +4,8 @@ round trip of 58 ms and 72 Mbit/s."""
 import shutil
 import unittest
 
-import stats
 from net import Addr
-from scenario import Failed, Result, Stage
+from scenario import Failed, Result, Stage, packets_by_address
 from transfer import Site, Transfer
 from wire import Link, Wire
 
@@ -40,23 +39,17 @@ def _download(stage: Stage, result: Result, ring: list[Addr], least: int, *prefi
         shutil.rmtree(run / "site", ignore_errors=True)
     if outcome.sha256_ok:  # what differs is kept
         shutil.rmtree(transfer.downloaded.parent)
-    received = stats.by_server_address(outcome.client, "remote", "packets_received")
-    sent = stats.by_server_address(outcome.client, "remote", "packets_sent")
-    result.sha256_ok = outcome.sha256_ok
-    result.bytes = outcome.bytes
-    result.seconds = round(outcome.seconds, 3)
-    result.server_migrations = outcome.client["server_migrations"]
-    result.path_validations_failed = outcome.client["path_validations_failed"]
-    result.longest_gap_ms = outcome.client["longest_gap_ms"]
-    if not prefixes:
-        result.addresses = {str(a): {"received": received[str(a)], "sent": sent[str(a)]} for a in ring}
-    if not outcome.sha256_ok:
-        raise Failed(f"the downloaded file ({outcome.bytes:,} bytes) is not the one that was served ({SIZE:,} bytes)")
+    result.record(outcome)
+    addresses = packets_by_address(outcome, ring)
+    if not prefixes:  # those of a prefix are too many for a table
+        result.addresses = addresses
+    result.check_content(SIZE)
     moves = outcome.client["server_migrations"], outcome.server["server_migrations"]
     if min(moves) < least:
         raise Failed(f"the client counts {moves[0]} moves and the server {moves[1]}; {least} would be few")
-    if prefixes and sum(n > 0 for n in received.values()) < least:
-        raise Failed(f"packets came from {sum(n > 0 for n in received.values())} addresses only")
+    used = sum(packets["received"] > 0 for packets in addresses.values())
+    if prefixes and used < least:
+        raise Failed(f"packets came from {used} addresses only")
 
 
 def rotation(stage: Stage, result: Result) -> None:

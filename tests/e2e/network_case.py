@@ -57,8 +57,10 @@ class NetworkCase(unittest.TestCase):
         cls.slow = sanitized(cls.build)
         cls.sites: dict[int, Site] = {}
 
-    def network(self, links: Links) -> Wire:
-        return Wire(HOSTS, links, SEED, self.work / f"{self._testMethodName}.trace")
+    def network(self, links: Links, *prefixes: str) -> Wire:
+        """The server has all addresses of `prefixes` as well."""
+        hosts = {**HOSTS, "srv": [*HOSTS["srv"], *prefixes]}
+        return Wire(hosts, links, SEED, self.work / f"{self._testMethodName}.trace")
 
     def transfer(self, wire: Wire, ring: list[Addr], size: int, server: tuple[str, ...] = (),
                  client: tuple[str, ...] = CLIENT) -> Transfer:

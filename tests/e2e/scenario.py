@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import net
-from transfer import Site
+import stats
+from transfer import Outcome, Site
 
 _started = float(os.environ.get("NGMASQUE_START") or time.time())
 
@@ -39,6 +40,29 @@ class Result:
     addresses: dict[str, dict[str, int]] = field(default_factory=dict)
     # Packets through a proxy, as the client and the proxy count them
     proxy: dict[str, Any] | None = None
+
+    def record(self, outcome: Outcome) -> None:
+        """What a download with server migration left, before anything is judged, so that a failure shows its
+        numbers."""
+        self.sha256_ok = outcome.sha256_ok
+        self.bytes = outcome.bytes
+        self.seconds = round(outcome.seconds, 3)
+        self.server_migrations = outcome.client["server_migrations"]
+        self.path_validations_failed = outcome.client["path_validations_failed"]
+        self.longest_gap_ms = outcome.client["longest_gap_ms"]
+
+    def check_content(self, size: int) -> None:
+        """Fails unless the file of `size` bytes has arrived."""
+        if not self.sha256_ok:
+            raise Failed(f"the downloaded file ({self.bytes:,} bytes) is not the one that was served ({size:,} bytes)")
+
+
+def packets_by_address(outcome: Outcome, ring: list[net.Addr]) -> dict[str, dict[str, int]]:
+    """Result.addresses: those of `ring`, in order, and whatever else the client received from or sent to."""
+    received, sent = (stats.by_server_address(outcome.client, "remote", f"packets_{what}")
+                      for what in ("received", "sent"))
+    return {name: {"received": received[name], "sent": sent[name]}
+            for name in dict.fromkeys([*map(str, ring), *received, *sent])}
 
 
 @dataclass

@@ -12,7 +12,7 @@ import qlog
 import stats
 import tap
 from net import Addr
-from network_case import A, A6, B, C, HOSTS, MIB, SEED, NetworkCase, both_ways, everywhere
+from network_case import A, A6, B, C, MIB, NetworkCase, both_ways, everywhere
 from wire import Link, Trace, Wire
 
 OFTEN = ("--migrate-every=10ms", "--alternate-addr-same-path")
@@ -106,8 +106,7 @@ class Rotation(NetworkCase):
     def fresh_addresses(self, first: Addr, prefixes: tuple[str, ...], every: str) -> None:
         """Each address is another one of the prefix, and is left for good; all of the file comes from them."""
         link = Link(delay=29, shared="all"), Link(delay=29, rate=MIB, queue=64 << 10, shared="all")
-        hosts = {**HOSTS, "srv": [*HOSTS["srv"], *PREFIXES]}
-        with (Wire(hosts, dict.fromkeys(hosts["srv"], link), SEED, self.work / f"{self._testMethodName}.trace") as wire,
+        with (self.network({**everywhere(link), **dict.fromkeys(PREFIXES, link)}, *PREFIXES) as wire,
               self.transfer(wire, [first], 3 * MIB,
                             (*(f"--alternate-prefix={p}" for p in prefixes), every, "--alternate-addr-same-path")) as transfer):
             transfer.start()

@@ -13,11 +13,9 @@ import time
 import unittest
 
 import ip_packet
-import netns
 import tap
 import wire as wire_module
 from ip_packet import Endpoint
-from net import Addr
 from wire import Link, Wire
 
 CLI4, CLI6 = "10.9.0.1", "fd09::1"
@@ -28,7 +26,6 @@ PORT = 4433
 # For what must arrive: not a measure of speed
 PATIENCE = 60
 _IP_RECVTOS, _IP_TOS, _IP_MTU, _IP_MTU_DISCOVER = 13, 1, 14, 10
-_IP_FREEBIND = 15  # of IPv6 sockets as well
 _IPV6_RECVTCLASS, _IPV6_TCLASS, _IPV6_MTU, _IPV6_MTU_DISCOVER = 66, 67, 24, 23
 
 
@@ -315,10 +312,7 @@ class WireTest(unittest.TestCase):
                     data, source = server.recvfrom(100)
                     self.assertEqual(data, address.encode())
                     self.assertGreaterEqual(time.monotonic() - sent, 0.05)
-                    with netns.open_socket(wire.inside("srv")[1].removeprefix("--net="),
-                                           Addr(address, 0).family) as reply:
-                        reply.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)
-                        reply.bind((address, 0))
+                    with wire.open_socket("srv", address, in_prefix=True) as reply:
                         reply.sendto(b"reply", source)
                     self.assertEqual(sock.recvfrom(100)[1][0], address)
             counts = wire.counts()

@@ -63,6 +63,7 @@ TRACE_LINES = 2_000_000
 # Packets of one host that are dealt with before a command
 DRAIN = 10_000
 TRIGGERS = 16
+_IP_FREEBIND = 15
 # Source ports after a rebind, below those that Linux picks by itself
 _NAT_PORTS = range(10000, 20000)
 
@@ -379,9 +380,11 @@ class Wire(Relay):
         """What to put before a command so that it runs on that host; its PID stays the same."""
         return ["nsenter", f"--net={self._namespaces[host]}", "--"]
 
-    def open_socket(self, host: str, address: str, port: int = 0) -> socket.socket:
-        """A UDP socket of this process, on that host."""
+    def open_socket(self, host: str, address: str, port: int = 0, in_prefix: bool = False) -> socket.socket:
+        """A UDP socket of this process, on that host; `in_prefix`: on an address that it has by a prefix only."""
         sock = netns.open_socket(self._namespaces[host], Addr(address, port).family)
+        if in_prefix:
+            sock.setsockopt(socket.SOL_IP, _IP_FREEBIND, 1)  # of IPv6 sockets as well
         sock.bind((address, port))
         return sock
 
