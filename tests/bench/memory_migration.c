@@ -27,7 +27,7 @@ enum mode {
 };
 
 static struct {
-  uint64_t mode, rate, rtt_a, rtt_b, shared_link, port_only, buffer, window,
+  uint64_t mode, start, rate, rate_b, rtt_a, rtt_b, shared_link, port_only, buffer, window,
     period, seconds, request, moves, callbacks, negotiate;
 } options = {
   .rate = 50000000,
@@ -46,7 +46,9 @@ static const struct {
   uint64_t *value;
 } option_list[] = {
   {"mode", &options.mode},   /* enum mode */
+  {"start", &options.start}, /* index of the server's first address */
   {"rate", &options.rate},   /* bits per second */
+  {"rate_b", &options.rate_b}, /* 0: the same */
   {"rtt_a", &options.rtt_a}, /* microseconds */
   {"rtt_b", &options.rtt_b}, /* microseconds */
   {"shared_link", &options.shared_link},
@@ -120,7 +122,8 @@ int main(int argc, char **argv) {
   }
 
   network = (struct network_config){
-    .bits_per_second = options.rate,
+    .bits_per_second = {options.rate,
+                        options.rate_b ? options.rate_b : options.rate},
     .one_way_delay = {options.rtt_a * NGTCP2_MICROSECONDS / 2,
                       options.rtt_b * NGTCP2_MICROSECONDS / 2},
     .shared_link = (int)options.shared_link,
@@ -144,6 +147,7 @@ int main(int argc, char **argv) {
     .callbacks = options.callbacks != 0,
     .migration = options.mode == MODE_MOVE || options.negotiate,
   };
+  target = options.start;
   open_connection(target, 0);
   print_memory("new");
   run_until(now + WARM_UP);
@@ -185,6 +189,9 @@ int main(int argc, char **argv) {
   printf("\"sent\": %" PRIu64 ",\n", sent_before + server.sent - start_sent);
   printf("\"packets_lost\": %" PRIu64 ",\n\"packets_dropped\": %" PRIu64 ",\n",
          lost_before + info.pkt_lost - start_lost, network_dropped);
+  printf("\"dropped_at_return\": %" PRIu64 ",\n\"excess_at_return\": %" PRIu64
+         ",\n",
+         network_dropped_at_return, network_excess_at_return);
   printf("\"moves\": %" PRIu64 ",\n\"waits\": %" PRIu64 ",\n",
          options.mode == MODE_NONE ? 0 : done, waits);
   printf("\"validated\": [%" PRIu64 ", %" PRIu64 "],\n", client.validated,

@@ -95,6 +95,33 @@ def show(case: Case, results: dict[str, Result]) -> None:
               f"{r['sent_again_per_move']:>12,.0f}", flush=True)
 
 
+# Two addresses behind different links: bits per second, milliseconds, and what may wait there
+FAST, SLOW = (50_000_000, 20, BDP), (10_000_000, 100, BDP)
+
+
+def in_turn(build: Path, seconds: int) -> Result:
+    """A download whose server moves between two different paths, and what each of them carries alone."""
+
+    def download(mode: int, start: int) -> Result:
+        (rate_a, rtt_a, buffer), (rate_b, rtt_b, _) = FAST, SLOW
+        result = run(build / "memory_migration", mode=mode, start=start, rate=rate_a, rate_b=rate_b, rtt_a=rtt_a * 1000,
+                     rtt_b=rtt_b * 1000, window=16 * BDP, buffer=buffer, period=PERIOD, seconds=seconds)
+        return result | {"goodput_mbit_s": result["delivered"] * 8 / result["seconds"] / 1e6}
+
+    alone = [download(NONE, start)["goodput_mbit_s"] for start in range(2)]
+    result = download(MOVE, 0)
+    return result | {"alone_mbit_s": alone, "goodput_ratio": result["goodput_mbit_s"] / statistics.mean(alone)}
+
+
+def show_in_turn(r: Result) -> None:
+    print("\nDifferent paths: " + " and ".join(f"{rate // 1_000_000} Mbit/s, RTT {rtt} ms" for rate, rtt, _ in (FAST, SLOW))
+          + f"; buffer {BDP // 1000} kB each\n"
+          f"  alone {', '.join(f'{rate:.2f}' for rate in r['alone_mbit_s'])} Mbit/s, in turn {r['goodput_mbit_s']:.2f}: "
+          f"{r['goodput_ratio']:.4f} of what they could carry\n"
+          f"  {r['moves']} moves, {r['packets_dropped']} packets dropped; in the first round trip after a return: "
+          f"{r['dropped_at_return']} dropped, {r['excess_at_return']:,} bytes more than have waited there before", flush=True)
+
+
 # A connection that does not use server migration, and one that does; what both sides of it have
 MEMORY_WAYS = {
     # Neither callbacks nor transport parameter: a program that knows nothing of it
@@ -158,6 +185,14 @@ def memory_goals(results: Result) -> list[tuple[str, bool, str]]:
 def show_goals(goals: list[tuple[str, bool, str]]) -> None:
     for goal, met, figure in goals:
         print(f"  {'met' if met else 'NOT MET':<9}{goal}: {figure}")
+
+
+def in_turn_goals(r: Result) -> list[tuple[str, bool, str]]:
+    return [("different paths: goodput of at least 0.9 of what they could carry in turn", r["goodput_ratio"] >= 0.9,
+             f"{r['goodput_ratio']:.4f}"),
+            ("different paths: no burst above what a path has proven",
+             not r["dropped_at_return"] and not r["excess_at_return"],
+             f"{r['dropped_at_return']} packets dropped, {r['excess_at_return']:,} bytes too many")]
 
 
 def goals(results: dict[str, dict[str, Result]]) -> list[tuple[str, bool, str]]:

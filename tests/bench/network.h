@@ -16,7 +16,7 @@
 enum direction { TO_CLIENT, TO_SERVER, DIRECTIONS };
 
 struct network_config {
-  uint64_t bits_per_second;
+  uint64_t bits_per_second[NETWORK_ADDRS];
   ngtcp2_duration one_way_delay[NETWORK_ADDRS];
   /* Nonzero: all addresses are behind the same link, or else each has its own */
   int shared_link;
@@ -34,6 +34,11 @@ void network_init(const struct network_config *config);
 
 /* Packets that found no room in a buffer */
 extern uint64_t network_dropped;
+
+/* In the first round trip after the server has come back to an address: packets
+   that found no room in the buffer there, and most bytes that waited for the
+   link beyond what had waited there before */
+extern uint64_t network_dropped_at_return, network_excess_at_return;
 
 void network_send(enum direction direction, size_t addr, const uint8_t *data,
                   size_t len, ngtcp2_tstamp now);

@@ -373,8 +373,7 @@ void Oracle::CheckCongestionStates(const ngtcp2_conn &conn) const {
   std::set<std::uint32_t> ids{conn.rst.cc_id};
   for (const auto *state = ngtcp2_conn_get_cc_states(&conn); state != nullptr; state = state->next) {
     CHECK(ids.insert(state->rst.cc_id).second && ids.size() <= NGTCP2_CC_STATE_MAX + 1);
-    CHECK(state->cc_bytes_in_flight == in_flight[state->rst.cc_id]);
-    CHECK(state->bytes_in_flight == state->cc_bytes_in_flight);
+    CHECK(state->bytes_in_flight == in_flight[state->rst.cc_id]);
   }
 }
 
