@@ -328,6 +328,7 @@ std::string ServerProxy::stats() const {
   }
   auto out = s.dropped;
   out[static_cast<std::size_t>(ServerDrop::kTooLarge)] += too_large_;
+  out[static_cast<std::size_t>(ServerDrop::kClientQueue)] += displaced_;
   for (std::size_t i = 0; i < out.size(); ++i) {
     dropped.AddIfNot0(ReasonName(static_cast<ServerDrop>(i)), out[i]);
   }

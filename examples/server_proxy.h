@@ -2,13 +2,13 @@
 #pragma once
 
 #include "ngmasque/io/proxy_server.h"
+#include "ngmasque/quic/datagram_queue.h"
 #include "ngmasque/quic/socket_address.h"
 
 #include "server_ext.h"
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <expected>
 #include <map>
 #include <memory>
@@ -57,8 +57,6 @@ private:
   /// Datagrams that wait for the congestion window, in bytes; what comes on top is dropped, and
   /// the tunnelled connection's own congestion control notices.
   static constexpr std::size_t kMaxQueue = std::size_t{1} << 20;
-  /// What each of them counts besides its bytes, about what it takes: small ones are not for free.
-  static constexpr std::size_t kQueueOverhead = 64;
 
   void SetPath(const ngtcp2_path &path);
 
@@ -70,8 +68,7 @@ private:
   const ::Endpoint *endpoint_ = nullptr;
   ::ngtcp2::Address local_;
   ::ngtcp2::Address remote_;
-  std::deque<std::vector<std::uint8_t>> queue_; // kMaxQueue
-  std::size_t queued_ = 0;
+  DatagramQueue queue_{kMaxQueue};
 };
 
 class ServerProxy final : public ngtcp2::ServerExt, public ProxyServer::Clients {
@@ -114,6 +111,7 @@ public:
   [[nodiscard]] Server &server() const { return *server_; }
   void Forget(OuterConnection connection);
   void CountTooLarge() { ++too_large_; }
+  void CountDisplaced(std::size_t datagrams) { displaced_ += datagrams; }
 
 private:
   ServerProxyConn *Find(OuterConnection connection);
@@ -125,6 +123,7 @@ private:
   std::map<OuterConnection, ServerProxyConn *> conns_; // As many as the server has.
   std::uint64_t next_connection_ = 0;
   std::uint64_t too_large_ = 0;
+  std::uint64_t displaced_ = 0;
   // Of the UDP payload that came last: if it makes a new connection, its packets are as large.
   std::size_t last_packet_ = 0;
   std::string stats_; // When proxy_ is gone.

@@ -90,16 +90,13 @@ std::expected<void, uint64_t> ServerProxyConn::recv_datagram(std::span<const uin
   return {};
 }
 
-std::span<const uint8_t> ServerProxyConn::datagram() {
-  return queue_.empty() ? std::span<const uint8_t>() : std::span<const uint8_t>(queue_.front());
-}
+std::span<const uint8_t> ServerProxyConn::datagram() { return queue_.Front(); }
 
 void ServerProxyConn::datagram_done(bool sent) {
   if (!sent) {
     proxy_.CountTooLarge();
   }
-  queued_ -= queue_.front().size() + kQueueOverhead;
-  queue_.pop_front();
+  queue_.Pop();
 }
 
 void ServerProxyConn::path_validated(const ngtcp2_path &path) {
@@ -127,14 +124,11 @@ ServerProxyConn::SendDatagram(FlowId flow, std::span<const std::uint8_t> payload
   if (!length || *length + payload.size() > MaxDatagram(handler_.conn())) {
     return std::unexpected(ServerDrop::kTooLarge);
   }
-  if (queued_ + *length + payload.size() + kQueueOverhead > kMaxQueue) {
+  const auto displaced = queue_.Push(flow, std::span(header).first(*length), payload);
+  if (!displaced) {
     return std::unexpected(ServerDrop::kClientQueue);
   }
-  auto &datagram = queue_.emplace_back();
-  datagram.reserve(*length + payload.size());
-  datagram.insert(datagram.end(), header.data(), header.data() + *length);
-  datagram.insert(datagram.end(), payload.begin(), payload.end());
-  queued_ += datagram.size() + kQueueOverhead;
+  proxy_.CountDisplaced(*displaced);
   handler_.signal_write();
   return {};
 }

@@ -6,6 +6,8 @@
 Most clients here are the one of proxy_client.py, and targets are UDP sockets.
 """
 
+import time
+
 import tap
 from proxied import ALLOW
 from proxy_case import MIB, PacketCase
@@ -111,6 +113,29 @@ class BoundsTest(PacketCase):
                     if flow % 100 == 0:  # not more at a time than a socket has room for
                         self.check_flow(one, target, 0, ONE)
                 self.assertTrue(target.silent(one))
+            self.stop(world)
+
+    def test_turns(self):
+        """What waits in one flow of a client delays another flow by a few packets, and not by all of them."""
+        bulk = 300
+        with self.proxy() as world, Target() as busy, Target() as quiet:
+            with ProxyClient(world.proxy_addr) as one:
+                for flow, target, cid in ((0, busy, ONE), (2, quiet, TWO)):
+                    self.assertEqual(one.ask(target.authority, flow, client_cid=cid), 200)
+                    self.check_flow(one, target, flow, cid)
+                # The client reads nothing and acknowledges nothing meanwhile.
+                for number in range(bulk):
+                    busy.send(packet(LONG, ONE, b"%d " % number + bytes(1000)))
+                    if number % 50 == 49:  # what a socket has room for
+                        time.sleep(0.05)
+                quiet.send(packet(LONG, TWO, b"quiet"))
+                time.sleep(0.2)
+                one.wait(lambda: (2, packet(LONG, TWO, b"quiet")) in one.tunnelled, "nothing of the quiet flow")
+                before = [flow for flow, _ in one.tunnelled].index(2)
+                print(f"# {before} datagrams before it", flush=True)
+                # Those that had left already, the window of a new connection and a few probes
+                self.assertLess(before, 60)
+                one.wait(lambda: len(one.tunnelled) == bulk + 1, "the rest does not come")
             self.stop(world)
 
     def test_rate(self):

@@ -1,0 +1,73 @@
+// Datagrams of several tunnels that wait for the congestion window of one connection.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <map>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace ngmasque {
+
+/// A queue in which tunnels take turns, of about the same number of bytes each (deficit round
+/// robin): a bulk transfer in one delays another by one turn, and not by what it has waiting.
+///
+/// When there is no room left, whoever has more than its share of it drops: that is the new datagram
+/// or, if its tunnel has less than the share, the newest ones of the tunnel that has most.
+class DatagramQueue {
+public:
+  /// Any number that tells tunnels of the connection apart.
+  using Key = std::uint64_t;
+
+  /// What each datagram counts besides its bytes, about what it takes: small ones are not for free.
+  static constexpr std::size_t kOverhead = 64;
+  /// Bytes of a turn: a packet, or several small ones.  A larger datagram takes several at once.
+  static constexpr std::size_t kTurn = 1500;
+
+  /// `max_bytes`: what may wait, of all tunnels, with kOverhead for each datagram.
+  explicit DatagramQueue(std::size_t max_bytes) : max_bytes_(max_bytes) {}
+
+  /// Puts a datagram behind those of its tunnel, the two parts one after the other.  Returns how many
+  /// of other tunnels were dropped for it, or nothing if there is no room for it.
+  [[nodiscard]] std::optional<std::size_t> Push(Key tunnel, std::span<const std::uint8_t> header,
+                                                std::span<const std::uint8_t> payload);
+
+  /// Whose turn it is; empty if nothing waits, or if it is an empty datagram's turn.  Valid until
+  /// the next call of Push, Pop or Forget.
+  [[nodiscard]] std::span<const std::uint8_t> Front() const;
+
+  /// Takes the front one off a queue that is not empty.
+  void Pop();
+
+  /// Throws away what waits of a tunnel.
+  void Forget(Key tunnel);
+
+  [[nodiscard]] bool empty() const { return turns_.empty(); }
+  /// With kOverhead for each datagram.
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
+
+private:
+  struct Tunnel {
+    Key key{};
+    std::deque<std::vector<std::uint8_t>> datagrams{}; // Never empty.
+    std::size_t bytes = 0;                             // As bytes_.
+    std::size_t credit = 0;                            // What is left of its turn.
+  };
+  using Turns = std::list<Tunnel>;
+
+  // Room for `size` bytes of a tunnel that has `has` so far, by dropping of others.
+  std::optional<std::size_t> MakeRoom(std::size_t size, std::size_t has, std::size_t tunnels);
+  void Remove(Turns::iterator tunnel);
+  // The first tunnel can send its first datagram.
+  void BeginTurn();
+
+  std::size_t max_bytes_;
+  std::size_t bytes_ = 0;             // At most max_bytes_, which bounds the other two as well.
+  Turns turns_;                       // The first one has its turn.
+  std::map<Key, Turns::iterator> by_key_;
+};
+
+} // namespace ngmasque

@@ -1,0 +1,94 @@
+#include "ngmasque/quic/datagram_queue.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ngmasque {
+
+std::optional<std::size_t> DatagramQueue::Push(Key key, std::span<const std::uint8_t> header,
+                                               std::span<const std::uint8_t> payload) {
+  const auto size = header.size() + payload.size() + kOverhead;
+  auto known = by_key_.find(key);
+  const bool waits = known != by_key_.end();
+  const auto dropped =
+    MakeRoom(size, waits ? known->second->bytes : 0, turns_.size() + (waits ? 0 : 1));
+  if (!dropped) {
+    return std::nullopt;
+  }
+  if (!waits) {
+    known = by_key_.emplace(key, turns_.insert(turns_.end(), Tunnel{.key = key})).first;
+  }
+  auto &tunnel = *known->second;
+  auto &datagram = tunnel.datagrams.emplace_back();
+  datagram.reserve(header.size() + payload.size());
+  datagram.insert(datagram.end(), header.begin(), header.end());
+  datagram.insert(datagram.end(), payload.begin(), payload.end());
+  tunnel.bytes += size;
+  bytes_ += size;
+  BeginTurn();
+  return dropped;
+}
+
+// A tunnel with less than its share is never the one that has most, as then all would have less.
+std::optional<std::size_t> DatagramQueue::MakeRoom(std::size_t size, std::size_t has,
+                                                   std::size_t tunnels) {
+  std::size_t dropped = 0;
+  if (bytes_ + size > max_bytes_ && has + size > max_bytes_ / tunnels) {
+    return std::nullopt;
+  }
+  while (bytes_ + size > max_bytes_) {
+    const auto most = std::ranges::max_element(turns_, {}, &Tunnel::bytes);
+    const auto bytes = most->datagrams.back().size() + kOverhead;
+    most->bytes -= bytes;
+    bytes_ -= bytes;
+    most->datagrams.pop_back();
+    ++dropped;
+    if (most->datagrams.empty()) {
+      Remove(most);
+    }
+  }
+  return dropped;
+}
+
+std::span<const std::uint8_t> DatagramQueue::Front() const {
+  return empty() ? std::span<const std::uint8_t>() : turns_.front().datagrams.front();
+}
+
+void DatagramQueue::Pop() {
+  auto &tunnel = turns_.front();
+  const auto size = tunnel.datagrams.front().size() + kOverhead;
+  tunnel.datagrams.pop_front();
+  tunnel.bytes -= size;
+  tunnel.credit -= std::min(tunnel.credit, size);
+  bytes_ -= size;
+  if (tunnel.datagrams.empty()) {
+    Remove(turns_.begin());
+  } else if (tunnel.credit < tunnel.datagrams.front().size() + kOverhead) {
+    turns_.splice(turns_.end(), turns_, turns_.begin());
+  }
+  BeginTurn();
+}
+
+void DatagramQueue::Forget(Key key) {
+  if (const auto known = by_key_.find(key); known != by_key_.end()) {
+    bytes_ -= known->second->bytes;
+    Remove(known->second);
+    BeginTurn();
+  }
+}
+
+void DatagramQueue::Remove(Turns::iterator tunnel) {
+  by_key_.erase(tunnel->key);
+  turns_.erase(tunnel);
+}
+
+void DatagramQueue::BeginTurn() {
+  if (!empty()) {
+    auto &tunnel = turns_.front();
+    while (tunnel.credit < tunnel.datagrams.front().size() + kOverhead) {
+      tunnel.credit += kTurn;
+    }
+  }
+}
+
+} // namespace ngmasque
