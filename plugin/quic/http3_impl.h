@@ -115,7 +115,8 @@ struct Http3Client::Impl {
   std::map<std::int64_t, Stream> streams;
   std::deque<Bytes> datagrams;
   std::size_t datagram_bytes = 0;
-  std::vector<std::int64_t> refused; ///< Streams to be reset once nghttp3 is done with its input.
+  /// Streams to be ended once nghttp3 is done with its input, and with which code.
+  std::vector<std::pair<std::int64_t, std::uint64_t>> refused;
   bool fresh_request = false;        ///< Fields of a request have not left yet: streams go first.
   bool streams_first = true;         ///< Otherwise they take turns.
   std::vector<std::uint8_t> buffer;

@@ -62,8 +62,11 @@ int OnStopSending(nghttp3_conn *, std::int64_t id, std::uint64_t code, void *use
   return rv == 0 ? 0 : NGHTTP3_ERR_CALLBACK_FAILURE;
 }
 
+// After OnStopSending: the response is malformed, or a field of it too large.
 int OnResetStream(nghttp3_conn *, std::int64_t id, std::uint64_t code, void *user_data, void *) {
-  const int rv = ngtcp2_conn_shutdown_stream_write(Self(user_data).conn.get(), 0, id, code);
+  auto &self = Self(user_data);
+  self.refused.emplace_back(id, code);
+  const int rv = ngtcp2_conn_shutdown_stream_write(self.conn.get(), 0, id, code);
   return rv == 0 ? 0 : NGHTTP3_ERR_CALLBACK_FAILURE;
 }
 
@@ -134,8 +137,8 @@ bool Impl::ReadStream(std::int64_t id, bool fin, std::span<const std::uint8_t> d
   }
   Consume(id, static_cast<std::size_t>(read));
   // Not from within nghttp3, which may be in the middle of decoding them.
-  for (const auto stream : std::exchange(refused, {})) {
-    EndStream(stream, StreamEnd::kRefused, 0);
+  for (const auto &[stream, code] : std::exchange(refused, {})) {
+    EndStream(stream, StreamEnd::kRefused, code);
   }
   return true;
 }
@@ -169,7 +172,8 @@ void Impl::EndStream(std::int64_t id, StreamEnd end, std::uint64_t code) {
   // An error here means that memory is out; the next packet will say so.
   (void)(end == StreamEnd::kFinished
            ? ngtcp2_conn_shutdown_stream_write(conn.get(), 0, id, kH3RequestCancelled)
-           : ngtcp2_conn_shutdown_stream(conn.get(), 0, id, kH3RequestCancelled));
+           : ngtcp2_conn_shutdown_stream(conn.get(), 0, id,
+                                         end == StreamEnd::kRefused ? code : kH3RequestCancelled));
   handler.OnStreamClosed(static_cast<StreamId>(id), end, code);
 }
 
@@ -185,7 +189,7 @@ void Impl::OnField(std::int64_t id, std::int32_t token, std::string_view name,
   if (stream->field_bytes > kMaxResponseBytes) {
     stream->fields.clear();
     if (!std::exchange(stream->too_large, true)) {
-      refused.push_back(id);
+      refused.emplace_back(id, kH3ExcessiveLoad);
     }
     return;
   }

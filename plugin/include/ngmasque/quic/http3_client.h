@@ -102,7 +102,7 @@ struct CloseReason {
 enum class StreamEnd : std::uint8_t {
   kFinished, ///< The peer has sent all, and in order.
   kReset,    ///< The peer has reset it, or does not want to read any more.
-  kRefused,  ///< The response was refused here: more than kMaxResponseBytes.
+  kRefused,  ///< The response was refused here: malformed, or more than kMaxResponseBytes.
 };
 
 /// UDP payloads of `segment` bytes each, the last may be shorter.
@@ -148,7 +148,7 @@ public:
     /// A payload in DATA frames, in the form of section 4 of draft-ietf-masque-connect-udp-00.
     virtual void OnPayload(StreamId stream, std::span<const std::uint8_t> payload) = 0;
     /// The stream is over and nothing of it follows; once for each that was not closed with
-    /// CloseStream.  `code` is the peer's, if it gave one.
+    /// CloseStream.  `code` is the peer's, if it gave one; with kRefused it is ours.
     virtual void OnStreamClosed(StreamId stream, StreamEnd end, std::uint64_t code) = 0;
     /// A datagram, flow id and all.
     virtual void OnDatagram(std::span<const std::uint8_t> datagram) = 0;
