@@ -20,7 +20,7 @@ from quic_packets import QuicError, Reader, varint
 PATIENCE = 60
 # Of outer packets: a tunnelled datagram of 1200 bytes fits.
 PAYLOAD_SIZE = 1400
-NO_ERROR, REQUEST_CANCELLED = 0x100, 0x10c
+NO_ERROR, REQUEST_CANCELLED, MESSAGE_ERROR = 0x100, 0x10c, 0x10e
 
 
 def sf_bytes(cid: bytes) -> str:
@@ -35,6 +35,7 @@ class ProxyClient:
         self._sock.setblocking(False)
         self._sock.connect(proxy)
         self._streams: dict[int, tuple[bytes, bool]] = {}
+        self.peer_streams: dict[int, bytes] = {}  # the proxy's own, and what came on each
         self.tunnelled: list[tuple[int, bytes]] = []  # received: flow id, payload
         self.forwarded: list[bytes] = []  # received
         self.connection = Connection(time.monotonic(), payload_size=PAYLOAD_SIZE,
@@ -72,9 +73,13 @@ class ProxyClient:
         return self.request_fields([*asked, *fields])
 
     def request_fields(self, fields: list[tuple[str, str]], fin: bool = False) -> int:
+        return self.request_bytes(frame(HEADERS, encode_fields(fields)), fin)
+
+    def request_bytes(self, data: bytes, fin: bool = False) -> int:
+        """Whatever that is."""
         number = self.connection.open_stream()
         self._streams[number] = b"", False
-        self.connection.send_stream(number, frame(HEADERS, encode_fields(fields)), fin)
+        self.connection.send_stream(number, data, fin)
         self._transmit()
         return number
 
@@ -158,6 +163,8 @@ class ProxyClient:
         if number in self._streams:
             before, ended_before = self._streams[number]
             self._streams[number] = before + data, ended or ended_before
+        elif number & 3 == 3:
+            self.peer_streams[number] = self.peer_streams.get(number, b"") + data
 
     def _on_datagram(self, data: bytes) -> None:
         r = Reader(data)

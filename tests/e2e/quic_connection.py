@@ -26,7 +26,7 @@ REORDERING = 3
 # Bytes in flight
 LEAST_WINDOW, FIRST_WINDOW, GREATEST_WINDOW = 4 * 1200, 32 * 1200, 256 * 1200
 # Frames that are of no interest here: type -> number of fields, all of them varints
-_IGNORED = {0x00: 0, 0x01: 0, 0x05: 2, 0x12: 1, 0x13: 1, 0x14: 1, 0x15: 2, 0x16: 1, 0x17: 1}
+_IGNORED = {0x00: 0, 0x01: 0, 0x12: 1, 0x13: 1, 0x14: 1, 0x15: 2, 0x16: 1, 0x17: 1}
 
 
 class Connection:
@@ -41,6 +41,9 @@ class Connection:
         self.closed: str | None = None
         self.close_code: int | None = None  # if the peer closed: of a transport error, or an application's
         self.peer: dict = {}  # transport parameters
+        # Of RESET_STREAM and STOP_SENDING that have come: stream -> error code
+        self.resets: dict[int, int] = {}
+        self.stops: dict[int, int] = {}
         self.cid_length, self.payload_size = cid_length, payload_size
         self.on_stream, self.on_datagram = on_stream, on_datagram
         # Our connection IDs by sequence number, and how many packets came with each
@@ -193,8 +196,10 @@ class Connection:
                     if kind == 0x03:
                         r.varint(), r.varint(), r.varint()
                 case 0x04:
-                    number, _, _ = r.varint(), r.varint(), r.varint()
+                    number, self.resets[number], _ = r.varint(), r.varint(), r.varint()
                     self.on_stream(number, b"", True)
+                case 0x05:
+                    number, self.stops[number] = r.varint(), r.varint()
                 case 0x06:
                     offset = r.varint()
                     if data := space.crypto.add(offset, r.bytes(r.varint())):
