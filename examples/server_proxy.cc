@@ -202,7 +202,7 @@ std::expected<void, Error> ServerProxy::start(struct ev_loop *loop, Server *serv
       std::println(stderr, "connect-udp: {}", line);
     }
   };
-  proxy_ = ProxyServer::Create(loop, options_, *this);
+  proxy_ = ProxyServer::Create(loop, options_);
   if (!proxy_) {
     std::println(stderr, "connect-udp: Could not set up name look-ups");
     return std::unexpected(Error::INTERNAL);
@@ -246,16 +246,8 @@ bool ServerProxy::wants(const HTTPFields &fields) const {
 
 std::unique_ptr<ServerConnExt> ServerProxy::new_conn(Handler *handler) {
   auto conn = std::make_unique<ServerProxyConn>(*this, *handler, OuterConnection(next_connection_++));
-  conns_.emplace(conn->id(), conn.get());
   conn->Register();
   return conn;
-}
-
-void ServerProxy::Forget(OuterConnection connection) {
-  conns_.erase(connection);
-  if (proxy_) {
-    proxy_->RemoveConnection(connection);
-  }
 }
 
 bool ServerProxy::recv_packet(const ::Endpoint &, const ::Address &local_addr,
@@ -267,51 +259,6 @@ bool ServerProxy::recv_packet(const ::Endpoint &, const ::Address &local_addr,
 }
 
 void ServerProxy::recv_done() { proxy_->OnClientPacketsDone(); }
-
-ServerProxyConn *ServerProxy::Find(OuterConnection connection) {
-  const auto found = conns_.find(connection);
-  return found == conns_.end() ? nullptr : found->second;
-}
-
-std::expected<void, ServerDrop> ServerProxy::SendDatagram(OuterConnection connection, FlowId flow,
-                                                          std::span<const std::uint8_t> payload) {
-  auto *conn = Find(connection);
-  return conn ? conn->SendDatagram(flow, payload) : std::unexpected(ServerDrop::kSendError);
-}
-
-std::expected<void, ServerDrop> ServerProxy::SendOnStream(const StreamKey &stream,
-                                                          std::span<const std::uint8_t> payload) {
-  auto *conn = Find(stream.connection);
-  return conn ? conn->SendOnStream(stream.stream, payload)
-              : std::unexpected(ServerDrop::kSendError);
-}
-
-std::expected<void, ServerDrop> ServerProxy::Forward(OuterConnection connection, const FourTuple &,
-                                                     const Burst &packets) {
-  auto *conn = Find(connection);
-  return conn ? conn->Forward(packets) : std::unexpected(ServerDrop::kSendError);
-}
-
-void ServerProxy::OnActivity(OuterConnection connection) {
-  if (auto *conn = Find(connection)) {
-    ngtcp2_conn_restart_idle_timer(conn->handler().conn(), util::timestamp());
-  }
-}
-
-void ServerProxy::Respond(const StreamKey &stream, unsigned status,
-                          std::span<const HeaderField> fields) {
-  if (auto *conn = Find(stream.connection)) {
-    conn->Respond(stream.stream, status, fields);
-  }
-}
-
-void ServerProxy::ResetStream(const StreamKey &stream) {
-  if (auto *conn = Find(stream.connection)) {
-    conn->handler().reset_ext_stream(static_cast<int64_t>(stream.stream),
-                                     NGHTTP3_H3_CONNECT_ERROR);
-    conn->handler().signal_write();
-  }
-}
 
 std::string ServerProxy::stats() const {
   if (!proxy_) {

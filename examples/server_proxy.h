@@ -10,7 +10,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -26,7 +25,7 @@ class ServerProxy;
 std::optional<FourTuple> ToFourTuple(const ngtcp2_path &path);
 
 /// A client's connection, from the end of its handshake on.
-class ServerProxyConn final : public ngtcp2::ServerConnExt {
+class ServerProxyConn final : public ngtcp2::ServerConnExt, public ProxyServer::Client {
 public:
   ServerProxyConn(ServerProxy &proxy, Handler &handler, OuterConnection id);
   ~ServerProxyConn() override;
@@ -44,14 +43,15 @@ public:
   bool new_scid(const ngtcp2_cid &cid) override;
   void remove_scid(const ngtcp2_cid &cid) override;
 
-  std::expected<void, ServerDrop> SendDatagram(FlowId flow, std::span<const std::uint8_t> payload);
+  // ProxyServer::Client.
+  std::expected<void, ServerDrop> SendDatagram(FlowId flow,
+                                               std::span<const std::uint8_t> payload) override;
   std::expected<void, ServerDrop> SendOnStream(StreamId stream,
-                                               std::span<const std::uint8_t> payload);
-  std::expected<void, ServerDrop> Forward(const Burst &packets);
-  void Respond(StreamId stream, unsigned status, std::span<const HeaderField> fields);
-
-  [[nodiscard]] OuterConnection id() const { return id_; }
-  [[nodiscard]] Handler &handler() const { return handler_; }
+                                               std::span<const std::uint8_t> payload) override;
+  std::expected<void, ServerDrop> Forward(const Burst &packets) override;
+  void OnActivity() override;
+  void Respond(StreamId stream, unsigned status, std::span<const HeaderField> fields) override;
+  void ResetStream(StreamId stream) override;
 
 private:
   /// Datagrams that wait for the congestion window, in bytes; what comes on top is dropped, and
@@ -71,7 +71,7 @@ private:
   DatagramQueue queue_{kMaxQueue};
 };
 
-class ServerProxy final : public ngtcp2::ServerExt, public ProxyServer::Clients {
+class ServerProxy final : public ngtcp2::ServerExt {
 public:
   // Command line.
   std::span<const option> options() const override;
@@ -94,33 +94,17 @@ public:
                    std::span<const uint8_t> data) override;
   void recv_done() override;
 
-  // ProxyServer::Clients.
-  std::expected<void, ServerDrop> SendDatagram(OuterConnection connection, FlowId flow,
-                                               std::span<const std::uint8_t> payload) override;
-  std::expected<void, ServerDrop> SendOnStream(const StreamKey &stream,
-                                               std::span<const std::uint8_t> payload) override;
-  std::expected<void, ServerDrop> Forward(OuterConnection connection, const FourTuple &tuple,
-                                          const Burst &packets) override;
-  void OnActivity(OuterConnection connection) override;
-  void Respond(const StreamKey &stream, unsigned status,
-               std::span<const HeaderField> fields) override;
-  void ResetStream(const StreamKey &stream) override;
-
   /// Null once the server stops.
   [[nodiscard]] ProxyServer *proxy() const { return proxy_.get(); }
   [[nodiscard]] Server &server() const { return *server_; }
-  void Forget(OuterConnection connection);
   void CountTooLarge() { ++too_large_; }
   void CountDisplaced(std::size_t datagrams) { displaced_ += datagrams; }
 
 private:
-  ServerProxyConn *Find(OuterConnection connection);
-
   bool enabled_ = false;
   ProxyServer::Options options_;
   Server *server_ = nullptr;
   std::unique_ptr<ProxyServer> proxy_;
-  std::map<OuterConnection, ServerProxyConn *> conns_; // As many as the server has.
   std::uint64_t next_connection_ = 0;
   std::uint64_t too_large_ = 0;
   std::uint64_t displaced_ = 0;

@@ -8,6 +8,7 @@
 #include "ngmasque/wire/stream_length.h"
 
 #include "server.h"
+#include "util.h"
 
 #include <array>
 #include <print>
@@ -17,7 +18,11 @@ namespace ngmasque::examples {
 ServerProxyConn::ServerProxyConn(ServerProxy &proxy, Handler &handler, OuterConnection id)
   : proxy_(proxy), handler_(handler), id_(id) {}
 
-ServerProxyConn::~ServerProxyConn() { proxy_.Forget(id_); }
+ServerProxyConn::~ServerProxyConn() {
+  if (registered_ && proxy_.proxy()) {
+    proxy_.proxy()->RemoveConnection(id_);
+  }
+}
 
 void ServerProxyConn::Register() {
   auto *conn = handler_.conn();
@@ -26,8 +31,8 @@ void ServerProxyConn::Register() {
   if (!tuple) {
     return;
   }
-  if (const auto added = proxy_.proxy()->AddConnection(id_, *tuple); !added) {
-    std::println(stderr, "connect-udp: {}", ReasonName(added.error().reason));
+  if (const auto added = proxy_.proxy()->AddConnection(id_, *tuple, *this); !added) {
+    std::println(stderr, "connect-udp: {}", ReasonName(added.error()));
     return;
   }
   registered_ = true;
@@ -158,6 +163,10 @@ std::expected<void, ServerDrop> ServerProxyConn::Forward(const Burst &packets) {
   return {};
 }
 
+void ServerProxyConn::OnActivity() {
+  ngtcp2_conn_restart_idle_timer(handler_.conn(), util::timestamp());
+}
+
 void ServerProxyConn::Respond(StreamId stream, unsigned status,
                               std::span<const HeaderField> fields) {
   ngtcp2::HTTPFields response;
@@ -168,6 +177,11 @@ void ServerProxyConn::Respond(StreamId stream, unsigned status,
   if (!handler_.submit_ext_response(static_cast<int64_t>(stream), response, status >= 300)) {
     handler_.reset_ext_stream(static_cast<int64_t>(stream), NGHTTP3_H3_INTERNAL_ERROR);
   }
+  handler_.signal_write();
+}
+
+void ServerProxyConn::ResetStream(StreamId stream) {
+  handler_.reset_ext_stream(static_cast<int64_t>(stream), NGHTTP3_H3_CONNECT_ERROR);
   handler_.signal_write();
 }
 

@@ -53,9 +53,8 @@ std::string_view ReasonName(ServerDrop reason) {
   return "unknown reason";
 }
 
-ProxyServer::State::State(struct ev_loop *l, Options options, Clients &c, const HashKey &key)
+ProxyServer::State::State(struct ev_loop *l, Options options, const HashKey &key)
   : loop(l),
-    clients(c),
     log(std::move(options.log)),
     proxy(key, options.proxy, TargetPolicy(std::move(options.policy))) {}
 
@@ -69,6 +68,11 @@ void ProxyServer::State::Log(LogLevel level, std::string_view line) const {
   if (log) {
     log(level, line);
   }
+}
+
+ProxyServer::Client *ProxyServer::State::Find(OuterConnection connection) const {
+  const auto *known = proxy.Find(connection);
+  return known ? &ClientOf(*known) : nullptr;
 }
 
 void ProxyServer::State::Perform(ProxyActions actions) {
@@ -90,15 +94,23 @@ void ProxyServer::State::Perform(ProxyActions actions) {
                        std::format("connection {} stream {}: {}",
                                    std::to_underlying(a.stream.connection), a.stream.stream,
                                    a.status));
-                   clients.Respond(a.stream, a.status, a.fields);
+                   if (auto *client = Find(a.stream.connection)) {
+                     client->Respond(a.stream.stream, a.status, a.fields);
+                   }
                  },
                  [&](const proxy_action::ResetStream &a) {
                    Log(LogLevel::kWarning,
                        std::format("connection {} stream {}: reset",
                                    std::to_underlying(a.stream.connection), a.stream.stream));
-                   clients.ResetStream(a.stream);
+                   if (auto *client = Find(a.stream.connection)) {
+                     client->ResetStream(a.stream.stream);
+                   }
                  },
-                 [&](const proxy_action::SendToTarget &a) { Tunnel({a.socket, a.payload}); },
+                 [&](const proxy_action::SendToTarget &a) {
+                   if (const auto target = targets.find(a.socket); target != targets.end()) {
+                     SendTunnelled(*target->second, a.payload);
+                   }
+                 },
                },
                action);
   }
@@ -122,6 +134,10 @@ void ProxyServer::State::Lookup(const proxy_action::Lookup &action) {
 }
 
 void ProxyServer::State::Open(const proxy_action::OpenSocket &action) {
+  const auto *handle = proxy.Find(action.socket);
+  if (!handle) {
+    return; // Closed since it was asked for.
+  }
   auto socket = UdpSocket::Connect(action.target);
   if (!socket) {
     Log(LogLevel::kWarning, std::format("server-facing socket {}: {}", std::to_underlying(action.socket),
@@ -131,21 +147,19 @@ void ProxyServer::State::Open(const proxy_action::OpenSocket &action) {
   }
   auto target = std::make_unique<Target>(Target{.state = this,
                                                 .id = action.socket,
+                                                .handle = handle,
                                                 .socket = std::move(*socket)});
   ev_io_init(&target->watcher, OnReadable, target->socket.fd(), EV_READ);
-  target->watcher.data = target.get();
+  auto *user_data = target->watcher.data = target.get();
   ev_io_start(loop, &target->watcher);
   targets.emplace(action.socket, std::move(target));
-  Perform(proxy.OnSocket(action.socket, {}));
+  Perform(proxy.OnSocket(action.socket, user_data));
 }
 
 void ProxyServer::State::Close(SocketId id) {
   const auto found = targets.find(id);
   if (found == targets.end()) {
     return;
-  }
-  if (run_to.socket == id) {
-    EndRun();
   }
   ev_io_stop(loop, &found->second->watcher);
   // Its own read loop may be running, or a send to it.
@@ -166,7 +180,7 @@ void ProxyServer::State::Read(Target &target) {
   for (int i = 0; i < kReadsPerEvent && ev_is_active(&target.watcher); ++i) {
     const auto burst = target.socket.ReadBurst(buffer);
     if (burst) {
-      ToClients(target.id, *burst);
+      ToClients(target.handle, *burst);
       continue;
     }
     if (burst.error() == EAGAIN) {
@@ -176,24 +190,32 @@ void ProxyServer::State::Read(Target &target) {
   }
 }
 
-void ProxyServer::State::OnSocketError(Target &target, int error) {
+void ProxyServer::State::OnSocketError(const Target &target, int error) {
   if (IsUnreachable(error)) {
     Log(LogLevel::kWarning,
         std::format("server-facing socket {}: target is unreachable", std::to_underlying(target.id)));
-    Perform(proxy.OnSocketFailed(target.id));
+    failed.insert(target.id);
+    if (!in_batch) {
+      ActOnFailed();
+    }
+  }
+}
+
+void ProxyServer::State::ActOnFailed() {
+  while (!failed.empty()) {
+    Perform(proxy.OnSocketFailed(failed.extract(failed.begin()).value()));
   }
 }
 
 ProxyServer::ProxyServer(std::unique_ptr<State> state) : state_(std::move(state)) {}
 ProxyServer::~ProxyServer() = default;
 
-std::unique_ptr<ProxyServer> ProxyServer::Create(struct ev_loop *loop, Options options,
-                                                 Clients &clients) {
+std::unique_ptr<ProxyServer> ProxyServer::Create(struct ev_loop *loop, Options options) {
   const auto key = DrawHashKey();
   if (!key) {
     return nullptr;
   }
-  auto state = std::make_unique<State>(loop, std::move(options), clients, *key);
+  auto state = std::make_unique<State>(loop, std::move(options), *key);
   state->resolver = Resolver::Create(loop);
   if (!state->resolver) {
     return nullptr;
@@ -201,9 +223,11 @@ std::unique_ptr<ProxyServer> ProxyServer::Create(struct ev_loop *loop, Options o
   return std::unique_ptr<ProxyServer>(new ProxyServer(std::move(state)));
 }
 
-std::expected<void, Refusal> ProxyServer::AddConnection(OuterConnection connection,
-                                                        const FourTuple &tuple) {
-  return state_->proxy.AddConnection(connection, tuple);
+std::expected<void, RefusalReason> ProxyServer::AddConnection(OuterConnection connection,
+                                                              const FourTuple &tuple,
+                                                              Client &client) {
+  state_->EndBatch();
+  return state_->proxy.AddConnection(connection, tuple, &client);
 }
 
 void ProxyServer::SetDatagrams(OuterConnection connection, bool datagrams) {
@@ -211,10 +235,12 @@ void ProxyServer::SetDatagrams(OuterConnection connection, bool datagrams) {
 }
 
 void ProxyServer::RemoveConnection(OuterConnection connection) {
+  state_->EndBatch();
   state_->Perform(state_->proxy.RemoveConnection(connection));
 }
 
 void ProxyServer::MoveConnection(OuterConnection connection, const FourTuple &tuple) {
+  state_->EndBatch();
   auto moved = state_->proxy.MoveConnection(connection, tuple);
   if (!moved.reserved.empty()) {
     state_->Log(LogLevel::kWarning,
@@ -234,10 +260,12 @@ void ProxyServer::Unreserve(OuterConnection connection, const ConnectionId &id) 
 }
 
 void ProxyServer::OnRequest(const StreamKey &stream, std::span<const HeaderField> fields) {
+  state_->EndBatch();
   state_->Perform(state_->proxy.OnRequest(stream, fields));
 }
 
 void ProxyServer::OnStreamClosed(const StreamKey &stream) {
+  state_->EndBatch();
   state_->Perform(state_->proxy.OnStreamClosed(stream));
 }
 

@@ -22,19 +22,15 @@ void ProxyServer::State::Drop(ServerDrop reason, std::size_t packets) {
   statistics.dropped[static_cast<std::size_t>(reason)] += packets;
 }
 
-// Tunnelled ones are not marked: the bits of the outer connection's packets are not theirs.
-void ProxyServer::State::Tunnel(const PayloadToTarget &payload) {
-  const auto packet = OnePacket(payload.payload);
+// They are not marked: the bits of the outer connection's packets are not theirs.
+void ProxyServer::State::SendTunnelled(Target &target, std::span<const std::uint8_t> payload) {
+  const auto packet = OnePacket(payload);
   Count(statistics.tunnelled_rx, packet);
-  SendToTarget(payload.socket, packet);
+  SendToTarget(target, packet);
 }
 
-void ProxyServer::State::SendToTarget(SocketId id, const Burst &packets) {
-  const auto found = targets.find(id);
-  if (found == targets.end()) {
-    return; // Closed since it was routed.
-  }
-  const auto outcome = found->second->socket.Send(packets);
+void ProxyServer::State::SendToTarget(Target &target, const Burst &packets) {
+  const auto outcome = target.socket.Send(packets);
   if (IsNews(outcome, gave_up)) {
     Log(LogLevel::kWarning, std::format("server-facing sockets: {}", outcome.gave_up));
   }
@@ -46,7 +42,7 @@ void ProxyServer::State::SendToTarget(SocketId id, const Burst &packets) {
   }
   // What ICMP says of earlier packets is told to whoever uses the socket next, reader or sender.
   if (const int error = outcome.refused ? ECONNREFUSED : outcome.error) {
-    OnSocketError(*found->second, error);
+    OnSocketError(target, error);
   }
 }
 
@@ -55,11 +51,18 @@ void ProxyServer::State::EndRun() {
     return;
   }
   const auto packets = std::exchange(run, {});
-  clients.OnActivity(run_to.connection);
-  SendToTarget(run_to.socket, packets);
+  ClientOf(*run_of->connection).OnActivity();
+  SendToTarget(TargetOf(*run_of->socket), packets);
 }
 
-void ProxyServer::State::ToClients(SocketId id, const Burst &burst) {
+void ProxyServer::State::EndBatch() {
+  EndRun();
+  path = nullptr;
+  in_batch = false;
+  ActOnFailed();
+}
+
+void ProxyServer::State::ToClients(const ServerSocket *socket, const Burst &burst) {
   const auto now = SteadyNow();
   // Neighbours that are forwarded to the same client go together.
   PacketToClient to;
@@ -75,7 +78,7 @@ void ProxyServer::State::ToClients(SocketId id, const Burst &burst) {
   do {
     const auto packet = rest.first(std::min(burst.segment, rest.size()));
     rest = rest.subspan(packet.size());
-    const auto way = proxy.FromTarget(id, packet, now);
+    const auto way = proxy.FromTarget(socket, packet, now);
     if (!way) {
       continue; // The proxy has counted it.
     }
@@ -91,12 +94,13 @@ void ProxyServer::State::ToClients(SocketId id, const Burst &burst) {
       continue;
     }
     auto sent = std::expected<void, ServerDrop>(std::unexpect, ServerDrop::kTooLarge);
+    auto &client = ClientOf(*way->tunnel->connection);
     const bool datagram = way->form == ClientForm::kDatagram;
     if (datagram) {
-      sent = clients.SendDatagram(way->connection, way->flow, packet);
+      sent = client.SendDatagram(way->tunnel->flow, packet);
     }
     if (!datagram || (!sent && sent.error() == ServerDrop::kTooLarge && IsForStream(packet))) {
-      sent = clients.SendOnStream({.connection = way->connection, .stream = way->stream}, packet);
+      sent = client.SendOnStream(way->stream, packet);
       if (sent) {
         ++statistics.on_stream_tx;
       }
@@ -111,7 +115,7 @@ void ProxyServer::State::ToClients(SocketId id, const Burst &burst) {
 }
 
 void ProxyServer::State::Forward(const PacketToClient &to, const Burst &packets) {
-  if (const auto sent = clients.Forward(to.connection, to.tuple, packets); !sent) {
+  if (const auto sent = ClientOf(*to.tunnel->connection).Forward(packets); !sent) {
     Drop(sent.error(), Packets(packets));
     return;
   }
@@ -121,7 +125,7 @@ void ProxyServer::State::Forward(const PacketToClient &to, const Burst &packets)
 bool ProxyServer::OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram) {
   const auto payload = state_->proxy.OnDatagram(connection, datagram, SteadyNow());
   if (payload) {
-    state_->Tunnel(*payload);
+    state_->SendTunnelled(State::TargetOf(*payload->tunnel->socket), payload->payload);
     return true;
   }
   return payload.error() != NotPassed::kMalformed;
@@ -131,7 +135,7 @@ void ProxyServer::OnStreamData(const StreamKey &stream, std::span<const std::uin
   const auto now = SteadyNow();
   while (!data.empty()) {
     if (const auto payload = state_->proxy.OnStreamData(stream, data, now)) {
-      state_->Tunnel(*payload);
+      state_->SendTunnelled(State::TargetOf(*payload->tunnel->socket), payload->payload);
     }
   }
 }
@@ -139,27 +143,34 @@ void ProxyServer::OnStreamData(const StreamKey &stream, std::span<const std::uin
 bool ProxyServer::OnClientPacket(const FourTuple &tuple, std::span<const std::uint8_t> packet,
                                  unsigned ecn) {
   auto &s = *state_;
-  const auto to = s.proxy.FromClient(tuple, packet, SteadyNow());
-  if (!to) {
-    return !IsForQuic(to.error());
+  s.in_batch = true;
+  // One look-up for those that arrive together.
+  if (!s.path || s.path_tuple != tuple) {
+    s.path = s.proxy.FindPath(tuple);
+    s.path_tuple = tuple;
   }
+  const auto mapping = s.proxy.FromClient(s.path, packet, SteadyNow());
+  if (!mapping) {
+    return !IsForQuic(mapping.error());
+  }
+  auto *tunnel = (*mapping)->tunnel;
   Count(s.statistics.forwarded_rx, OnePacket(packet));
 
   auto &run = s.run;
   // The last packet of a run may be shorter than the others.
-  const bool joins = !run.data.empty() && s.run_to == *to && run.ecn == ecn &&
+  const bool joins = !run.data.empty() && s.run_of == tunnel && run.ecn == ecn &&
                      run.data.size() % run.segment == 0 && packet.size() <= run.segment &&
                      run.data.data() + run.data.size() == packet.data();
   if (joins) {
     run.data = {run.data.data(), run.data.size() + packet.size()};
   } else {
     s.EndRun();
-    s.run_to = *to;
+    s.run_of = tunnel;
     run = {.data = packet, .segment = packet.size(), .ecn = ecn};
   }
   return true;
 }
 
-void ProxyServer::OnClientPacketsDone() { state_->EndRun(); }
+void ProxyServer::OnClientPacketsDone() { state_->EndBatch(); }
 
 } // namespace ngmasque

@@ -23,11 +23,12 @@ struct ProxyServer::State {
   struct Target {
     State *state;
     SocketId id;
+    const ServerSocket *handle; // Until Close.
     UdpSocket socket; // Connected: nothing comes from elsewhere (P15).
     ev_io watcher{};
   };
 
-  State(struct ev_loop *l, Options options, Clients &c, const HashKey &key);
+  State(struct ev_loop *l, Options options, const HashKey &key);
   ~State();
 
   static void OnReadable(struct ev_loop *loop, ev_io *watcher, int events);
@@ -38,18 +39,29 @@ struct ProxyServer::State {
   void Open(const proxy_action::OpenSocket &action);
   void Close(SocketId id);
   void Read(Target &target);
-  void OnSocketError(Target &target, int error);
+  void OnSocketError(const Target &target, int error);
 
   // Packets: proxy_server_packets.cc.
-  void Tunnel(const PayloadToTarget &payload);
-  void ToClients(SocketId id, const Burst &burst);
+  void SendTunnelled(Target &target, std::span<const std::uint8_t> payload);
+  void ToClients(const ServerSocket *socket, const Burst &burst);
   void Forward(const PacketToClient &to, const Burst &packets);
-  void SendToTarget(SocketId id, const Burst &packets);
+  void SendToTarget(Target &target, const Burst &packets);
   void EndRun();
+  // Sends what there is and forgets `path`: before tunnels and connections come, move and go.
+  void EndBatch();
+  void ActOnFailed();
   void Drop(ServerDrop reason, std::size_t packets);
 
+  // The program's connection; null if it is gone.
+  Client *Find(OuterConnection connection) const;
+  static Client &ClientOf(const ClientConnection &connection) {
+    return *static_cast<Client *>(connection.user_data);
+  }
+  static Target &TargetOf(const ServerSocket &socket) {
+    return *static_cast<Target *>(socket.user_data);
+  }
+
   struct ev_loop *loop;
-  Clients &clients;
   LogFunction log;
   Proxy proxy;
   std::map<SocketId, std::unique_ptr<Target>> targets; // At most RoutingLimits::max_sockets.
@@ -60,9 +72,17 @@ struct ProxyServer::State {
   ProxyServerStatistics statistics;
   std::set<std::string> gave_up; // What has been logged of SendOutcome::gave_up, a few texts.
 
-  // Forwarded packets of clients that go to the same socket and lie one after the other.
-  ToTarget run_to{};
+  // Forwarded packets of a tunnel that lie one after the other in memory.  They are sent before
+  // anything else is done, so that the tunnel is there still.
+  Tunnel *run_of = nullptr;
   Burst run;
+  // Where the last packet of a client came from, until OnClientPacketsDone; null if it is not known.
+  const ClientPath *path = nullptr;
+  FourTuple path_tuple;
+  bool in_batch = false;
+  // Sockets whose targets are unreachable: not acted on in the middle of a batch, whose tunnels may
+  // be theirs.
+  std::set<SocketId> failed; // At most one per socket.
 
   std::vector<std::uint8_t> buffer = std::vector<std::uint8_t>(kReadBufferSize);
   // The last one, so that it is the first to go: it calls back no more.

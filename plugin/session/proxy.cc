@@ -1,41 +1,12 @@
-// Proxy: connections, and names.
+// Proxy: connections.
 
 #include "ngmasque/session/proxy.h"
 
 #include "proxy_state.h"
 
-#include <tuple>
 #include <utility>
 
 namespace ngmasque {
-
-std::string_view ReasonName(NotPassed reason) {
-  switch (reason) {
-  case NotPassed::kLongHeader: return ReasonName(NotRouted::kLongHeader);
-  case NotPassed::kReserved: return ReasonName(NotRouted::kReserved);
-  case NotPassed::kUnknownTuple: return ReasonName(NotRouted::kUnknownTuple);
-  case NotPassed::kUnknownConnectionId: return ReasonName(NotRouted::kUnknownConnectionId);
-  case NotPassed::kUnknownFlow: return ReasonName(NotRouted::kUnknownFlow);
-  case NotPassed::kUnknownSocket: return ReasonName(NotRouted::kUnknownSocket);
-  case NotPassed::kMalformed: return ReasonName(NotRouted::kMalformed);
-  case NotPassed::kKept: return "kept until its flow is there";
-  case NotPassed::kTooLong: return "payload is too long";
-  case NotPassed::kRateLimited: return "above the client's rate";
-  case NotPassed::kWrongSource: return "not from the target";
-  case NotPassed::kIncomplete: return "payload is not complete yet";
-  }
-  return "unknown reason";
-}
-
-bool IsForQuic(NotPassed reason) {
-  return reason == NotPassed::kLongHeader || reason == NotPassed::kReserved ||
-         reason == NotPassed::kUnknownTuple || reason == NotPassed::kUnknownConnectionId;
-}
-
-Proxy::State::Connection *Proxy::State::Find(OuterConnection connection) {
-  const auto found = connections.find(connection);
-  return found == connections.end() ? nullptr : &found->second;
-}
 
 Proxy::Proxy(const HashKey &key, const ProxyOptions &options, TargetPolicy policy)
   : state_(std::make_unique<State>(key, options, std::move(policy))) {}
@@ -43,26 +14,27 @@ Proxy::~Proxy() = default;
 Proxy::Proxy(Proxy &&) noexcept = default;
 Proxy &Proxy::operator=(Proxy &&) noexcept = default;
 
-std::expected<void, Refusal> Proxy::AddConnection(OuterConnection connection,
-                                                  const FourTuple &tuple) {
-  auto added = state_->router.AddConnection(connection, tuple);
-  if (added) {
-    const auto &options = state_->options;
-    state_->connections.try_emplace(
-      connection,
-      State::Connection{.id = connection,
-                        .bucket = {options.max_bytes_per_second, options.burst_bytes},
-                        .early = EarlyDatagrams({.max_datagrams = options.max_early_datagrams,
-                                                 .max_flows = options.max_early_flows,
-                                                 .max_bytes = options.max_early_bytes}),
-                        .flows = {},
-                        .requests = {}});
+std::expected<void, RefusalReason>
+Proxy::AddConnection(OuterConnection id, const FourTuple &tuple, void *user_data) {
+  const auto added = state_->tunnels.AddConnection(id, tuple);
+  if (!added) {
+    return std::unexpected(added.error());
   }
-  return added;
+  const auto &options = state_->options;
+  auto &connection = **added;
+  connection.user_data = user_data;
+  connection.bucket = {options.max_bytes_per_second, options.burst_bytes};
+  connection.dialect =
+    std::make_unique<Draft00>(EarlyLimits{.max_datagrams = options.max_early_datagrams,
+                                          .max_flows = options.max_early_flows,
+                                          .max_bytes = options.max_early_bytes});
+  return {};
 }
 
+const ClientConnection *Proxy::Find(OuterConnection id) const { return state_->tunnels.Find(id); }
+
 void Proxy::SetDatagrams(OuterConnection id, bool datagrams) {
-  if (auto *connection = state_->Find(id)) {
+  if (auto *connection = state_->tunnels.Find(id)) {
     connection->datagrams = datagrams;
   }
 }
@@ -72,32 +44,39 @@ void Proxy::SetDatagrams(OuterConnection id, bool datagrams) {
 //# all requests are removed.
 ProxyActions Proxy::RemoveConnection(OuterConnection id) {
   ProxyActions actions;
-  auto *connection = state_->Find(id);
+  auto *connection = state_->tunnels.Find(id);
   if (!connection) {
     return actions;
   }
-  // The sockets that it returns are closed by Remove.
-  std::ignore = state_->router.RemoveConnection(id);
-  while (!connection->flows.empty()) {
-    state_->Remove(*connection, connection->flows.begin()->second, actions);
+  while (!connection->tunnels.empty()) {
+    state_->Remove(connection->tunnels.begin()->second, actions);
   }
-  state_->connections.erase(id);
+  state_->tunnels.Remove(*connection);
   return actions;
 }
 
 Proxy::Moved Proxy::MoveConnection(OuterConnection id, const FourTuple &tuple) {
-  auto moved = state_->router.MoveConnection(id, tuple);
+  auto *connection = state_->tunnels.Find(id);
+  if (!connection) {
+    return {};
+  }
+  auto moved = state_->tunnels.Move(*connection, tuple);
   Moved result{.actions = {}, .reserved = std::move(moved.reserved)};
-  state_->Reset(moved.lost, result.actions);
+  for (const auto *mapping : moved.lost) {
+    state_->Reset(*connection, mapping->stream, result.actions);
+  }
   return result;
 }
 
-bool Proxy::Reserve(OuterConnection connection, const ConnectionId &id) {
-  return state_->router.Reserve(connection, id).has_value();
+bool Proxy::Reserve(OuterConnection id, const ConnectionId &reserved) {
+  auto *connection = state_->tunnels.Find(id);
+  return connection && state_->tunnels.Reserve(*connection, reserved);
 }
 
-void Proxy::Unreserve(OuterConnection connection, const ConnectionId &id) {
-  state_->router.Unreserve(connection, id);
+void Proxy::Unreserve(OuterConnection id, const ConnectionId &reserved) {
+  if (auto *connection = state_->tunnels.Find(id)) {
+    state_->tunnels.Unreserve(*connection, reserved);
+  }
 }
 
 const ProxyCounters &Proxy::counters() const { return state_->counters; }

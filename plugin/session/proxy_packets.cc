@@ -4,39 +4,25 @@
 
 #include "ngmasque/wire/datagram.h"
 
-#include <utility>
-
 namespace ngmasque {
-
-namespace {
-NotPassed ToNotPassed(NotRouted reason) {
-  switch (reason) {
-  case NotRouted::kLongHeader: return NotPassed::kLongHeader;
-  case NotRouted::kReserved: return NotPassed::kReserved;
-  case NotRouted::kUnknownTuple: return NotPassed::kUnknownTuple;
-  case NotRouted::kUnknownConnectionId: return NotPassed::kUnknownConnectionId;
-  case NotRouted::kUnknownFlow: return NotPassed::kUnknownFlow;
-  case NotRouted::kUnknownSocket: return NotPassed::kUnknownSocket;
-  case NotRouted::kMalformed: return NotPassed::kMalformed;
-  }
-  std::unreachable();
-}
-} // namespace
 
 std::unexpected<NotPassed> Proxy::State::Count(NotPassed reason) {
   ++counters.not_passed[static_cast<std::size_t>(reason)];
   return std::unexpected(reason);
 }
 
-std::expected<PayloadToTarget, NotPassed> Proxy::State::Pass(Connection &connection, FlowId flow,
+std::expected<PayloadToTarget, NotPassed> Proxy::State::Pass(ClientConnection &connection,
+                                                             FlowId flow,
                                                              std::span<const std::uint8_t> payload,
                                                              Timestamp now) {
   if (!connection.bucket.Take(payload.size(), now)) {
     return Count(NotPassed::kRateLimited);
   }
-  if (const auto socket = router.FindFlow(connection.id, flow)) {
+  auto &dialect = DialectOf(connection);
+  const auto known = dialect.flows.find(flow);
+  if (known != dialect.flows.end() && known->second->stage == Stage::kOpen) {
     counters.tunnelled_to_target.Add(payload.size());
-    return PayloadToTarget{.socket = *socket, .payload = payload};
+    return PayloadToTarget{.tunnel = known->second, .payload = payload};
   }
   //= draft-00, section 4.1
   //# Any DATAGRAM frames that are sent in a separate QUIC packet from the STREAM frame that
@@ -44,9 +30,9 @@ std::expected<PayloadToTarget, NotPassed> Proxy::State::Pass(Connection &connect
   //# the proxy before the packet containing the STREAM frame.
   //
   // So the first ones are not.
-  const auto awaited = connection.flows.contains(flow);
-  return Count(connection.early.Keep(flow, awaited, payload) ? NotPassed::kKept
-                                                             : NotPassed::kUnknownFlow);
+  const auto awaited = known != dialect.flows.end();
+  return Count(dialect.early.Keep(flow, awaited, payload) ? NotPassed::kKept
+                                                          : NotPassed::kUnknownFlow);
 }
 
 std::expected<PayloadToTarget, NotPassed>
@@ -57,7 +43,7 @@ Proxy::OnDatagram(OuterConnection id, std::span<const std::uint8_t> data, Timest
                            ? NotPassed::kTooLong
                            : NotPassed::kMalformed);
   }
-  auto *connection = state_->Find(id);
+  auto *connection = state_->tunnels.Find(id);
   if (!connection) {
     return state_->Count(NotPassed::kUnknownFlow);
   }
@@ -66,8 +52,8 @@ Proxy::OnDatagram(OuterConnection id, std::span<const std::uint8_t> data, Timest
 
 std::expected<PayloadToTarget, NotPassed>
 Proxy::OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> &input, Timestamp now) {
-  auto *connection = state_->Find(stream.connection);
-  auto *request = connection ? connection->Find(stream.stream) : nullptr;
+  auto *connection = state_->tunnels.Find(stream.connection);
+  auto *request = connection ? DialectOf(*connection).Find(stream.stream) : nullptr;
   if (!request) {
     input = {};
     return state_->Count(NotPassed::kUnknownFlow);
@@ -78,7 +64,7 @@ Proxy::OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> &inpu
   }
   const auto payload = payloads->Next(input);
   if (payload) {
-    return state_->Pass(*connection, request->flow, *payload, now);
+    return state_->Pass(*connection, request->tunnel->flow, *payload, now);
   }
   if (payload.error() == StreamLengthError::kIncomplete) {
     return std::unexpected(NotPassed::kIncomplete);
@@ -86,57 +72,57 @@ Proxy::OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> &inpu
   return state_->Count(NotPassed::kTooLong);
 }
 
-std::expected<ToTarget, NotPassed>
-Proxy::FromClient(const FourTuple &tuple, std::span<const std::uint8_t> packet, Timestamp now) {
-  const auto to = state_->router.FromClient(tuple, packet);
-  if (!to) {
-    const auto reason = ToNotPassed(to.error());
-    return IsForQuic(reason) ? std::unexpected(reason) : state_->Count(reason);
+const ClientPath *Proxy::FindPath(const FourTuple &tuple) const {
+  return state_->tunnels.FindPath(tuple);
+}
+
+std::expected<Mapping *, NotPassed>
+Proxy::FromClient(const ClientPath *path, std::span<const std::uint8_t> packet, Timestamp now) {
+  const auto mapping = state_->tunnels.FromClient(path, packet);
+  if (!mapping) {
+    return IsForQuic(mapping.error()) ? mapping : state_->Count(mapping.error());
   }
-  if (!state_->Find(to->connection)->bucket.Take(packet.size(), now)) {
+  if (!(*mapping)->tunnel->connection->bucket.Take(packet.size(), now)) {
     return state_->Count(NotPassed::kRateLimited);
   }
   state_->counters.forwarded_to_target.Add(packet.size());
-  return *to;
+  return mapping;
 }
 
 std::expected<PacketToClient, NotPassed>
-Proxy::FromTarget(SocketId socket, std::span<const std::uint8_t> packet, Timestamp now) {
-  const auto to = state_->router.FromTarget(socket, packet);
-  if (!to) {
-    return state_->Count(ToNotPassed(to.error()));
+Proxy::FromTarget(const ServerSocket *socket, std::span<const std::uint8_t> packet, Timestamp now) {
+  if (!socket) {
+    return state_->Count(NotPassed::kUnknownSocket);
   }
-  auto &connection = *state_->Find(to->connection);
+  const auto to = state_->tunnels.FromTarget(*socket, packet);
+  if (!to) {
+    return state_->Count(to.error());
+  }
+  auto &tunnel = *to->tunnel;
+  auto &connection = *tunnel.connection;
   if (!connection.bucket.Take(packet.size(), now)) {
     return state_->Count(NotPassed::kRateLimited);
   }
 
-  PacketToClient result{.connection = to->connection};
-  if (to->way == Way::kForward) {
+  PacketToClient result{.tunnel = &tunnel};
+  if (to->forward) {
     result.form = ClientForm::kForward;
-    result.tuple = to->tuple;
     state_->counters.forwarded_to_client.Add(packet.size());
     return result;
   }
   // The first packet of a target is tunnelled: none is forwarded before the client has forwarded one.
-  auto &flow = connection.flows.find(to->flow)->second;
-  flow.answered = true;
-  result.stream = *flow.accepted.begin();
-  if (connection.datagrams && (to->flow & kStreamFlow) == 0) {
-    result.form = ClientForm::kDatagram;
-    result.flow = to->flow;
-  } else {
-    result.form = ClientForm::kStream;
-  }
+  tunnel.answered = true;
+  result.stream = *tunnel.accepted.begin();
+  const auto has_flow = (tunnel.flow & kStreamFlow) == 0;
+  result.form = connection.datagrams && has_flow ? ClientForm::kDatagram : ClientForm::kStream;
   state_->counters.tunnelled_to_client.Add(packet.size());
   return result;
 }
 
-std::expected<PacketToClient, NotPassed> Proxy::FromTarget(SocketId socket, const Endpoint &source,
-                                                           std::span<const std::uint8_t> packet,
-                                                           Timestamp now) {
-  const auto known = state_->sockets.find(socket);
-  if (known != state_->sockets.end() && known->second.target != source) {
+std::expected<PacketToClient, NotPassed>
+Proxy::FromTarget(const ServerSocket *socket, const Endpoint &source,
+                  std::span<const std::uint8_t> packet, Timestamp now) {
+  if (socket && socket->target != source) {
     return state_->Count(NotPassed::kWrongSource);
   }
   return FromTarget(socket, packet, now);

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <tuple>
 #include <utility>
 
 namespace ngmasque {
@@ -25,18 +24,18 @@ std::vector<HeaderField> WithoutIds(std::span<const HeaderField> fields) {
 
 // Whether a flow that cannot be on a shared socket for this reason can be on one of its own.
 bool SocketIsFull(RefusalReason reason) {
-  return reason == RefusalReason::kTooManyFlowsOnSocket || reason == RefusalReason::kTooManyIds ||
-         reason == RefusalReason::kTooManyLengths;
+  return reason == RefusalReason::kTooManyIds || reason == RefusalReason::kTooManyLengths;
 }
 
 } // namespace
 
 ProxyActions Proxy::OnRequest(const StreamKey &stream, std::span<const HeaderField> fields) {
   ProxyActions actions;
-  auto *connection = state_->Find(stream.connection);
-  if (!connection || connection->requests.contains(stream.stream)) {
+  auto *connection = state_->tunnels.Find(stream.connection);
+  if (!connection || DialectOf(*connection).Find(stream.stream)) {
     return actions;
   }
+  auto &dialect = DialectOf(*connection);
   ++state_->counters.requests;
 
   auto parsed =
@@ -46,57 +45,60 @@ ProxyActions Proxy::OnRequest(const StreamKey &stream, std::span<const HeaderFie
     return actions;
   }
   const auto id = parsed->flow.value_or(kStreamFlow | stream.stream);
-  const auto known = connection->flows.find(id);
-  const auto is_new = known == connection->flows.end();
-  if (const auto verdict =
-        state_->Validate(*connection, *parsed, is_new ? nullptr : &known->second)) {
+  const auto known = dialect.flows.find(id);
+  const auto is_new = known == dialect.flows.end();
+  if (const auto verdict = state_->Validate(dialect, *parsed, is_new ? nullptr : known->second)) {
     state_->Respond(stream, *parsed, *verdict, actions);
     return actions;
   }
+  const auto found = is_new
+                       ? state_->tunnels.AddTunnel(*connection, parsed->id_header == IdHeader::kNone)
+                       : known->second;
+  if (!found) {
+    state_->Respond(stream, *parsed, TooMany(ReasonName(found.error())), actions);
+    return actions;
+  }
 
-  auto &flow = is_new
-                 ? connection->flows
-                     .try_emplace(id, State::Flow{.id = id,
-                                                  .authority = parsed->authority,
-                                                  .plain = parsed->id_header == IdHeader::kNone,
-                                                  .targets = {},
-                                                  .waiting = {},
-                                                  .accepted = {}})
-                     .first->second
-                 : known->second;
-  connection->requests.try_emplace(
-    stream.stream, State::Request{.parsed = *std::move(parsed), .flow = id, .payloads = nullptr});
-  flow.waiting.push_back(stream.stream);
+  auto &tunnel = **found;
+  dialect.requests.try_emplace(
+    stream.stream,
+    Draft00::Request{.tunnel = &tunnel,
+                     .asked = std::make_unique<ConnectUdpRequest>(*std::move(parsed)),
+                     .payloads = nullptr});
+  tunnel.waiting.push_back(stream.stream);
   if (is_new) {
+    tunnel.flow = id;
+    tunnel.authority = dialect.requests.at(stream.stream).asked->authority;
+    dialect.flows.emplace(id, &tunnel);
     ++state_->counters.flows;
-    connection->early.Await(id);
-    state_->FindTarget(*connection, flow, actions);
-  } else if (flow.stage == State::Stage::kOpen) {
-    state_->Register(*connection, flow, actions);
+    dialect.early.Await(id);
+    state_->FindTarget(tunnel, actions);
+  } else if (tunnel.stage == State::Stage::kOpen) {
+    state_->Register(tunnel, actions);
   }
   return actions;
 }
 
 ProxyActions Proxy::OnStreamClosed(const StreamKey &stream) {
   ProxyActions actions;
-  // The socket that it returns is closed by Drop.
-  std::ignore = state_->router.RemoveStream(stream);
-  state_->Drop(stream, actions);
+  if (auto *connection = state_->tunnels.Find(stream.connection)) {
+    state_->Drop(*connection, stream.stream, actions);
+  }
   return actions;
 }
 
-std::optional<Verdict> Proxy::State::Validate(const Connection &connection,
+std::optional<Verdict> Proxy::State::Validate(const Draft00 &dialect,
                                               const ConnectUdpRequest &request,
-                                              const Flow *flow) const {
+                                              const Tunnel *tunnel) const {
   const auto plain = request.id_header == IdHeader::kNone;
-  if (flow) {
+  if (tunnel) {
     //= draft-00, section 5
     //# The proxy also MUST reject the request if the requested datagram flow ID has already been
     //# used on that client <-> proxy QUIC connection with a different requested authority.
-    if (flow->authority != request.authority) {
+    if (tunnel->authority != request.authority) {
       return BadRequest("flow has another authority");
     }
-    if (flow->plain || plain) {
+    if (tunnel->plain || plain) {
       return BadRequest(ReasonName(RefusalReason::kFlowInUse));
     }
   } else if (request.id_header == IdHeader::kServer) {
@@ -112,11 +114,8 @@ std::optional<Verdict> Proxy::State::Validate(const Connection &connection,
   if (request.id_header == IdHeader::kServer && !options.forwarding) {
     return WithError(403, "http_request_denied");
   }
-  if (connection.requests.size() >= options.routing.max_streams_per_connection) {
+  if (dialect.requests.size() >= options.routing.max_streams_per_connection) {
     return TooMany(ReasonName(RefusalReason::kTooManyStreams));
-  }
-  if (!flow && connection.flows.size() >= options.routing.max_flows_per_connection) {
-    return TooMany(ReasonName(RefusalReason::kTooManyFlows));
   }
   return std::nullopt;
 }
@@ -137,69 +136,70 @@ void Proxy::State::Respond(const StreamKey &stream, const ConnectUdpRequest &req
 //= draft-00, section 5.1
 //# If the proxy rejects a CONNECT-UDP request by sending a status code of 300 or higher, it MUST
 //# close the corresponding stream and remove any associated mappings.
-void Proxy::State::Refuse(Connection &connection, StreamId stream, const Verdict &verdict,
+void Proxy::State::Refuse(ClientConnection &connection, StreamId stream, const Verdict &verdict,
                           ProxyActions &actions) {
-  const auto request = connection.requests.find(stream);
-  Respond({.connection = connection.id, .stream = stream}, request->second.parsed, verdict,
+  auto &requests = DialectOf(connection).requests;
+  const auto request = requests.find(stream);
+  Respond({.connection = connection.id, .stream = stream}, *request->second.asked, verdict,
           actions);
-  connection.requests.erase(request);
+  requests.erase(request);
 }
 
-void Proxy::State::RefuseAll(Connection &connection, Flow &flow, const Verdict &verdict,
-                             ProxyActions &actions) {
-  for (const auto stream : flow.waiting) {
-    Refuse(connection, stream, verdict, actions);
+void Proxy::State::RefuseAll(Tunnel &tunnel, const Verdict &verdict, ProxyActions &actions) {
+  for (const auto stream : tunnel.waiting) {
+    Refuse(*tunnel.connection, stream, verdict, actions);
   }
-  flow.waiting.clear();
-  Remove(connection, flow, actions);
+  tunnel.waiting.clear();
+  Remove(tunnel, actions);
 }
 
-std::expected<void, Refusal> Proxy::State::Route(const Connection &connection, const Flow &flow,
-                                                 StreamId stream,
-                                                 const ConnectUdpRequest &request) {
-  const Registration registration{.stream = {.connection = connection.id, .stream = stream},
-                                  .flow = flow.id,
-                                  .socket = flow.socket,
-                                  .shared = Shares(flow)};
+std::expected<Mapping *, RefusalReason> Proxy::State::Map(Tunnel &tunnel, StreamId stream,
+                                                          const ConnectUdpRequest &request) {
   switch (request.id_header) {
   case IdHeader::kNone: break;
-  case IdHeader::kClient: return router.AddClientId(registration, request.id);
-  case IdHeader::kServer: return router.AddServerId(registration, request.id);
+  case IdHeader::kClient:
+    return tunnels.AddMapping(tunnel, Direction::kToClient, request.id, stream);
+  case IdHeader::kServer:
+    return tunnels.AddMapping(tunnel, Direction::kToTarget, request.id, stream);
   }
-  return router.AddPlain(registration);
+  return nullptr;
 }
 
-void Proxy::State::Register(Connection &connection, Flow &flow, ProxyActions &actions) {
-  const auto waiting = std::exchange(flow.waiting, {});
+void Proxy::State::Register(Tunnel &tunnel, ProxyActions &actions) {
+  auto &connection = *tunnel.connection;
+  auto &dialect = DialectOf(connection);
+  const auto waiting = std::exchange(tunnel.waiting, {});
   for (auto next = waiting.begin(); next != waiting.end(); ++next) {
-    const auto &request = connection.requests.at(*next).parsed;
-    const auto first = flow.accepted.empty();
+    auto &request = dialect.requests.at(*next);
+    const auto &asked = *request.asked;
+    const auto first = tunnel.accepted.empty();
     // The request that the flow should have begun with was closed before this.
-    if (first && request.id_header == IdHeader::kServer) {
+    if (first && asked.id_header == IdHeader::kServer) {
       Refuse(connection, *next, BadRequest("flow begins without client-connection-id"), actions);
       continue;
     }
-    const auto routed = Route(connection, flow, *next, request);
-    if (routed) {
-      Respond({.connection = connection.id, .stream = *next}, request, {.status = 200}, actions);
-      flow.accepted.insert(*next);
-      flow.stage = Stage::kOpen;
-      Name(flow);
+    const auto mapped = Map(tunnel, *next, asked);
+    if (mapped) {
+      Respond({.connection = connection.id, .stream = *next}, asked, {.status = 200}, actions);
+      request.mapping = *mapped;
+      request.asked.reset();
+      tunnel.accepted.insert(*next);
+      tunnel.stage = Stage::kOpen;
+      Name(tunnel);
       continue;
     }
-    const auto reason = routed.error().reason;
-    const auto verdict = ToVerdict(reason, request.id_header, Shares(flow));
+    const auto reason = mapped.error();
+    const auto verdict = ToVerdict(reason, asked.id_header, Shares(tunnel));
     if (!first) {
       Refuse(connection, *next, verdict, actions);
       continue;
     }
 
-    flow.waiting.assign(next, waiting.end());
-    if (Shares(flow) && SocketIsFull(reason)) {
-      flow.alone = true;
-      flow.targets.insert(flow.targets.begin(), sockets.at(flow.socket).target);
-      Leave(flow, actions);
-      TryNext(connection, flow, actions);
+    tunnel.waiting.assign(next, waiting.end());
+    if (Shares(tunnel) && SocketIsFull(reason)) {
+      const auto target = tunnel.socket->target;
+      Leave(tunnel, actions);
+      UseAnother(tunnel, target, actions);
       return;
     }
     //= draft-00, section 5
@@ -207,51 +207,52 @@ void Proxy::State::Register(Connection &connection, Flow &flow, ProxyActions &ac
     //# for that datagram flow.
     //
     // Those that came after it count on the same flow, so they get the same answer (P7).
-    RefuseAll(connection, flow, verdict, actions);
+    RefuseAll(tunnel, verdict, actions);
     return;
   }
 
-  if (flow.accepted.empty()) {
-    Remove(connection, flow, actions);
+  if (tunnel.accepted.empty()) {
+    Remove(tunnel, actions);
     return;
   }
-  for (auto &payload : connection.early.Take(flow.id)) {
+  for (auto &payload : dialect.early.Take(tunnel.flow)) {
     counters.tunnelled_to_target.Add(payload.size());
     actions.emplace_back(
-      proxy_action::SendToTarget{.socket = flow.socket, .payload = std::move(payload)});
+      proxy_action::SendToTarget{.socket = tunnel.socket->id, .payload = std::move(payload)});
   }
 }
 
-void Proxy::State::Drop(const StreamKey &stream, ProxyActions &actions) {
-  auto *connection = Find(stream.connection);
-  if (!connection) {
-    return;
-  }
-  const auto *request = connection->Find(stream.stream);
+void Proxy::State::Drop(ClientConnection &connection, StreamId stream, ProxyActions &actions) {
+  auto &dialect = DialectOf(connection);
+  const auto *request = dialect.Find(stream);
   if (!request) {
     return;
   }
-  auto &flow = connection->flows.at(request->flow);
-  connection->requests.erase(stream.stream);
-  std::erase(flow.waiting, stream.stream);
-  flow.accepted.erase(stream.stream);
-  if (flow.waiting.empty() && flow.accepted.empty()) {
-    Remove(*connection, flow, actions);
+  auto &tunnel = *request->tunnel;
+  if (request->mapping) {
+    tunnels.Remove(*request->mapping);
+  }
+  dialect.requests.erase(stream);
+  std::erase(tunnel.waiting, stream);
+  tunnel.accepted.erase(stream);
+  if (tunnel.waiting.empty() && tunnel.accepted.empty()) {
+    Remove(tunnel, actions);
   }
 }
 
-void Proxy::State::Reset(std::span<const StreamKey> streams, ProxyActions &actions) {
-  for (const auto &stream : streams) {
-    ++counters.reset;
-    actions.emplace_back(proxy_action::ResetStream{.stream = stream});
-    Drop(stream, actions);
-  }
+void Proxy::State::Reset(ClientConnection &connection, StreamId stream, ProxyActions &actions) {
+  ++counters.reset;
+  actions.emplace_back(
+    proxy_action::ResetStream{.stream = {.connection = connection.id, .stream = stream}});
+  Drop(connection, stream, actions);
 }
 
-void Proxy::State::Remove(Connection &connection, Flow &flow, ProxyActions &actions) {
-  Leave(flow, actions);
-  connection.early.Retire(flow.id);
-  connection.flows.erase(FlowId(flow.id)); // A copy: erase must not get a part of what it destroys.
+void Proxy::State::Remove(Tunnel &tunnel, ProxyActions &actions) {
+  Leave(tunnel, actions);
+  auto &dialect = DialectOf(*tunnel.connection);
+  dialect.early.Retire(tunnel.flow);
+  dialect.flows.erase(tunnel.flow);
+  tunnels.Remove(tunnel);
   --counters.flows;
 }
 

@@ -1,18 +1,10 @@
-// The records behind Proxy.  All pointers and references are into containers whose elements do not
-// move.
-//
-// A flow and its requests:      kLookup --OnLookup--> kOpening --OnSocket--> kOpen
-//                                  |                     |  ^                  |
-//                                  +---- refused <-------+--+ next address     +--> ended
-//
-// In the first two, requests wait, in order; the first one's answer decides about the flow.
+// What is behind Proxy: what happens to the tunnels of its registry, and the names of its sockets.
 #pragma once
 
 #include "ngmasque/session/proxy.h"
 #include "ngmasque/wire/stream_length.h"
 
 #include "early_datagrams.h"
-#include "token_bucket.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -20,7 +12,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -46,77 +37,39 @@ Verdict Exhausted();                       // Bounds of all.
 Verdict WithError(unsigned status, std::string_view error);
 Verdict ToVerdict(RefusalReason reason, IdHeader header, bool shared);
 
-struct Proxy::State {
-  struct Connection;
-
-  // A flow of any client.
-  struct FlowKey {
-    OuterConnection connection{};
-    FlowId flow{};
-  };
-
-  // Who has asked for a look-up, and whether it is still waited for.
-  struct Asked {
-    FlowKey by;
-    bool wanted = true;
-  };
-
+// What draft-00 keeps for a connection: its flow ids, and its requests with a stream each.
+struct Draft00 final : DialectState {
   struct Request {
-    ConnectUdpRequest parsed;
-    FlowId flow{};
+    Tunnel *tunnel = nullptr;
+    Mapping *mapping = nullptr;              // Once it is accepted, if it has a connection ID.
+    std::unique_ptr<ConnectUdpRequest> asked; // Until it is answered.
     // From the first byte on the stream.
     std::unique_ptr<StreamLengthParser> payloads;
   };
 
-  enum class Stage : std::uint8_t {
-    kNone, // Between the others.
-    kLookup,
-    kOpening,
-    kOpen,
-  };
+  explicit Draft00(const EarlyLimits &limits) : early(limits) {}
 
-  struct Flow {
-    FlowId id{};
-    Authority authority;
-    bool plain = false; // It has no connection IDs (P14).
-    Stage stage = Stage::kNone;
+  Request *Find(StreamId stream) {
+    const auto found = requests.find(stream);
+    return found == requests.end() ? nullptr : &found->second;
+  }
 
-    LookupId lookup{};             // kLookup
-    SocketId socket{};             // kOpening and kOpen
-    std::uint64_t ticket = 0;      // kOpening and kOpen: see Socket::users.
-    bool alone = false;            // It needs a socket for itself, as the shared one is full.
-    bool named = false;            // It is counted in by_authority.
-    bool answered = false;         // The target has sent it something.
-    std::vector<Endpoint> targets; // That are still to be tried, in order; at most max_addresses.
-    SocketError error = SocketError::kUnroutable; // Of the last one that was tried.
+  EarlyDatagrams early;
+  std::map<FlowId, Tunnel *> flows;     // As many as the connection has tunnels.
+  std::map<StreamId, Request> requests; // At most max_streams_per_connection.
+};
 
-    // Both together: at most max_streams_per_connection; never both empty.
-    std::vector<StreamId> waiting; // kLookup and kOpening
-    std::set<StreamId> accepted;   // kOpen
-  };
+inline Draft00 &DialectOf(ClientConnection &connection) {
+  return static_cast<Draft00 &>(*connection.dialect);
+}
 
-  struct Connection {
-    Request *Find(StreamId stream) {
-      const auto found = requests.find(stream);
-      return found == requests.end() ? nullptr : &found->second;
-    }
+struct Proxy::State {
+  using Stage = Tunnel::Stage;
 
-    OuterConnection id{};
-    bool datagrams = true;
-    TokenBucket bucket;
-    EarlyDatagrams early;
-    std::size_t lookups = 0;              // At most max_lookups_per_connection.
-    std::map<FlowId, Flow> flows;         // At most max_flows_per_connection.
-    std::map<StreamId, Request> requests; // At most max_streams_per_connection.
-  };
-
-  struct Socket {
-    Endpoint target;
-    bool shared = false;
-    bool open = false;
-    // By the order in which they came; never empty.  The router bounds those of an open socket, and
-    // what waits for one is bounded by max_connections and max_flows_per_connection.
-    std::map<std::uint64_t, FlowKey> users;
+  // Who has asked for a look-up.
+  struct Asked {
+    OuterConnection by{};
+    Tunnel *tunnel = nullptr; // Null if it is not waited for any more.
   };
 
   //= draft-00, section 5
@@ -125,73 +78,72 @@ struct Proxy::State {
   //# so it can avoid performing a new DNS query and potentially choosing a different server IP
   //# address which could map to a different server.
   struct Named {
-    SocketId socket{};
-    std::size_t flows = 0; // Of it that were opened for the authority; never 0.
+    ServerSocket *socket = nullptr;
+    std::size_t tunnels = 0; // Of it that were opened for the authority; never 0.
   };
 
   State(const HashKey &key, const ProxyOptions &o, TargetPolicy p)
-    : options(o), policy(std::move(p)), router(key, o.routing) {}
+    : options(o), policy(std::move(p)), tunnels(key, o.routing) {}
 
-  Connection *Find(OuterConnection connection);
+  // Requests: proxy_requests.cc.  What may end with the tunnel being gone says so.
 
-  // Requests: proxy_requests.cc.  What may end with the flow being gone says so.
-
-  // Why the request does not fit what there is (P5, P10, P13); `flow` is null if it is new.
-  std::optional<Verdict> Validate(const Connection &connection, const ConnectUdpRequest &request,
-                                  const Flow *flow) const;
+  // Why the request does not fit what there is (P5, P10, P13); `tunnel` is null if it is new.
+  std::optional<Verdict> Validate(const Draft00 &dialect, const ConnectUdpRequest &request,
+                                  const Tunnel *tunnel) const;
   void Respond(const StreamKey &stream, const ConnectUdpRequest &request, const Verdict &verdict,
                ProxyActions &actions);
   // Refuses one request that is kept, and forgets it.
-  void Refuse(Connection &connection, StreamId stream, const Verdict &verdict,
+  void Refuse(ClientConnection &connection, StreamId stream, const Verdict &verdict,
               ProxyActions &actions);
-  // Refuses all requests that wait; the flow is gone.
-  void RefuseAll(Connection &connection, Flow &flow, const Verdict &verdict, ProxyActions &actions);
-  // Answers the requests that wait for the flow's socket, which is open.  The flow may be gone.
-  void Register(Connection &connection, Flow &flow, ProxyActions &actions);
-  std::expected<void, Refusal> Route(const Connection &connection, const Flow &flow,
-                                     StreamId stream, const ConnectUdpRequest &request);
-  // Forgets a request that the router does not know (any more); the flow is gone with its last one.
-  void Drop(const StreamKey &stream, ProxyActions &actions);
-  // The same for requests that the router has given up.
-  void Reset(std::span<const StreamKey> streams, ProxyActions &actions);
-  // The flow is gone; its requests have been seen to.
-  void Remove(Connection &connection, Flow &flow, ProxyActions &actions);
+  // Refuses all requests that wait; the tunnel is gone.
+  void RefuseAll(Tunnel &tunnel, const Verdict &verdict, ProxyActions &actions);
+  // Answers the requests that wait for the tunnel's socket, which is open.  The tunnel may be gone.
+  void Register(Tunnel &tunnel, ProxyActions &actions);
+  // Null if there is no connection ID to be mapped.
+  std::expected<Mapping *, RefusalReason> Map(Tunnel &tunnel, StreamId stream,
+                                              const ConnectUdpRequest &request);
+  // Forgets a request; the tunnel is gone with its last one.
+  void Drop(ClientConnection &connection, StreamId stream, ProxyActions &actions);
+  // The same, and tells the client.
+  void Reset(ClientConnection &connection, StreamId stream, ProxyActions &actions);
+  // The tunnel is gone; its requests have been seen to.
+  void Remove(Tunnel &tunnel, ProxyActions &actions);
 
-  // Look-ups and sockets: proxy_targets.cc.  In the first four the flow may be gone afterwards.
+  // Look-ups and sockets: proxy_targets.cc.  In the first four the tunnel may be gone afterwards.
 
-  void FindTarget(Connection &connection, Flow &flow, ProxyActions &actions);
-  void UseAddresses(Connection &connection, Flow &flow, std::span<const Endpoint> addresses,
-                    ProxyActions &actions);
-  void TryNext(Connection &connection, Flow &flow, ProxyActions &actions);
-  // The flow has that socket from now on, whether it is open or not yet.
-  void Join(Connection &connection, Flow &flow, SocketId socket, ProxyActions &actions);
-  // The flow waits for no look-up and has no socket any more.
-  void Leave(Flow &flow, ProxyActions &actions);
-  // New flows can use the socket of this one for its authority from now on.
-  void Name(Flow &flow);
-  void Forget(SocketId socket);
-  bool Shares(const Flow &flow) const { return options.port_sharing && !flow.plain && !flow.alone; }
+  void FindTarget(Tunnel &tunnel, ProxyActions &actions);
+  void UseAddresses(Tunnel &tunnel, std::span<const Endpoint> addresses, ProxyActions &actions);
+  void TryNext(Tunnel &tunnel, ProxyActions &actions);
+  // The tunnel has that socket from now on, whether it is open or not yet.
+  void Join(Tunnel &tunnel, ServerSocket &socket, ProxyActions &actions);
+  // Of a full socket: a socket to the same target for itself.
+  void UseAnother(Tunnel &tunnel, const Endpoint &target, ProxyActions &actions);
+  // The tunnel waits for no look-up and has no socket any more.
+  void Leave(Tunnel &tunnel, ProxyActions &actions);
+  // New tunnels can use the socket of this one for its authority from now on.
+  void Name(Tunnel &tunnel);
+  void Forget(ServerSocket &socket);
+  bool Shares(const Tunnel &tunnel) const {
+    return options.port_sharing && !tunnel.plain && !tunnel.alone;
+  }
 
   // Packets: proxy_packets.cc
 
-  // A payload of a client's, for a flow that is there or not yet.
-  std::expected<PayloadToTarget, NotPassed>
-  Pass(Connection &connection, FlowId flow, std::span<const std::uint8_t> payload, Timestamp now);
+  // A payload of a client's, for a tunnel that is there or not yet.
+  std::expected<PayloadToTarget, NotPassed> Pass(ClientConnection &connection, FlowId flow,
+                                                 std::span<const std::uint8_t> payload,
+                                                 Timestamp now);
   std::unexpected<NotPassed> Count(NotPassed reason);
 
   ProxyOptions options;
   TargetPolicy policy;
-  Router router;
+  Tunnels tunnels;
   ProxyCounters counters;
   std::uint64_t next_lookup = 0;
-  std::uint64_t next_socket = 0;
-  std::uint64_t next_ticket = 0;
-  std::unordered_map<OuterConnection, Connection> connections; // At most max_connections.
-  std::unordered_map<LookupId, Asked> lookups;                 // At most max_lookups.
-  std::unordered_map<SocketId, Socket> sockets;                // At most max_sockets.
+  std::unordered_map<LookupId, Asked> lookups; // At most max_lookups.
   // Shared ones.  Ordered, as peers choose the keys.
-  std::map<Endpoint, SocketId> by_endpoint;  // At most max_sockets.
-  std::map<std::string, Named> by_authority; // At most one per flow.
+  std::map<Endpoint, ServerSocket *> by_endpoint; // At most max_sockets.
+  std::map<std::string, Named> by_authority;      // At most one per tunnel.
 };
 
 } // namespace ngmasque

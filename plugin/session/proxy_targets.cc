@@ -1,9 +1,9 @@
-// Proxy: from the authority of a flow to its server-facing socket.
+// Proxy: from the authority of a tunnel to its server-facing socket.
 
 #include "proxy_state.h"
 
 #include <algorithm>
-#include <iterator>
+#include <array>
 #include <tuple>
 #include <utility>
 
@@ -31,33 +31,35 @@ Verdict ToVerdict(SocketError error) {
 //# The proxy then determines the server-facing socket to associate with the client's datagram flow.
 //# This will generally involve performing a DNS lookup for the hostname in the request authority,
 //# or finding an existing server-facing socket to the authority.
-void Proxy::State::FindTarget(Connection &connection, Flow &flow, ProxyActions &actions) {
-  if (Shares(flow)) {
-    if (const auto named = by_authority.find(AuthorityText(flow.authority));
+void Proxy::State::FindTarget(Tunnel &tunnel, ProxyActions &actions) {
+  if (Shares(tunnel)) {
+    if (const auto named = by_authority.find(AuthorityText(tunnel.authority));
         named != by_authority.end()) {
-      Join(connection, flow, named->second.socket, actions);
+      Join(tunnel, *named->second.socket, actions);
       return;
     }
   }
-  if (const auto address = ParseAddress(flow.authority.host)) {
+  if (const auto address = ParseAddress(tunnel.authority.host)) {
     const std::array literal{Endpoint{.address = *address}};
-    UseAddresses(connection, flow, literal, actions);
+    UseAddresses(tunnel, literal, actions);
     return;
   }
+  auto &connection = *tunnel.connection;
   if (connection.lookups >= options.max_lookups_per_connection) {
-    RefuseAll(connection, flow, TooMany("too many look-ups on the connection"), actions);
+    RefuseAll(tunnel, TooMany("too many look-ups on the connection"), actions);
     return;
   }
   if (lookups.size() >= options.max_lookups) {
-    RefuseAll(connection, flow, Exhausted(), actions);
+    RefuseAll(tunnel, Exhausted(), actions);
     return;
   }
-  flow.stage = Stage::kLookup;
-  flow.lookup = LookupId(next_lookup++);
-  lookups.emplace(flow.lookup, Asked{.by = {.connection = connection.id, .flow = flow.id}});
+  tunnel.stage = Stage::kLookup;
+  tunnel.lookup = LookupId(next_lookup++);
+  lookups.emplace(tunnel.lookup, Asked{.by = connection.id, .tunnel = &tunnel});
   ++connection.lookups;
   ++counters.lookups;
-  actions.emplace_back(proxy_action::Lookup{.lookup = flow.lookup, .host = flow.authority.host});
+  actions.emplace_back(
+    proxy_action::Lookup{.lookup = tunnel.lookup, .host = tunnel.authority.host});
 }
 
 ProxyActions Proxy::OnLookup(LookupId lookup,
@@ -67,185 +69,183 @@ ProxyActions Proxy::OnLookup(LookupId lookup,
   if (asked == state_->lookups.end()) {
     return actions;
   }
-  const auto [by, wanted] = asked->second;
+  const auto [by, tunnel] = asked->second;
   state_->lookups.erase(asked);
-  auto *known = state_->Find(by.connection);
-  if (known) {
-    --known->lookups;
+  if (auto *connection = state_->tunnels.Find(by)) {
+    --connection->lookups;
   }
-  if (!wanted) {
+  if (!tunnel) {
     return actions;
   }
-  auto &connection = *known;
-  auto &flow = connection.flows.at(by.flow);
-  flow.stage = State::Stage::kNone;
+  tunnel->stage = State::Stage::kNone;
   if (!found || found->empty()) {
     const auto error = found ? LookupError::kFailed : found.error();
-    state_->RefuseAll(connection, flow, ToVerdict(error), actions);
+    state_->RefuseAll(*tunnel, ToVerdict(error), actions);
   } else {
-    state_->UseAddresses(connection, flow, *found, actions);
+    state_->UseAddresses(*tunnel, *found, actions);
   }
   return actions;
 }
 
-void Proxy::State::UseAddresses(Connection &connection, Flow &flow,
-                                std::span<const Endpoint> addresses, ProxyActions &actions) {
+void Proxy::State::UseAddresses(Tunnel &tunnel, std::span<const Endpoint> addresses,
+                                ProxyActions &actions) {
   bool prohibited = false;
   for (auto target : addresses) {
-    target.port = flow.authority.port;
+    target.port = tunnel.authority.port;
     if (!policy.Check(target)) {
       prohibited = true;
-    } else if (flow.targets.size() < std::max<std::size_t>(options.max_addresses, 1)) {
-      flow.targets.push_back(target);
+    } else if (tunnel.targets.size() < std::max<std::size_t>(options.max_addresses, 1)) {
+      tunnel.targets.push_back(target);
     }
   }
-  if (flow.targets.empty() || (prohibited && !options.mixed_addresses)) {
-    RefuseAll(connection, flow, WithError(403, "destination_ip_prohibited"), actions);
+  if (tunnel.targets.empty() || (prohibited && !options.mixed_addresses)) {
+    RefuseAll(tunnel, WithError(403, "destination_ip_prohibited"), actions);
     return;
   }
-  TryNext(connection, flow, actions);
+  TryNext(tunnel, actions);
 }
 
-void Proxy::State::TryNext(Connection &connection, Flow &flow, ProxyActions &actions) {
-  if (flow.targets.empty()) {
-    RefuseAll(connection, flow, ToVerdict(flow.error), actions);
+void Proxy::State::TryNext(Tunnel &tunnel, ProxyActions &actions) {
+  if (tunnel.targets.empty()) {
+    RefuseAll(tunnel, ToVerdict(tunnel.error), actions);
     return;
   }
-  const auto target = flow.targets.front();
-  flow.targets.erase(flow.targets.begin());
-  if (Shares(flow)) {
+  const auto target = tunnel.targets.front();
+  tunnel.targets.erase(tunnel.targets.begin());
+  if (Shares(tunnel)) {
     if (const auto socket = by_endpoint.find(target); socket != by_endpoint.end()) {
-      Join(connection, flow, socket->second, actions);
+      Join(tunnel, *socket->second, actions);
       return;
     }
   }
-  if (sockets.size() >= options.routing.max_sockets) {
-    RefuseAll(connection, flow, Exhausted(), actions);
+  const auto socket = tunnels.AddSocket(target, Shares(tunnel));
+  if (!socket) {
+    RefuseAll(tunnel, Exhausted(), actions);
     return;
   }
-  const auto id = SocketId(next_socket++);
-  sockets.try_emplace(id, Socket{.target = target, .shared = Shares(flow), .users = {}});
   ++counters.sockets;
-  if (Shares(flow)) {
-    by_endpoint.emplace(target, id);
+  if (Shares(tunnel)) {
+    by_endpoint.emplace(target, *socket);
   }
-  actions.emplace_back(proxy_action::OpenSocket{.socket = id, .target = target});
-  Join(connection, flow, id, actions);
+  actions.emplace_back(proxy_action::OpenSocket{.socket = (*socket)->id, .target = target});
+  Join(tunnel, **socket, actions);
 }
 
-void Proxy::State::Join(Connection &connection, Flow &flow, SocketId id, ProxyActions &actions) {
-  auto &socket = sockets.at(id);
-  flow.stage = Stage::kOpening;
-  flow.socket = id;
-  flow.ticket = next_ticket++;
-  socket.users.emplace(flow.ticket, FlowKey{.connection = connection.id, .flow = flow.id});
+void Proxy::State::Join(Tunnel &tunnel, ServerSocket &socket, ProxyActions &actions) {
+  if (!tunnels.Join(tunnel, socket)) {
+    UseAnother(tunnel, socket.target, actions);
+    return;
+  }
+  tunnel.stage = Stage::kOpening;
   if (socket.open) {
-    Register(connection, flow, actions);
+    Register(tunnel, actions);
   }
 }
 
-ProxyActions Proxy::OnSocket(SocketId id, const std::expected<void, SocketError> &opened) {
+void Proxy::State::UseAnother(Tunnel &tunnel, const Endpoint &target, ProxyActions &actions) {
+  tunnel.alone = true;
+  tunnel.targets.insert(tunnel.targets.begin(), target);
+  TryNext(tunnel, actions);
+}
+
+ProxyActions Proxy::OnSocket(SocketId id, const std::expected<void *, SocketError> &opened) {
   ProxyActions actions;
-  const auto socket = state_->sockets.find(id);
-  if (socket == state_->sockets.end() || socket->second.open) {
+  auto *socket = state_->tunnels.Find(id);
+  if (!socket || socket->open) {
     return actions;
   }
-  // The flows that wait for it, in the order in which they came.  A copy, as some may leave it.
-  const auto users = socket->second.users;
+  // The tunnels that wait for it, in the order in which they came.  A copy, as some may leave it.
+  const auto users = socket->users;
   if (opened) {
-    socket->second.open = true;
-  } else {
-    state_->Forget(id);
-  }
-  for (const auto &[ticket, user] : users) {
-    auto &connection = state_->connections.at(user.connection);
-    auto &flow = connection.flows.at(user.flow);
-    if (opened) {
-      state_->Register(connection, flow, actions);
-    } else {
-      flow.stage = State::Stage::kNone;
-      flow.error = opened.error();
-      state_->TryNext(connection, flow, actions);
+    socket->open = true;
+    socket->user_data = *opened;
+    for (const auto &[ticket, tunnel] : users) {
+      state_->Register(*tunnel, actions);
     }
+    return actions;
+  }
+  for (const auto &[ticket, tunnel] : users) {
+    tunnel->stage = State::Stage::kNone;
+    tunnel->error = opened.error();
+    std::ignore = state_->tunnels.Leave(*tunnel);
+  }
+  state_->Forget(*socket);
+  for (const auto &[ticket, tunnel] : users) {
+    state_->TryNext(*tunnel, actions);
   }
   return actions;
 }
 
+const ServerSocket *Proxy::Find(SocketId socket) const { return state_->tunnels.Find(socket); }
+
 ProxyActions Proxy::OnSocketFailed(SocketId id) {
-  const auto socket = state_->sockets.find(id);
-  if (socket != state_->sockets.end() && !socket->second.open) {
+  const auto *socket = state_->tunnels.Find(id);
+  if (socket && !socket->open) {
     return OnSocket(id, std::unexpected(SocketError::kUnroutable));
   }
   ProxyActions actions;
-  if (socket == state_->sockets.end()) {
+  if (!socket) {
     return actions;
   }
-  std::vector<StreamKey> streams;
-  for (const auto &[ticket, user] : socket->second.users) {
-    const auto &flow = state_->connections.at(user.connection).flows.at(user.flow);
-    if (!flow.answered) {
-      std::ranges::transform(flow.accepted, std::back_inserter(streams), [&](StreamId stream) {
-        return StreamKey{.connection = user.connection, .stream = stream};
-      });
+  std::vector<std::pair<ClientConnection *, StreamId>> streams;
+  for (const auto &[ticket, tunnel] : socket->users) {
+    if (!tunnel->answered) {
+      for (const auto stream : tunnel->accepted) {
+        streams.emplace_back(tunnel->connection, stream);
+      }
     }
   }
-  for (const auto &stream : streams) {
-    std::ignore = state_->router.RemoveStream(stream);
-  }
   // The last one closes the socket.
-  state_->Reset(streams, actions);
+  for (const auto &[connection, stream] : streams) {
+    state_->Reset(*connection, stream, actions);
+  }
   return actions;
 }
 
-void Proxy::State::Leave(Flow &flow, ProxyActions &actions) {
-  switch (std::exchange(flow.stage, Stage::kNone)) {
+void Proxy::State::Leave(Tunnel &tunnel, ProxyActions &actions) {
+  switch (std::exchange(tunnel.stage, Stage::kNone)) {
   case Stage::kNone: return;
   case Stage::kLookup:
     // It is still under way, and counts until OnLookup: otherwise a client could have any number of
     // names looked up at a time.
-    lookups.at(flow.lookup).wanted = false;
-    actions.emplace_back(proxy_action::CancelLookup{.lookup = flow.lookup});
+    lookups.at(tunnel.lookup).tunnel = nullptr;
+    actions.emplace_back(proxy_action::CancelLookup{.lookup = tunnel.lookup});
     return;
   case Stage::kOpening:
   case Stage::kOpen: break;
   }
-  if (std::exchange(flow.named, false)) {
-    const auto named = by_authority.find(AuthorityText(flow.authority));
-    if (--named->second.flows == 0) {
+  if (std::exchange(tunnel.named, false)) {
+    const auto named = by_authority.find(AuthorityText(tunnel.authority));
+    if (--named->second.tunnels == 0) {
       by_authority.erase(named);
     }
   }
-  auto &users = sockets.at(flow.socket).users;
-  users.erase(flow.ticket);
-  //= draft-00, section 5.1
-  //# A proxy can close its server-facing socket once all datagram flows mapped to that socket have
-  //# been removed.
-  if (users.empty()) {
-    actions.emplace_back(proxy_action::CloseSocket{.socket = flow.socket});
-    Forget(flow.socket);
+  auto &socket = *tunnel.socket;
+  if (tunnels.Leave(tunnel)) {
+    actions.emplace_back(proxy_action::CloseSocket{.socket = socket.id});
+    Forget(socket);
   }
 }
 
-void Proxy::State::Name(Flow &flow) {
-  if (flow.named || !Shares(flow)) {
+void Proxy::State::Name(Tunnel &tunnel) {
+  if (tunnel.named || !Shares(tunnel)) {
     return;
   }
-  // Another flow may have got another answer to a look-up at the same time: then it is the name's.
+  // Another tunnel may have got another answer to a look-up at the same time: then it is the name's.
   auto &named =
-    by_authority.try_emplace(AuthorityText(flow.authority), Named{.socket = flow.socket})
+    by_authority.try_emplace(AuthorityText(tunnel.authority), Named{.socket = tunnel.socket})
       .first->second;
-  if (named.socket == flow.socket) {
-    flow.named = true;
-    ++named.flows;
+  if (named.socket == tunnel.socket) {
+    tunnel.named = true;
+    ++named.tunnels;
   }
 }
 
-void Proxy::State::Forget(SocketId id) {
-  const auto socket = sockets.find(id);
-  if (socket->second.shared) {
-    by_endpoint.erase(socket->second.target);
+void Proxy::State::Forget(ServerSocket &socket) {
+  if (socket.shared) {
+    by_endpoint.erase(socket.target);
   }
-  sockets.erase(socket);
+  tunnels.Remove(socket);
   --counters.sockets;
 }
 

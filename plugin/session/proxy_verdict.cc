@@ -38,14 +38,10 @@ Verdict ToVerdict(RefusalReason reason, IdHeader header, bool shared) {
             .proxy_status = ProxyStatus("http_request_error", "connection ID conflict")};
   }
   switch (reason) {
-  case RefusalReason::kTooManyFlows:
-  case RefusalReason::kTooManyStreams: return TooMany(ReasonName(reason));
   case RefusalReason::kTooManyIds:
   case RefusalReason::kTooManyLengths:
     // On a 4-tuple they are the client's own, on a shared socket those of all of its clients.
     return header == IdHeader::kClient && shared ? Exhausted() : TooMany(ReasonName(reason));
-  case RefusalReason::kTooManyFlowsOnSocket:
-  case RefusalReason::kTooManySockets: return Exhausted();
   case RefusalReason::kFlowInUse: return BadRequest(ReasonName(reason));
   default: return WithError(500, "proxy_internal_error"); // Nothing that a client can bring about.
   }

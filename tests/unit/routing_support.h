@@ -1,7 +1,8 @@
 // What the tests of routing/ have in common.
 #pragma once
 
-#include "ngmasque/routing/router.h"
+#include "ngmasque/routing/connection_id.h"
+#include "ngmasque/routing/types.h"
 
 #include <array>
 #include <cstdint>

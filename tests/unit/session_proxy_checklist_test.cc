@@ -55,7 +55,7 @@ TEST_F(ProxyChecklist, connect_udp_datagram) {
   OpenFlow();
   EXPECT_EQ(world.Send(kAlice, 0, "to the target"), world.socket());
   EXPECT_EQ(world.Receive(world.socket(), Short("client-1...")),
-            (PacketToClient{.connection = kAlice, .form = ClientForm::kDatagram, .flow = 0}));
+            (Received{.connection = kAlice, .form = ClientForm::kDatagram, .flow = 0}));
   EXPECT_EQ(world.proxy.OnDatagram(kAlice, {}, 1).error(), NotPassed::kMalformed)
     << "no flow id: H3_GENERAL_PROTOCOL_ERROR";
   EXPECT_EQ(world.proxy.OnDatagram(kAlice, Bytes{0x40}, 1).error(), NotPassed::kMalformed);
@@ -80,7 +80,7 @@ TEST_F(ProxyChecklist, connect_udp_lv) {
     for (auto part : {all.first(cut), all.subspan(cut)}) {
       while (!part.empty()) {
         if (const auto to = world.proxy.OnStreamData({kAlice, 0}, part, world.now)) {
-          EXPECT_EQ(to->socket, world.socket());
+          EXPECT_EQ(to->tunnel->socket->id, world.socket());
           payloads.push_back(ToText(to->payload));
         }
       }
@@ -91,14 +91,14 @@ TEST_F(ProxyChecklist, connect_udp_lv) {
     EXPECT_EQ(payloads[i], i % 2 == 0 ? "one" : "two");
   }
   EXPECT_EQ(world.Receive(world.socket(), Short("anything")),
-            (PacketToClient{.connection = kAlice, .form = ClientForm::kStream, .stream = 0}));
+            (Received{.connection = kAlice, .form = ClientForm::kStream, .stream = 0}));
 }
 
 TEST_F(ProxyChecklist, connect_udp_validate_tuple) {
   OpenFlow();
   const auto packet = Short("client-1...");
   const auto from = [&](const Endpoint &source) {
-    return world.proxy.FromTarget(world.socket(), source, packet, 1);
+    return world.Receive(world.socket(), source, packet);
   };
   EXPECT_TRUE(from(At("5.6.7.8", 443)));
   EXPECT_EQ(from(At("5.6.7.8", 444)).error(), NotPassed::kWrongSource);
@@ -159,10 +159,10 @@ TEST_F(ProxyChecklist, connect_udp_headers_validate) {
 
 TEST_F(ProxyChecklist, connect_udp_proxy_forwarded_mode) {
   OpenFlow();
-  EXPECT_EQ(world.proxy.FromClient(Tuple(1), Short("server-1..."), 1),
+  EXPECT_EQ(world.Forward(Tuple(1), Short("server-1...")),
             (ToTarget{.connection = kAlice, .flow = 0, .socket = world.socket()}));
   const auto error = [&](const FourTuple &tuple, const Bytes &packet) {
-    return world.proxy.FromClient(tuple, packet, 1).error();
+    return world.Forward(tuple, packet).error();
   };
   EXPECT_EQ(error(Tuple(1), Long("server-1")), NotPassed::kLongHeader);
   EXPECT_EQ(error(Tuple(1), Short("server-2...")), NotPassed::kUnknownConnectionId);
@@ -188,7 +188,7 @@ TEST_F(ProxyChecklist, connect_udp_headers_echo) {
 TEST_F(ProxyChecklist, connect_udp_proxy_idle) {
   OpenFlow();
   ASSERT_TRUE(world.proxy.AddConnection(OuterConnection{3}, Tuple(1))); // On the same 4-tuple.
-  const auto to = world.proxy.FromClient(Tuple(1), Short("server-1..."), 1);
+  const auto to = world.Forward(Tuple(1), Short("server-1..."));
   ASSERT_TRUE(to);
   EXPECT_EQ(to->connection, kAlice) << "whose idle timer restarts";
 }
@@ -196,7 +196,7 @@ TEST_F(ProxyChecklist, connect_udp_proxy_idle) {
 TEST_F(ProxyChecklist, connect_udp_close_stream) {
   OpenFlow();
   world.Close(kAlice, 4);
-  EXPECT_EQ(world.proxy.FromClient(Tuple(1), Short("server-1..."), 1).error(),
+  EXPECT_EQ(world.Forward(Tuple(1), Short("server-1...")).error(),
             NotPassed::kUnknownConnectionId);
   EXPECT_TRUE(world.Send(kAlice, 0, "still there"));
   world.Close(kAlice, 0);
@@ -233,7 +233,7 @@ TEST_F(ProxyChecklist, connect_udp_rejected_conn_id) {
   EXPECT_EQ(world.Request(kAlice, 12, WithClientId(kTarget, 0, "client")), 409u);
   // The flow goes on with what it has.
   EXPECT_TRUE(world.Send(kAlice, 0, "a"));
-  EXPECT_TRUE(world.proxy.FromClient(Tuple(1), Short("server-1..."), 1));
+  EXPECT_TRUE(world.Forward(Tuple(1), Short("server-1...")));
   EXPECT_TRUE(world.Receive(world.socket(), Short("client-1...")));
   EXPECT_EQ(world.open.size(), 1u);
 }

@@ -169,11 +169,11 @@ TEST_F(ProxyPackets, ConnectionWithoutDatagrams) {
   ASSERT_EQ(world.Request(kAlice, 8, WithServerId(kTarget, 0, "server-1")), 200u);
   EXPECT_EQ(Stream({kAlice, 0}, OnStream("a")).first, std::vector<std::string>{"a"});
   const auto to = [&] { return world.Receive(world.socket(), Long("client-2")).value(); };
-  EXPECT_EQ(to(), (PacketToClient{.connection = kAlice, .form = ClientForm::kStream, .stream = 0}));
+  EXPECT_EQ(to(), (Received{.connection = kAlice, .form = ClientForm::kStream, .stream = 0}));
   world.Close(kAlice, 0);
   EXPECT_EQ(to().stream, 4u) << "the first one that is open";
   // Forwarding needs neither.
-  ASSERT_TRUE(world.proxy.FromClient(Tuple(1), Short("server-1"), 1));
+  ASSERT_TRUE(world.Forward(Tuple(1), Short("server-1")));
   EXPECT_EQ(world.Receive(world.socket(), Short("client-2"))->form, ClientForm::kForward);
 }
 
@@ -182,7 +182,7 @@ TEST_F(ProxyPackets, DatagramsHaveAStreamToo) {
   ASSERT_EQ(Open(kAlice, 0, 2, "client-1"), 200u);
   ASSERT_EQ(Open(kAlice, 4, 2, "client-2"), 200u);
   const auto to = [&] { return world.Receive(world.socket(), Long("client-2")).value(); };
-  EXPECT_EQ(to(), (PacketToClient{
+  EXPECT_EQ(to(), (Received{
                     .connection = kAlice, .form = ClientForm::kDatagram, .flow = 2, .stream = 0}));
   world.Close(kAlice, 0);
   EXPECT_EQ(to().stream, 4u) << "the first one that is open";
@@ -201,7 +201,7 @@ TEST_F(ProxyPackets, RateIsPerConnectionAndBothWays) {
   // The bucket is empty now, in all directions and ways.
   EXPECT_EQ(Error(kAlice, 0, "x"), NotPassed::kRateLimited);
   EXPECT_EQ(world.Receive(world.socket(), packet).error(), NotPassed::kRateLimited);
-  EXPECT_EQ(world.proxy.FromClient(Tuple(1), Short("server-1"), world.now).error(),
+  EXPECT_EQ(world.Forward(Tuple(1), Short("server-1")).error(),
             NotPassed::kRateLimited);
   EXPECT_EQ(Error(kAlice, 2, "early"), NotPassed::kRateLimited);
   EXPECT_EQ(Count(NotPassed::kRateLimited), 4u);
@@ -257,9 +257,9 @@ TEST_F(ProxyPackets, Counters) {
   ASSERT_EQ(Open(kAlice, 8, 2, "client-1"), 409u);
   ASSERT_EQ(Open(kAlice, 12, 4, "client-2", "127.0.0.1:443"), 403u);
   EXPECT_TRUE(world.Send(kAlice, 0, "12345"));
-  EXPECT_TRUE(world.proxy.FromClient(Tuple(1), Short("server-1"), 1));
-  EXPECT_FALSE(world.proxy.FromClient(Tuple(1), Short("unknown."), 1));
-  EXPECT_FALSE(world.proxy.FromClient(Tuple(1), {}, 1));
+  EXPECT_TRUE(world.Forward(Tuple(1), Short("server-1")));
+  EXPECT_FALSE(world.Forward(Tuple(1), Short("unknown.")));
+  EXPECT_FALSE(world.Forward(Tuple(1), {}));
   EXPECT_TRUE(world.Receive(world.socket(), Short("client-1")));
   EXPECT_TRUE(world.Receive(world.socket(), Long("client-1")));
   EXPECT_FALSE(world.Receive(world.socket(), Short("stranger")));

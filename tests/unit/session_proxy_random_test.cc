@@ -211,7 +211,7 @@ private:
       world_.open.insert(socket);
       ++world_.opened;
       const auto sockets = world_.targets.size();
-      Do(world_.proxy.OnSocket(socket, {}));
+      Do(world_.proxy.OnSocket(socket, nullptr));
       tally_.alone += world_.targets.size() != sockets;
     }
   }
@@ -277,7 +277,7 @@ private:
     ++tally_.to_target;
     if (request.id_header == IdHeader::kServer) {
       const auto to =
-        world_.proxy.FromClient(tuples_[stream.connection], Short(request.id.bytes()), world_.now);
+        world_.Forward(tuples_[stream.connection], Short(request.id.bytes()));
       ASSERT_TRUE(to) << ReasonName(to.error());
       ASSERT_EQ(
         *to, (ToTarget{.connection = stream.connection, .flow = *request.flow, .socket = *socket}));

@@ -62,6 +62,37 @@ inline std::string ToText(std::span<const std::uint8_t> bytes) {
   return {bytes.begin(), bytes.end()};
 }
 
+// Where packets go, with numbers instead of handles.
+struct ToTarget {
+  OuterConnection connection{};
+  FlowId flow{};
+  SocketId socket{};
+  bool operator==(const ToTarget &) const = default;
+};
+struct Received {
+  OuterConnection connection{};
+  ClientForm form{};
+  FlowId flow{};     // For kDatagram.
+  StreamId stream{}; // For kStream and kDatagram.
+  FourTuple tuple{}; // For kForward.
+  bool operator==(const Received &) const = default;
+};
+
+inline std::expected<Received, NotPassed>
+ToReceived(const std::expected<PacketToClient, NotPassed> &to) {
+  if (!to) {
+    return std::unexpected(to.error());
+  }
+  const auto &connection = *to->tunnel->connection;
+  Received received{.connection = connection.id, .form = to->form, .stream = to->stream};
+  if (to->form == ClientForm::kDatagram) {
+    received.flow = to->tunnel->flow;
+  } else if (to->form == ClientForm::kForward) {
+    received.tuple = connection.path->tuple;
+  }
+  return received;
+}
+
 class ProxyWorld {
 public:
   explicit ProxyWorld(const ProxyOptions &options = {}, TargetPolicy policy = {})
@@ -121,7 +152,7 @@ public:
     opening.erase(socket);
     open.insert(socket);
     ++opened;
-    Do(proxy.OnSocket(socket, {}));
+    Do(proxy.OnSocket(socket, nullptr));
   }
   void NotOpened(SocketId socket, SocketError error) {
     opening.erase(socket);
@@ -141,10 +172,22 @@ public:
       return std::unexpected(to.error());
     }
     EXPECT_EQ(ToText(to->payload), payload);
-    return to->socket;
+    return to->tunnel->socket->id;
   }
-  std::expected<PacketToClient, NotPassed> Receive(SocketId socket, const Bytes &packet) {
-    return proxy.FromTarget(socket, packet, now);
+  std::expected<Received, NotPassed> Receive(SocketId socket, const Bytes &packet) {
+    return ToReceived(proxy.FromTarget(proxy.Find(socket), packet, now));
+  }
+  std::expected<Received, NotPassed> Receive(SocketId socket, const Endpoint &source,
+                                             const Bytes &packet) {
+    return ToReceived(proxy.FromTarget(proxy.Find(socket), source, packet, now));
+  }
+  std::expected<ToTarget, NotPassed> Forward(const FourTuple &tuple, const Bytes &packet) {
+    const auto mapping = proxy.FromClient(proxy.FindPath(tuple), packet, now);
+    if (!mapping) {
+      return std::unexpected(mapping.error());
+    }
+    const auto &tunnel = *(*mapping)->tunnel;
+    return ToTarget{tunnel.connection->id, tunnel.flow, tunnel.socket->id};
   }
 
   Proxy proxy;

@@ -225,7 +225,7 @@ TEST_F(ProxyTargets, FullSharedSocketMakesRoomElsewhere) {
 
 TEST_F(ProxyTargets, P13_Connections) {
   Start({.routing = {.max_connections = 2}});
-  EXPECT_EQ(world.proxy.AddConnection(OuterConnection{3}, Tuple(3)).error().reason,
+  EXPECT_EQ(world.proxy.AddConnection(OuterConnection{3}, Tuple(3)).error(),
             RefusalReason::kTooManyConnections);
   EXPECT_EQ(Open(kBob, 0, 0, "client-1"), 200u);
 }
@@ -307,9 +307,9 @@ TEST_F(ProxyTargets, MoveGivesUpWhatOthersHave) {
   EXPECT_EQ(moved.reserved, std::vector{Id("proxy-id")});
   world.Do(moved.actions);
   EXPECT_EQ(world.resets, (std::vector<StreamKey>{{kAlice, 4}}));
-  EXPECT_EQ(world.proxy.FromClient(Tuple(2), Short("server-1"), 1)->connection, kBob);
-  EXPECT_EQ(world.proxy.FromClient(Tuple(2), Short("proxy-id"), 1)->connection, kBob);
-  EXPECT_EQ(world.proxy.FromClient(Tuple(2), Short("server-2"), 1)->connection, kAlice);
+  EXPECT_EQ(world.Forward(Tuple(2), Short("server-1"))->connection, kBob);
+  EXPECT_EQ(world.Forward(Tuple(2), Short("proxy-id"))->connection, kBob);
+  EXPECT_EQ(world.Forward(Tuple(2), Short("server-2"))->connection, kAlice);
   EXPECT_EQ(world.Request(kAlice, 12, WithServerId(kTarget, 0, "server-3")), 200u);
 }
 
@@ -321,7 +321,7 @@ TEST_F(ProxyTargets, UnknownOnesAreIgnored) {
   EXPECT_TRUE(world.proxy.RemoveConnection(nobody).empty());
   EXPECT_TRUE(world.proxy.MoveConnection(nobody, Tuple(3)).actions.empty());
   EXPECT_FALSE(world.proxy.Reserve(nobody, Id("proxy-id")));
-  EXPECT_TRUE(world.proxy.OnSocket(SocketId{5}, {}).empty());
+  EXPECT_TRUE(world.proxy.OnSocket(SocketId{5}, nullptr).empty());
   EXPECT_TRUE(world.proxy.OnSocketFailed(SocketId{5}).empty());
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
   EXPECT_TRUE(world.proxy.OnRequest({kAlice, 0}, RequestFields(Plain(kTarget))).empty())

@@ -33,7 +33,7 @@ TEST_F(ProxyRequirements, P2_ServerIdLeadsToSocket) {
   ASSERT_EQ(world.Request(kAlice, 8, WithServerId(kTarget, 0, "server-1")), 200u);
   ASSERT_EQ(world.Request(kAlice, 12, WithServerId("5.6.7.9:443", 2, "server-2")), 200u);
   const auto to = [&](std::string_view id) {
-    return world.targets.at(world.proxy.FromClient(Tuple(1), Short(id), 1).value().socket);
+    return world.targets.at(world.Forward(Tuple(1), Short(id)).value().socket);
   };
   EXPECT_EQ(to("server-1"), At("5.6.7.8", 443));
   EXPECT_EQ(to("server-2"), At("5.6.7.9", 443));
@@ -151,10 +151,10 @@ TEST_F(ProxyRequirements, P8_ForwardsToClientOnceItHasForwarded) {
   ASSERT_EQ(world.Request(kAlice, 4, WithServerId(kTarget, 0, "server-1")), 200u);
   const auto packet = Short("client-1...");
   EXPECT_EQ(world.Receive(world.socket(), packet)->form, ClientForm::kDatagram);
-  ASSERT_TRUE(world.proxy.FromClient(Tuple(1), Short("server-1..."), 1));
+  ASSERT_TRUE(world.Forward(Tuple(1), Short("server-1...")));
   EXPECT_EQ(
     world.Receive(world.socket(), packet),
-    (PacketToClient{.connection = kAlice, .form = ClientForm::kForward, .tuple = Tuple(1)}));
+    (Received{.connection = kAlice, .form = ClientForm::kForward, .tuple = Tuple(1)}));
   EXPECT_EQ(world.Receive(world.socket(), Long("client-1"))->form, ClientForm::kDatagram);
 }
 
@@ -162,10 +162,10 @@ TEST_F(ProxyRequirements, P9_ForwardsFromTheMappedTupleOnly) {
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
   ASSERT_EQ(world.Request(kAlice, 4, WithServerId(kTarget, 0, "server-1")), 200u);
   const auto packet = Short("server-1...");
-  EXPECT_FALSE(world.proxy.FromClient(Tuple(2), packet, 1));
+  EXPECT_FALSE(world.Forward(Tuple(2), packet));
   EXPECT_TRUE(world.proxy.MoveConnection(kAlice, Tuple(3)).actions.empty());
-  EXPECT_FALSE(world.proxy.FromClient(Tuple(1), packet, 1));
-  EXPECT_TRUE(world.proxy.FromClient(Tuple(3), packet, 1));
+  EXPECT_FALSE(world.Forward(Tuple(1), packet));
+  EXPECT_TRUE(world.Forward(Tuple(3), packet));
 }
 
 TEST_F(ProxyRequirements, P10_ForwardingOff) {
@@ -180,7 +180,7 @@ TEST_F(ProxyRequirements, P10_ForwardingOff) {
 TEST_F(ProxyRequirements, P11_ForwardedPacketIsActivityOfItsConnection) {
   ASSERT_EQ(Open(kBob, 0, 0, "client-1"), 200u);
   ASSERT_EQ(world.Request(kBob, 4, WithServerId(kTarget, 0, "server-1")), 200u);
-  EXPECT_EQ(world.proxy.FromClient(Tuple(2), Short("server-1..."), 1)->connection, kBob);
+  EXPECT_EQ(world.Forward(Tuple(2), Short("server-1..."))->connection, kBob);
 }
 
 TEST_F(ProxyRequirements, P12_MappingsDieWithStreamAndConnection) {
@@ -212,7 +212,7 @@ TEST_F(ProxyRequirements, P12_StreamsThatCloseBeforeTheirAnswer) {
   const auto socket = world.socket();
   world.Close(kAlice, 8);
   EXPECT_TRUE(world.opening.empty()) << "CloseSocket was said";
-  EXPECT_TRUE(world.proxy.OnSocket(socket, {}).empty());
+  EXPECT_TRUE(world.proxy.OnSocket(socket, nullptr).empty());
   EXPECT_EQ(world.proxy.counters().sockets, (Level{.now = 0, .highest = 1}));
   EXPECT_TRUE(world.answers.empty());
 
@@ -248,7 +248,7 @@ TEST_F(ProxyRequirements, P14_SharedAndPlainSockets) {
 TEST_F(ProxyRequirements, P15_SourceIsChecked) {
   ASSERT_EQ(world.Request(kAlice, 0, Plain("[2606:4700::1]:53", 0)), 200u);
   const auto from = [&](const Endpoint &source) {
-    return world.proxy.FromTarget(world.socket(), source, Short("answer"), 1);
+    return world.Receive(world.socket(), source, Short("answer"));
   };
   EXPECT_TRUE(from(At("2606:4700::1", 53)));
   EXPECT_EQ(from(At("2606:4700::2", 53)).error(), NotPassed::kWrongSource);

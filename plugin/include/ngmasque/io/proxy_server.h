@@ -49,41 +49,41 @@ public:
     LogFunction log; ///< Null: no log.
   };
 
-  /// The program's connections to its clients.  Nothing of ProxyServer may be called from within.
-  class Clients {
+  /// A connection to a client, which is the program's.  Nothing of ProxyServer may be called from
+  /// within.
+  class Client {
   public:
-    virtual ~Clients() = default;
+    virtual ~Client() = default;
 
     /// Sends `payload` in a datagram of `flow`.  Nothing is returned if it was taken; kTooLarge if
     /// no packet on the path takes it now.
-    virtual std::expected<void, ServerDrop> SendDatagram(OuterConnection connection, FlowId flow,
+    virtual std::expected<void, ServerDrop> SendDatagram(FlowId flow,
                                                          std::span<const std::uint8_t> payload) = 0;
     /// Sends `payload` on the stream, with its length before it.
-    virtual std::expected<void, ServerDrop>
-    SendOnStream(const StreamKey &stream, std::span<const std::uint8_t> payload) = 0;
+    virtual std::expected<void, ServerDrop> SendOnStream(StreamId stream,
+                                                         std::span<const std::uint8_t> payload) = 0;
     /// Sends packets as they are on the 4-tuple of the connection.
-    virtual std::expected<void, ServerDrop> Forward(OuterConnection connection,
-                                                    const FourTuple &tuple,
-                                                    const Burst &packets) = 0;
+    virtual std::expected<void, ServerDrop> Forward(const Burst &packets) = 0;
     /// The client has forwarded packets: its connection is not idle (P11).
-    virtual void OnActivity(OuterConnection connection) = 0;
+    virtual void OnActivity() = 0;
     /// Answers a request; a status of 300 or more ends the stream.
-    virtual void Respond(const StreamKey &stream, unsigned status,
+    virtual void Respond(StreamId stream, unsigned status,
                          std::span<const HeaderField> fields) = 0;
     /// Resets a request's stream in both directions.
-    virtual void ResetStream(const StreamKey &stream) = 0;
+    virtual void ResetStream(StreamId stream) = 0;
   };
 
-  /// `loop` and `clients` have to outlive it.  Nothing is returned if look-ups cannot be set up.
-  [[nodiscard]] static std::unique_ptr<ProxyServer> Create(struct ev_loop *loop, Options options,
-                                                           Clients &clients);
+  /// `loop` has to outlive it.  Nothing is returned if look-ups cannot be set up.
+  [[nodiscard]] static std::unique_ptr<ProxyServer> Create(struct ev_loop *loop, Options options);
   ~ProxyServer();
   ProxyServer(const ProxyServer &) = delete;
   ProxyServer &operator=(const ProxyServer &) = delete;
 
   // Connections: as in Proxy.
 
-  std::expected<void, Refusal> AddConnection(OuterConnection connection, const FourTuple &tuple);
+  /// `client` is used until RemoveConnection.
+  std::expected<void, RefusalReason> AddConnection(OuterConnection connection,
+                                                   const FourTuple &tuple, Client &client);
   void SetDatagrams(OuterConnection connection, bool datagrams);
   void RemoveConnection(OuterConnection connection);
   void MoveConnection(OuterConnection connection, const FourTuple &tuple);

@@ -2,9 +2,9 @@
 // draft-pauly-masque-quic-proxy-00, sections 2 and 5.  Requirements P1 to P15.
 #pragma once
 
-#include "ngmasque/routing/router.h"
 #include "ngmasque/session/message.h"
 #include "ngmasque/session/target_policy.h"
+#include "ngmasque/session/tunnels.h"
 
 #include <algorithm>
 #include <array>
@@ -24,19 +24,10 @@ namespace ngmasque {
 /// Nanoseconds on a clock of the caller's that does not go back.
 using Timestamp = std::uint64_t;
 
-/// A look-up of a name; the numbers are the proxy's, from 0 upwards.
-enum class LookupId : std::uint64_t {};
-
 /// Why a look-up has brought no address.
 enum class LookupError : std::uint8_t {
   kFailed,  ///< 502, `error=dns_error`
   kTimeout, ///< 504, `error=dns_timeout`
-};
-
-/// Why a socket was not opened.
-enum class SocketError : std::uint8_t {
-  kUnroutable, ///< The address cannot be connected to: 502, `error=destination_ip_unroutable`
-  kExhausted,  ///< No descriptor, memory or port is left: 503
 };
 
 /// The options of a proxy, and its bounds (P13).  What a peer gets when a bound is reached stands
@@ -106,53 +97,24 @@ using ProxyAction =
                proxy_action::SendToTarget>;
 using ProxyActions = std::vector<ProxyAction>;
 
-/// Why a packet is not passed on.  It is dropped, except for kKept and, from a client's UDP
-/// packets, for what IsForQuic says.
-enum class NotPassed : std::uint8_t {
-  // As NotRouted.
-  kLongHeader,
-  kReserved,
-  kUnknownTuple,
-  kUnknownConnectionId,
-  kUnknownFlow, ///< Of a flow or stream that is not there, and too much to be kept for it.
-  kUnknownSocket,
-  kMalformed,
-  // The proxy's.
-  kKept,        ///< Until its flow is there, or refused.
-  kTooLong,     ///< Longer than a UDP payload can be, or than max_stream_payload.
-  kRateLimited, ///< max_bytes_per_second
-  kWrongSource, ///< It did not come from the target (P15).
-  kIncomplete,  ///< On the stream: nothing is wrong, the rest of the payload is to come.
-};
-inline constexpr std::size_t kNotPassedReasons = 12;
-
-/// The reason in words, for logs.
-[[nodiscard]] std::string_view ReasonName(NotPassed reason);
-
-/// Whether a UDP packet of a client, with this answer of Proxy::FromClient, is one for the proxy's
-/// own QUIC.
-[[nodiscard]] bool IsForQuic(NotPassed reason);
-
 /// A payload for a target.
 struct PayloadToTarget {
-  SocketId socket{};
+  Tunnel *tunnel{};
   std::span<const std::uint8_t> payload; ///< A view into what the proxy was given, or into itself.
 };
 
 /// How a packet of a target gets to the client.
 enum class ClientForm : std::uint8_t {
-  kDatagram, ///< In a datagram of `flow`; if it fits none, see IsForStream, on `stream`.
+  kDatagram, ///< In a datagram of the tunnel's flow; if it fits none, see IsForStream, on `stream`.
   kStream,   ///< On `stream`, with its length before it.
-  kForward,  ///< As it is, on `tuple`.
+  kForward,  ///< As it is, on the 4-tuple of the tunnel's connection.
 };
 
 /// Where a packet of a target goes.
 struct PacketToClient {
-  OuterConnection connection{};
+  Tunnel *tunnel{};
   ClientForm form{};
-  FlowId flow{};     ///< For kDatagram.
   StreamId stream{}; ///< For kStream and kDatagram: of the flow's first request that is open.
-  FourTuple tuple{}; ///< For kForward.
   [[nodiscard]] bool operator==(const PacketToClient &) const = default;
 };
 
@@ -210,9 +172,15 @@ public:
 
   // Connections.
 
-  /// A client's connection and the 4-tuple that it uses.
+  /// A client's connection and the 4-tuple that it uses; `user_data` is what
+  /// ClientConnection::user_data says from then on.
   /// Errors: kConnectionInUse, kTooManyConnections.
-  std::expected<void, Refusal> AddConnection(OuterConnection connection, const FourTuple &tuple);
+  std::expected<void, RefusalReason> AddConnection(OuterConnection connection,
+                                                   const FourTuple &tuple,
+                                                   void *user_data = nullptr);
+
+  /// Null if it is not known.
+  [[nodiscard]] const ClientConnection *Find(OuterConnection connection) const;
 
   /// Whether the connection has QUIC datagrams; so it is assumed.  Without them payloads go to the
   /// client on the stream of the flow's first request that is open.
@@ -251,9 +219,13 @@ public:
   [[nodiscard]] ProxyActions
   OnLookup(LookupId lookup, const std::expected<std::vector<Endpoint>, LookupError> &found);
 
-  /// What has become of OpenSocket.  After a failure the next address is tried.
+  /// What has become of OpenSocket: what ServerSocket::user_data is to say, or an error, after which
+  /// the next address is tried.
   [[nodiscard]] ProxyActions OnSocket(SocketId socket,
-                                      const std::expected<void, SocketError> &opened);
+                                      const std::expected<void *, SocketError> &opened);
+
+  /// Null if it is not known (any more): after CloseSocket.
+  [[nodiscard]] const ServerSocket *Find(SocketId socket) const;
 
   /// The network says that the target of a socket is not there, which may be forged by somebody who
   /// knows the ports: it only ends flows that the target has never sent anything to.  Their requests
@@ -279,22 +251,26 @@ public:
   [[nodiscard]] std::expected<PayloadToTarget, NotPassed>
   OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> &input, Timestamp now);
 
-  /// A UDP packet of a client, that is to be forwarded if there is no error: then it restarts the
-  /// idle timer of the connection that is returned (P11).
-  /// Errors: kLongHeader, kReserved, kUnknownTuple, kUnknownConnectionId, for all of which
-  /// IsForQuic holds; kRateLimited, kMalformed.
-  [[nodiscard]] std::expected<ToTarget, NotPassed>
-  FromClient(const FourTuple &tuple, std::span<const std::uint8_t> packet, Timestamp now);
+  /// The place where UDP packets of clients have arrived, null if no connection uses it.  Valid until
+  /// a connection is added, moved or removed: one call will do for packets that arrive together.
+  [[nodiscard]] const ClientPath *FindPath(const FourTuple &tuple) const;
+
+  /// A UDP packet of a client, that is to be forwarded to the socket of the mapping's tunnel if there
+  /// is no error: then it restarts the idle timer of the tunnel's connection (P11).
+  /// Errors: kLongHeader, kReserved, kUnknownTuple if `path` is null, kUnknownConnectionId, for all
+  /// of which IsForQuic holds; kRateLimited, kMalformed.
+  [[nodiscard]] std::expected<Mapping *, NotPassed>
+  FromClient(const ClientPath *path, std::span<const std::uint8_t> packet, Timestamp now);
 
   /// A packet that has arrived on a server-facing socket, which the system has connected.
-  /// Errors: kUnknownSocket, kUnknownConnectionId, kMalformed, kRateLimited.
+  /// Errors: kUnknownSocket if it is null, kUnknownConnectionId, kMalformed, kRateLimited.
   [[nodiscard]] std::expected<PacketToClient, NotPassed>
-  FromTarget(SocketId socket, std::span<const std::uint8_t> packet, Timestamp now);
+  FromTarget(const ServerSocket *socket, std::span<const std::uint8_t> packet, Timestamp now);
 
   /// The same for sockets that are not connected.  Errors: kWrongSource (P15), too.
   [[nodiscard]] std::expected<PacketToClient, NotPassed>
-  FromTarget(SocketId socket, const Endpoint &source, std::span<const std::uint8_t> packet,
-             Timestamp now);
+  FromTarget(const ServerSocket *socket, const Endpoint &source,
+             std::span<const std::uint8_t> packet, Timestamp now);
 
   /// Valid as long as the proxy.
   [[nodiscard]] const ProxyCounters &counters() const;

@@ -1,8 +1,6 @@
 // Reasons, and their names.
 
-#include "ngmasque/routing/router.h"
-
-#include "router_state.h"
+#include "ngmasque/session/tunnels.h"
 
 #include <utility>
 
@@ -35,27 +33,31 @@ std::string_view ReasonName(RefusalReason reason) {
   case RefusalReason::kTooManyFlowsOnSocket: return "too many flows on the socket";
   case RefusalReason::kTooManyIds: return "too many connection IDs";
   case RefusalReason::kTooManyLengths: return "too many lengths of connection IDs";
-  case RefusalReason::kFlowOnOtherSocket: return "flow has another socket";
   case RefusalReason::kFlowInUse: return "flow is in use";
   case RefusalReason::kSocketNotShared: return "socket is not shared";
-  case RefusalReason::kUnknownConnection: return "unknown connection";
   case RefusalReason::kConnectionInUse: return "connection is known already";
-  case RefusalReason::kStreamInUse: return "stream is known already";
   }
   return "unknown reason";
 }
 
-std::string_view ReasonName(NotRouted reason) {
+std::string_view ReasonName(NotPassed reason) {
   switch (reason) {
-  case NotRouted::kLongHeader: return "long header";
-  case NotRouted::kReserved: return "connection ID of the proxy";
-  case NotRouted::kUnknownTuple: return "unknown 4-tuple";
-  case NotRouted::kUnknownConnectionId: return "unknown connection ID";
-  case NotRouted::kUnknownFlow: return "unknown flow";
-  case NotRouted::kUnknownSocket: return "unknown socket";
-  case NotRouted::kMalformed: return "malformed packet";
+  case NotPassed::kLongHeader: return "long header";
+  case NotPassed::kReserved: return "connection ID of the proxy";
+  case NotPassed::kUnknownTuple: return "unknown 4-tuple";
+  case NotPassed::kUnknownConnectionId: return "unknown connection ID";
+  case NotPassed::kUnknownFlow: return "unknown flow";
+  case NotPassed::kUnknownSocket: return "unknown socket";
+  case NotPassed::kMalformed: return "malformed packet";
+  case NotPassed::kKept: return "kept until its flow is there";
+  case NotPassed::kTooLong: return "payload is too long";
+  case NotPassed::kRateLimited: return "above the client's rate";
+  case NotPassed::kWrongSource: return "not from the target";
+  case NotPassed::kIncomplete: return "payload is not complete yet";
   }
   return "unknown reason";
 }
+
+bool IsForQuic(NotPassed reason) { return reason <= NotPassed::kUnknownConnectionId; }
 
 } // namespace ngmasque

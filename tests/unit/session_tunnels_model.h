@@ -1,10 +1,10 @@
-// What Router does, said once more in the plainest way: one list of requests and one of reserved
+// What Tunnels does, said once more in the plainest way: one list of requests and one of reserved
 // connection IDs, searched from end to end each time.
 #pragma once
 
-#include "ngmasque/routing/router.h"
+#include "ngmasque/session/tunnels.h"
 
-#include "routing_support.h"
+#include "session_tunnels_support.h"
 
 #include <algorithm>
 #include <map>
@@ -15,11 +15,11 @@
 
 namespace ngmasque {
 
-class RouterModel {
+class TunnelsModel {
 public:
   enum class Kind { kPlain, kClient, kServer };
 
-  explicit RouterModel(const RoutingLimits &limits) : limits_(limits) {}
+  explicit TunnelsModel(const RoutingLimits &limits) : limits_(limits) {}
 
   std::optional<RefusalReason> AddConnection(OuterConnection connection, const FourTuple &tuple) {
     if (tuples_.contains(connection)) {
@@ -40,12 +40,9 @@ public:
     return Gone(before);
   }
 
-  Router::Moved Move(OuterConnection connection, const FourTuple &tuple);
+  Registry::Moved Move(OuterConnection connection, const FourTuple &tuple);
 
   std::optional<RefusalReason> Reserve(OuterConnection connection, const Bytes &id) {
-    if (!tuples_.contains(connection)) {
-      return RefusalReason::kUnknownConnection;
-    }
     const auto mine =
       std::ranges::count(reserved_, connection, &std::pair<OuterConnection, Bytes>::first);
     if (static_cast<std::size_t>(mine) >= limits_.max_reserved_per_connection) {
@@ -102,12 +99,12 @@ public:
   }
 
   // Everybody who could get a packet of a client with a short header.
-  std::vector<std::expected<ToTarget, NotRouted>> FromClient(const FourTuple &tuple,
+  std::vector<std::expected<ToTarget, NotPassed>> FromClient(const FourTuple &tuple,
                                                              const Bytes &rest) {
-    std::vector<std::expected<ToTarget, NotRouted>> owners;
+    std::vector<std::expected<ToTarget, NotPassed>> owners;
     for (const auto &[connection, id] : reserved_) {
       if (tuples_[connection] == tuple && Begins(rest, id)) {
-        owners.push_back(std::unexpected(NotRouted::kReserved));
+        owners.push_back(std::unexpected(NotPassed::kReserved));
       }
     }
     for (const auto &request : requests_) {
@@ -136,6 +133,10 @@ public:
       owners.push_back(To(*user, Way::kTunnel));
     }
     return owners;
+  }
+
+  bool Has(const StreamKey &stream) const {
+    return std::ranges::contains(requests_, stream, &Request::key);
   }
 
   std::set<SocketId> Sockets() const {
@@ -187,7 +188,7 @@ private:
     return {before.begin(), before.end()};
   }
 
-  // The bounds and conflicts, in the order in which Router sees to them.
+  // The bounds and conflicts, in the order in which Tunnels sees to them.
   std::optional<RefusalReason> OnTuple(const FourTuple &tuple, const Bytes &id);
   std::optional<RefusalReason> OnSocket(SocketId socket, const Bytes &id);
   std::optional<RefusalReason> Among(const std::vector<Bytes> &ids, const Bytes &id) const;

@@ -1,10 +1,10 @@
-// Router against its model: random connections, requests, removals, moves and packets.  Each packet
+// Tunnels against its model: random connections, requests, removals, moves and packets.  Each packet
 // has one owner or none, each conflict is one in the model too.
 
-#include "ngmasque/routing/router.h"
+#include "ngmasque/session/tunnels.h"
 
-#include "routing_model.h"
-#include "routing_support.h"
+#include "session_tunnels_model.h"
+#include "session_tunnels_support.h"
 
 #include <gtest/gtest.h>
 
@@ -24,7 +24,7 @@ public:
     : random_(seed),
       ids_(random_),
       limits_(DrawLimits()),
-      router_({.k0 = random_(), .k1 = random_()}, limits_),
+      registry_({.k0 = random_(), .k1 = random_()}, limits_),
       model_(limits_),
       tally_(tally) {}
 
@@ -35,13 +35,13 @@ public:
     }
     for (int c = 0; c < kConnections && !testing::Test::HasFatalFailure(); ++c) {
       const auto connection = OuterConnection(c);
-      ASSERT_EQ(router_.RemoveConnection(connection), model_.RemoveConnection(connection));
+      ASSERT_EQ(registry_.RemoveConnection(connection), model_.RemoveConnection(connection));
     }
-    ASSERT_EQ(router_.counts(), RouterCounts{}) << "something is left over";
+    ASSERT_EQ(registry_.counts(), TunnelCounts{}) << "something is left over";
   }
 
 private:
-  using Kind = RouterModel::Kind;
+  using Kind = TunnelsModel::Kind;
   static constexpr int kConnections = 5, kSockets = 4, kTuples = 3, kFlows = 4, kStreams = 20;
 
   RoutingLimits DrawLimits() {
@@ -50,7 +50,6 @@ private:
       limits.max_connections = 1 + Below(kConnections);
       limits.max_sockets = 1 + Below(kSockets);
       limits.max_flows_per_connection = 1 + Below(kFlows);
-      limits.max_streams_per_connection = 1 + Below(10);
       limits.max_reserved_per_connection = Below(4);
       limits.max_flows_per_socket = 1 + Below(5);
       limits.max_ids_per_scope = 1 + Below(8);
@@ -65,20 +64,20 @@ private:
   FourTuple AnyTuple() { return Tuple(static_cast<std::uint16_t>(1 + Below(kTuples))); }
   StreamKey AnyStream() { return {AnyConnection(), 4 * Below(kStreams)}; }
 
-  void Same(const std::expected<void, Refusal> &router, std::optional<Refusal> model) {
-    ASSERT_EQ(router.has_value(), !model)
-      << ReasonName(router ? model->reason : router.error().reason);
+  void Same(const std::expected<void, Refusal> &got, std::optional<Refusal> model) {
+    ASSERT_EQ(got.has_value(), !model)
+      << ReasonName(got ? model->reason : got.error().reason);
     if (model) {
-      ASSERT_EQ(router.error(), *model)
-        << ReasonName(router.error().reason) << ", not " << ReasonName(model->reason);
+      ASSERT_EQ(got.error(), *model)
+        << ReasonName(got.error().reason) << ", not " << ReasonName(model->reason);
       ++tally_.refused[model->reason];
     } else {
       ++tally_.added;
     }
   }
 
-  void Same(const std::expected<void, Refusal> &router, std::optional<RefusalReason> model) {
-    Same(router, model ? std::optional(Refusal{.reason = *model}) : std::nullopt);
+  void Same(const std::expected<void, Refusal> &got, std::optional<RefusalReason> model) {
+    Same(got, model ? std::optional(Refusal{.reason = *model}) : std::nullopt);
   }
 
   void Step() {
@@ -86,31 +85,36 @@ private:
     if (what < 10) {
       const auto connection = AnyConnection();
       const auto tuple = AnyTuple();
-      Same(router_.AddConnection(connection, tuple), model_.AddConnection(connection, tuple));
+      Same(registry_.AddConnection(connection, tuple), model_.AddConnection(connection, tuple));
     } else if (what < 12) {
       const auto connection = AnyConnection();
-      ASSERT_EQ(router_.RemoveConnection(connection), model_.RemoveConnection(connection));
+      ASSERT_EQ(registry_.RemoveConnection(connection), model_.RemoveConnection(connection));
     } else if (what < 16) {
       Move();
     } else if (what < 24) {
       const auto connection = AnyConnection();
       const auto id = ids_.Draw();
-      Same(router_.Reserve(connection, Id(id)), model_.Reserve(connection, id));
+      if (!model_.tuples().contains(connection)) {
+        return;
+      }
+      Same(registry_.Reserve(connection, Id(id)), model_.Reserve(connection, id));
       reserved_.emplace_back(connection, id);
     } else if (what < 28 && !reserved_.empty()) {
       const auto &[connection, id] = reserved_[Below(reserved_.size())];
-      router_.Unreserve(connection, Id(id));
-      model_.Unreserve(connection, id);
+      if (model_.tuples().contains(connection)) {
+        registry_.Unreserve(connection, Id(id));
+        model_.Unreserve(connection, id);
+      }
     } else if (what < 75) {
       Request();
     } else if (what < 98) {
       const auto stream = AnyStream();
       const auto unused = model_.RemoveStream(stream);
       tally_.closed += unused.has_value();
-      ASSERT_EQ(router_.RemoveStream(stream), unused);
+      ASSERT_EQ(registry_.RemoveStream(stream), unused);
     } else {
       const auto socket = AnySocket();
-      ASSERT_EQ(router_.RemoveSocket(socket), model_.RemoveSocket(socket));
+      ASSERT_EQ(registry_.RemoveSocket(socket), model_.RemoveSocket(socket));
     }
   }
 
@@ -119,32 +123,34 @@ private:
                          .flow = 2 * Below(kFlows),
                          .socket = AnySocket(),
                          .shared = Below(4) != 0};
-    // Mostly as a caller should: with the socket that the flow has.
-    const auto known = model_.FindFlow(request.stream.connection, request.flow);
-    if (known && Below(8) != 0) {
+    if (!model_.tuples().contains(request.stream.connection) || model_.Has(request.stream)) {
+      return;
+    }
+    // As a caller should: with the socket that the flow has.
+    if (const auto known = model_.FindFlow(request.stream.connection, request.flow)) {
       request.socket = *known;
     }
     const auto id = ids_.Draw();
     switch (Below(9)) {
-    case 0: Same(router_.AddPlain(request), model_.Add(request, Kind::kPlain, {})); break;
+    case 0: Same(registry_.AddPlain(request), model_.Add(request, Kind::kPlain, {})); break;
     case 1:
     case 2:
     case 3:
     case 4:
-      Same(router_.AddServerId(request, Id(id)), model_.Add(request, Kind::kServer, id));
+      Same(registry_.AddServerId(request, Id(id)), model_.Add(request, Kind::kServer, id));
       break;
-    default: Same(router_.AddClientId(request, Id(id)), model_.Add(request, Kind::kClient, id));
+    default: Same(registry_.AddClientId(request, Id(id)), model_.Add(request, Kind::kClient, id));
     }
   }
 
   void Move() {
     const auto connection = AnyConnection();
     const auto tuple = AnyTuple();
-    const auto router = router_.MoveConnection(connection, tuple);
+    const auto registry = registry_.MoveConnection(connection, tuple);
     const auto model = model_.Move(connection, tuple);
-    ASSERT_EQ(router.lost, model.lost);
-    ASSERT_EQ(router.reserved, model.reserved);
-    ASSERT_EQ(router.unused, model.unused);
+    ASSERT_EQ(registry.lost, model.lost);
+    ASSERT_EQ(registry.reserved, model.reserved);
+    ASSERT_EQ(registry.unused, model.unused);
     tally_.lost += static_cast<int>(model.lost.size());
     tally_.unreserved += static_cast<int>(model.reserved.size());
   }
@@ -154,13 +160,13 @@ private:
     for (const auto &[connection, tuple] : model_.tuples()) {
       tuples.insert(tuple);
     }
-    ASSERT_EQ(router_.counts(), (RouterCounts{.connections = model_.tuples().size(),
-                                              .tuples = tuples.size(),
+    ASSERT_EQ(registry_.counts(), (TunnelCounts{.connections = model_.tuples().size(),
+                                              .paths = tuples.size(),
                                               .sockets = model_.Sockets().size()}));
 
     const auto connection = AnyConnection();
     const FlowId flow = 2 * Below(kFlows);
-    const auto socket = router_.FindFlow(connection, flow);
+    const auto socket = registry_.FindFlow(connection, flow);
     ASSERT_EQ(socket ? std::optional(*socket) : std::nullopt, model_.FindFlow(connection, flow));
 
     FromClient(tuples);
@@ -173,11 +179,11 @@ private:
     const auto owners = model_.FromClient(tuple, rest);
     ASSERT_LE(owners.size(), 1u);
     const auto nobody =
-      tuples.contains(tuple) ? NotRouted::kUnknownConnectionId : NotRouted::kUnknownTuple;
+      tuples.contains(tuple) ? NotPassed::kUnknownConnectionId : NotPassed::kUnknownTuple;
     const auto expected = owners.empty() ? std::unexpected(nobody) : owners.front();
-    ASSERT_EQ(router_.FromClient(tuple, Short(rest)), expected);
+    ASSERT_EQ(registry_.FromClient(tuple, Short(rest)), expected);
     tally_.to_target += expected.has_value();
-    tally_.reserved += !expected && expected.error() == NotRouted::kReserved;
+    tally_.reserved += !expected && expected.error() == NotPassed::kReserved;
   }
 
   void FromTarget() {
@@ -189,14 +195,14 @@ private:
     }
     const auto owners = model_.FromTarget(socket, rest, is_long);
     ASSERT_LE(owners.size(), 1u);
-    const auto to = router_.FromTarget(socket, is_long ? Long(rest) : Short(rest));
+    const auto to = registry_.FromTarget(socket, is_long ? Long(rest) : Short(rest));
     ASSERT_EQ(to.has_value(), !owners.empty());
     if (to) {
       ASSERT_EQ(*to, owners.front());
       ++(to->way == Way::kForward ? tally_.forwarded : tally_.tunnelled);
     } else {
-      ASSERT_EQ(to.error(), model_.Sockets().contains(socket) ? NotRouted::kUnknownConnectionId
-                                                              : NotRouted::kUnknownSocket);
+      ASSERT_EQ(to.error(), model_.Sockets().contains(socket) ? NotPassed::kUnknownConnectionId
+                                                              : NotPassed::kUnknownSocket);
       ++tally_.dropped;
     }
   }
@@ -204,20 +210,23 @@ private:
   std::mt19937_64 random_;
   IdSource ids_;
   RoutingLimits limits_;
-  Router router_;
-  RouterModel model_;
+  Registry registry_;
+  TunnelsModel model_;
   std::vector<std::pair<OuterConnection, Bytes>> reserved_;
   Tally &tally_;
 };
 
-TEST(RoutingRandom, RouterAgainstModel) {
+TEST(TunnelsRandom, AgainstModel) {
   Tally tally;
   for (std::uint64_t seed = 1; seed <= 150; ++seed) {
     Trial(seed, tally).Steps(400);
     ASSERT_FALSE(testing::Test::HasFatalFailure()) << "seed " << seed;
   }
   // Everything has happened.
-  for (int reason = 0; reason <= static_cast<int>(RefusalReason::kStreamInUse); ++reason) {
+  for (int reason = 0; reason <= static_cast<int>(RefusalReason::kConnectionInUse); ++reason) {
+    if (RefusalReason(reason) == RefusalReason::kTooManyStreams) {
+      continue; // Requests are not its own.
+    }
     EXPECT_GT(tally.refused[RefusalReason(reason)], 0) << ReasonName(RefusalReason(reason));
   }
   for (const auto count : {tally.added, tally.closed, tally.lost, tally.unreserved, tally.to_target,

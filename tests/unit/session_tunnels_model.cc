@@ -1,4 +1,4 @@
-#include "routing_model.h"
+#include "session_tunnels_model.h"
 
 #include <iterator>
 
@@ -14,8 +14,8 @@ template <typename List, typename Which> List Take(List &list, Which which) {
 }
 } // namespace
 
-Router::Moved RouterModel::Move(OuterConnection connection, const FourTuple &tuple) {
-  Router::Moved moved;
+Registry::Moved TunnelsModel::Move(OuterConnection connection, const FourTuple &tuple) {
+  Registry::Moved moved;
   if (!tuples_.contains(connection) || tuples_[connection] == tuple) {
     return moved;
   }
@@ -47,7 +47,7 @@ Router::Moved RouterModel::Move(OuterConnection connection, const FourTuple &tup
   return moved;
 }
 
-std::optional<RefusalReason> RouterModel::OnTuple(const FourTuple &tuple, const Bytes &id) {
+std::optional<RefusalReason> TunnelsModel::OnTuple(const FourTuple &tuple, const Bytes &id) {
   std::vector<Bytes> ids;
   for (const auto &[connection, reserved] : reserved_) {
     if (tuples_.contains(connection) && tuples_[connection] == tuple) {
@@ -62,7 +62,7 @@ std::optional<RefusalReason> RouterModel::OnTuple(const FourTuple &tuple, const 
   return Among(ids, id);
 }
 
-std::optional<RefusalReason> RouterModel::OnSocket(SocketId socket, const Bytes &id) {
+std::optional<RefusalReason> TunnelsModel::OnSocket(SocketId socket, const Bytes &id) {
   std::vector<Bytes> ids;
   for (const auto &request : requests_) {
     if (request.kind == Kind::kClient && request.socket == socket) {
@@ -72,7 +72,7 @@ std::optional<RefusalReason> RouterModel::OnSocket(SocketId socket, const Bytes 
   return Among(ids, id);
 }
 
-std::optional<RefusalReason> RouterModel::Among(const std::vector<Bytes> &ids,
+std::optional<RefusalReason> TunnelsModel::Among(const std::vector<Bytes> &ids,
                                                 const Bytes &id) const {
   std::set<std::size_t> lengths{id.size()};
   for (const auto &other : ids) {
@@ -96,22 +96,14 @@ std::optional<RefusalReason> RouterModel::Among(const std::vector<Bytes> &ids,
   return std::nullopt;
 }
 
-std::optional<RefusalReason> RouterModel::WhyNot(const Registration &request, Kind kind,
+std::optional<RefusalReason> TunnelsModel::WhyNot(const Registration &request, Kind kind,
                                                  const Bytes &id) {
   const auto connection = request.stream.connection;
-  if (!tuples_.contains(connection)) {
-    return RefusalReason::kUnknownConnection;
-  }
   std::set<FlowId> flows;
   std::set<std::pair<OuterConnection, FlowId>> on_socket;
-  std::size_t streams = 0;
   const Request *same_flow = nullptr;
   for (const auto &other : requests_) {
-    if (other.key == request.stream) {
-      return RefusalReason::kStreamInUse;
-    }
     if (other.key.connection == connection) {
-      ++streams;
       flows.insert(other.flow);
       if (other.flow == request.flow) {
         same_flow = &other;
@@ -121,15 +113,9 @@ std::optional<RefusalReason> RouterModel::WhyNot(const Registration &request, Ki
       on_socket.insert({other.key.connection, other.flow});
     }
   }
-  if (streams >= limits_.max_streams_per_connection) {
-    return RefusalReason::kTooManyStreams;
-  }
   if (same_flow) {
     if (kind == Kind::kPlain || same_flow->kind == Kind::kPlain) {
       return RefusalReason::kFlowInUse;
-    }
-    if (same_flow->socket != request.socket) {
-      return RefusalReason::kFlowOnOtherSocket;
     }
   } else {
     if (flows.size() >= limits_.max_flows_per_connection) {

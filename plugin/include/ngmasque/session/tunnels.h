@@ -1,0 +1,251 @@
+// The one registry of a proxy: connections, tunnels, sockets and connection IDs, and which packet
+// belongs to whom (draft-00, section 2).
+//
+//     (outer connection, flow id)                 -> tunnel -> server-facing socket              P1
+//     (client-facing 4-tuple, server CID)         -> tunnel -> server-facing socket              P2
+//     (server-facing socket, client CID)          -> tunnel -> outer connection, and 4-tuple     P3
+//
+// The first one is the dialect's.  No clock, no socket, no randomness: the caller says what happened.
+#pragma once
+
+#include "ngmasque/session/tunnel.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <span>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace ngmasque {
+
+/// The bounds of the registry (P13) and its policy for short connection IDs.  What is beyond a bound
+/// is refused with the reason named here; what is there already keeps working.
+struct RoutingLimits {
+  /// Connection IDs of requests that are shorter, in bytes, are refused as conflicts: kTooShort.
+  /// The default takes those of the draft's own example and of the servers in use; 1 refuses only
+  /// zero length, 0 nothing.
+  ///
+  //= draft-00, section 2.4
+  //# Since very short Connection IDs are more likely to lead to conflicts, particularly zero-length
+  //# Connection IDs, a proxy MAY choose to reject all requests for very short Connection IDs as
+  //# conflicts, in anticipation of future conflicts.
+  std::size_t min_connection_id = 4;
+
+  std::size_t max_connections = 10'000;         ///< kTooManyConnections
+  std::size_t max_sockets = 20'000;             ///< kTooManySockets, of all clients together
+  std::size_t max_flows_per_connection = 100;   ///< kTooManyFlows; it bounds its sockets as well
+  std::size_t max_streams_per_connection = 400; ///< kTooManyStreams; its mappings as well
+  std::size_t max_reserved_per_connection = 64; ///< kTooManyReserved
+  std::size_t max_flows_per_socket = 10'000;    ///< kTooManyFlowsOnSocket
+
+  /// Connection IDs on one socket or 4-tuple: kTooManyIds.
+  std::size_t max_ids_per_scope = std::size_t{1} << 17;
+  /// Their different lengths, 1 to 256: kTooManyLengths.  That is how many hash probes an unknown
+  /// packet costs.  On a shared socket other clients may have taken them all, as with a conflict:
+  /// for a new flow the caller can open a socket of its own instead of refusing.
+  std::size_t max_lengths_per_scope = 16;
+};
+
+/// Why nothing was added.
+enum class RefusalReason : std::uint8_t {
+  // Conflicts (P4), 409.
+  kTooShort,         ///< Shorter than min_connection_id.
+  kEqual,            ///< It is mapped there.
+  kExistingIsPrefix, ///< A proper prefix of it is mapped there.
+  kNewIsPrefix,      ///< It is a proper prefix of one that is mapped there.
+  // Bounds (P13): RoutingLimits.
+  kTooManyConnections,
+  kTooManySockets,
+  kTooManyFlows,
+  kTooManyStreams,
+  kTooManyReserved,
+  kTooManyFlowsOnSocket,
+  kTooManyIds,
+  kTooManyLengths,
+  // The tunnel and the socket do not go together.
+  kFlowInUse,       ///< A plain tunnel has no connection IDs.
+  kSocketNotShared, ///< The socket belongs to another tunnel for itself.
+  // Errors of the caller.
+  kConnectionInUse,
+};
+
+/// The reason in words, for logs.
+[[nodiscard]] std::string_view ReasonName(RefusalReason reason);
+
+[[nodiscard]] RefusalReason ToReason(InsertError error);
+
+/// Whether the reason is a conflict: 409.
+[[nodiscard]] bool IsConflict(RefusalReason reason);
+
+/// Why a packet is not passed on.  It is dropped, except for kKept and, from a client's UDP
+/// packets, for what IsForQuic says.
+enum class NotPassed : std::uint8_t {
+  // Where it belongs to.
+  kLongHeader,          ///< From a client: long headers are never forwarded.
+  kReserved,            ///< From a client: the connection ID is the proxy's own.
+  kUnknownTuple,        ///< No connection has this 4-tuple.
+  kUnknownConnectionId, ///< Nobody has registered it here.
+  kUnknownFlow, ///< Of a flow or stream that is not there, and too much to be kept for it.
+  kUnknownSocket,
+  kMalformed, ///< No bytes, or a long header that is cut off.
+  // The proxy's.
+  kKept,        ///< Until its flow is there, or refused.
+  kTooLong,     ///< Longer than a UDP payload can be, or than max_stream_payload.
+  kRateLimited, ///< max_bytes_per_second
+  kWrongSource, ///< It did not come from the target (P15).
+  kIncomplete,  ///< On the stream: nothing is wrong, the rest of the payload is to come.
+};
+inline constexpr std::size_t kNotPassedReasons = 12;
+
+/// The reason in words, for logs.
+[[nodiscard]] std::string_view ReasonName(NotPassed reason);
+
+/// Whether a UDP packet of a client, with this answer, is one for the proxy's own QUIC.
+[[nodiscard]] bool IsForQuic(NotPassed reason);
+
+/// Where a packet of a target goes.
+struct Destination {
+  Tunnel *tunnel = nullptr;
+  const Mapping *mapping = nullptr; ///< Null if it has no registered connection ID.
+  /// As it is, on the 4-tuple; otherwise it is tunnelled.
+  bool forward = false;
+};
+
+/// How much there is of everything.
+struct TunnelCounts {
+  std::size_t connections{};
+  std::size_t paths{};
+  std::size_t sockets{};
+  [[nodiscard]] bool operator==(const TunnelCounts &) const = default;
+};
+
+/// See above.
+///
+/// Costs below: S and R are the mappings and reserved connection IDs of one connection, n the
+/// connection IDs on one socket or 4-tuple, K their different lengths.  All of them are bounded by
+/// RoutingLimits.  Hash tables of what a peer chooses are keyed.
+class Tunnels {
+public:
+  /// `key`: see HashKey.
+  explicit Tunnels(const HashKey &key, const RoutingLimits &limits = {});
+  Tunnels(const Tunnels &) = delete;
+  Tunnels &operator=(const Tunnels &) = delete;
+
+  // Connections.
+
+  /// A client's connection and the 4-tuple that it uses.
+  /// Errors: kConnectionInUse, kTooManyConnections.  Cost: O(1).
+  std::expected<ClientConnection *, RefusalReason> AddConnection(OuterConnection id,
+                                                                 const FourTuple &tuple);
+
+  /// Null if it is not known.  Cost: O(1).
+  [[nodiscard]] ClientConnection *Find(OuterConnection id);
+
+  /// The connection is gone, with its reserved connection IDs.  Its tunnels have been removed.
+  /// Cost: O(R log n).
+  void Remove(ClientConnection &connection);
+
+  /// What did not survive a move.
+  struct Moved {
+    std::vector<Mapping *> lost;        ///< They lead nowhere: end their streams, and remove them.
+    std::vector<ConnectionId> reserved; ///< The proxy's own that are not reserved any more.
+  };
+
+  /// The connection uses another 4-tuple, which the caller has validated.  What it registered and
+  /// reserved goes with it, in that order of precedence: reserved first, then by stream.  Of another
+  /// connection on the new 4-tuple nothing is lost, so what conflicts with that is given up.
+  /// Cost: O((S + R) log n).
+  [[nodiscard]] Moved Move(ClientConnection &connection, const FourTuple &tuple);
+
+  /// Keeps requests from taking a connection ID that the proxy itself has issued for `connection`
+  /// (P4), of whatever length; to be called before the client is told of it.
+  /// Errors: kEqual, kExistingIsPrefix, kNewIsPrefix (issue another one), kTooManyReserved,
+  /// kTooManyIds, kTooManyLengths.  Cost: O(log n).
+  std::expected<void, RefusalReason> Reserve(ClientConnection &connection, const ConnectionId &id);
+
+  /// The connection ID is not used any more; unknown ones are ignored.  Cost: O(log n).
+  void Unreserve(ClientConnection &connection, const ConnectionId &id);
+
+  // Tunnels and their sockets.
+
+  /// A new tunnel; `plain`: without connection IDs.  Error: kTooManyFlows.
+  std::expected<Tunnel *, RefusalReason> AddTunnel(ClientConnection &connection, bool plain);
+
+  /// The tunnel is gone, with its mappings.  It has left its socket.
+  void Remove(Tunnel &tunnel);
+
+  /// A socket that is to be opened.  Error: kTooManySockets.
+  std::expected<ServerSocket *, RefusalReason> AddSocket(const Endpoint &target, bool shared);
+
+  /// Null if it is not known.  Cost: O(1).
+  [[nodiscard]] ServerSocket *Find(SocketId id);
+
+  /// The tunnel has that socket from now on, and no other (P1).
+  /// Errors: kSocketNotShared, kTooManyFlowsOnSocket.
+  std::expected<void, RefusalReason> Join(Tunnel &tunnel, ServerSocket &socket);
+
+  /// It has it no more, and its mappings to the client lead nowhere.  Returns whether nobody uses
+  /// the socket now (P12): then it is to be removed.
+  [[nodiscard]] bool Leave(Tunnel &tunnel);
+
+  void Remove(ServerSocket &socket);
+
+  // Mappings.
+
+  /// The tunnel has a socket.  With kToClient `id` leads from the socket to the client (P3), with
+  /// kToTarget from the 4-tuple to the socket (P2).  With zero length it is never forwarded to the
+  /// client, which could not tell what it gets.
+  /// Errors: the conflicts there, those with reserved connection IDs included, kTooManyIds,
+  /// kTooManyLengths, kFlowInUse.  Cost: O(log n).
+  std::expected<Mapping *, RefusalReason> AddMapping(Tunnel &tunnel, Direction direction,
+                                                     const ConnectionId &id, StreamId stream);
+
+  /// Cost: O(log n).
+  void Remove(Mapping &mapping);
+
+  // Packets.  All of them get the record of the place where the packet has arrived.
+
+  /// The 4-tuple, null if no connection uses it.  Valid until a connection is added, moved or
+  /// removed: one call will do for packets that have arrived together.  Cost: one probe.
+  [[nodiscard]] const ClientPath *FindPath(const FourTuple &tuple) const;
+
+  /// A UDP payload that arrived on a client-facing 4-tuple (P9), null if it is unknown.  From then
+  /// on the tunnel's packets may be forwarded to the client (P8), until it has no mapping to the
+  /// target left.
+  /// Errors: kLongHeader, kReserved, kUnknownTuple, kUnknownConnectionId, kMalformed.
+  /// Cost: up to K probes, none for long headers.
+  [[nodiscard]] std::expected<Mapping *, NotPassed>
+  FromClient(const ClientPath *path, std::span<const std::uint8_t> packet);
+
+  /// A UDP payload that arrived on a server-facing socket (P8, P14).  What has no registered
+  /// connection ID, a stateless reset for example, is tunnelled if the socket belongs to one tunnel
+  /// for itself, and dropped if it is shared.
+  /// Errors: on shared sockets kUnknownConnectionId and kMalformed.
+  /// Cost: up to K probes for a short header, up to one for a long header.
+  [[nodiscard]] std::expected<Destination, NotPassed>
+  FromTarget(const ServerSocket &socket, std::span<const std::uint8_t> packet);
+
+  [[nodiscard]] TunnelCounts counts() const;
+
+  /// The hash probes that connection IDs have cost so far.
+  [[nodiscard]] std::uint64_t probes() const { return probes_; }
+
+private:
+  ClientPath &JoinPath(const FourTuple &tuple);
+  void LeavePath(ClientPath &path);
+
+  HashKey key_;
+  RoutingLimits limits_;
+  ConnectionIdTableLimits table_limits_;
+  std::uint64_t probes_ = 0;
+  std::uint64_t next_tunnel_ = 0;
+  std::uint64_t next_socket_ = 0;
+  std::uint64_t next_ticket_ = 0;
+  std::unordered_map<OuterConnection, ClientConnection> connections_; // At most max_connections.
+  std::unordered_map<FourTuple, ClientPath, FourTupleHash> paths_;    // At most one per connection.
+  std::unordered_map<SocketId, ServerSocket> sockets_;                // At most max_sockets.
+};
+
+} // namespace ngmasque

@@ -1,0 +1,134 @@
+// Tunnels: tunnels, their sockets and mappings come and go.
+
+#include "ngmasque/session/tunnels.h"
+
+#include <iterator>
+#include <tuple>
+#include <utility>
+
+namespace ngmasque {
+
+namespace {
+
+//= draft-00, section 2.4
+//# The proxy treats two mappings as being in conflict when a conflict is detected for all elements
+//# on the left side of the mapping diagrams above.
+//
+// So the conflict is sought on one 4-tuple or one socket alone.
+ConnectionIdTable<Mapping *> &TableOf(const Tunnel &tunnel, Direction direction) {
+  return direction == Direction::kToTarget ? tunnel.connection->path->ids : tunnel.socket->ids;
+}
+
+} // namespace
+
+Tunnels::Tunnels(const HashKey &key, const RoutingLimits &limits)
+  : key_(key),
+    limits_(limits),
+    table_limits_{.max_ids = limits.max_ids_per_scope, .max_lengths = limits.max_lengths_per_scope},
+    paths_(0, FourTupleHash(key)) {}
+
+std::expected<Tunnel *, RefusalReason> Tunnels::AddTunnel(ClientConnection &connection,
+                                                          bool plain) {
+  if (connection.tunnels.size() >= limits_.max_flows_per_connection) {
+    return std::unexpected(RefusalReason::kTooManyFlows);
+  }
+  auto &tunnel = connection.tunnels[next_tunnel_];
+  tunnel.connection = &connection;
+  tunnel.number = next_tunnel_++;
+  tunnel.plain = plain;
+  return &tunnel;
+}
+
+void Tunnels::Remove(Tunnel &tunnel) {
+  while (!tunnel.mappings.empty()) {
+    Remove(tunnel.mappings.front());
+  }
+  auto &tunnels = tunnel.connection->tunnels;
+  tunnels.erase(tunnels.find(tunnel.number));
+}
+
+std::expected<ServerSocket *, RefusalReason> Tunnels::AddSocket(const Endpoint &target,
+                                                                bool shared) {
+  if (sockets_.size() >= limits_.max_sockets) {
+    return std::unexpected(RefusalReason::kTooManySockets);
+  }
+  const SocketId id{next_socket_++};
+  return &sockets_.try_emplace(id, id, target, shared, key_, table_limits_).first->second;
+}
+
+ServerSocket *Tunnels::Find(SocketId id) {
+  const auto found = sockets_.find(id);
+  return found == sockets_.end() ? nullptr : &found->second;
+}
+
+void Tunnels::Remove(ServerSocket &socket) { sockets_.erase(sockets_.find(socket.id)); }
+
+//= draft-00, section 2.1
+//# Each pair of client <-> proxy QUIC connection and datagram flow ID MUST be mapped to a single
+//# server-facing socket.
+std::expected<void, RefusalReason> Tunnels::Join(Tunnel &tunnel, ServerSocket &socket) {
+  if (!socket.users.empty() && (!socket.shared || tunnel.plain)) {
+    return std::unexpected(RefusalReason::kSocketNotShared);
+  }
+  if (socket.users.size() >= limits_.max_flows_per_socket) {
+    return std::unexpected(RefusalReason::kTooManyFlowsOnSocket);
+  }
+  tunnel.socket = &socket;
+  tunnel.ticket = next_ticket_++;
+  socket.users.emplace(tunnel.ticket, &tunnel);
+  return {};
+}
+
+//= draft-00, section 5.1
+//# A proxy can close its server-facing socket once all datagram flows mapped to that socket have
+//# been removed.
+bool Tunnels::Leave(Tunnel &tunnel) {
+  for (auto &mapping : tunnel.mappings) {
+    if (mapping.direction == Direction::kToClient && std::exchange(mapping.indexed, false)) {
+      tunnel.socket->ids.Erase(mapping.id);
+    }
+  }
+  auto &socket = *std::exchange(tunnel.socket, nullptr);
+  socket.users.erase(tunnel.ticket);
+  return socket.users.empty();
+}
+
+std::expected<Mapping *, RefusalReason> Tunnels::AddMapping(Tunnel &tunnel, Direction direction,
+                                                            const ConnectionId &id,
+                                                            StreamId stream) {
+  if (tunnel.plain) {
+    return std::unexpected(RefusalReason::kFlowInUse);
+  }
+  if (id.size() < limits_.min_connection_id) {
+    return std::unexpected(RefusalReason::kTooShort);
+  }
+  auto &table = TableOf(tunnel, direction);
+  if (const auto possible = table.Check(id); !possible) {
+    return std::unexpected(ToReason(possible.error()));
+  }
+  auto &mapping = tunnel.mappings.emplace_back(
+    Mapping{.tunnel = &tunnel, .direction = direction, .id = id, .stream = stream});
+  mapping.self = std::prev(tunnel.mappings.end());
+  std::ignore = table.Insert(id, &mapping);
+  tunnel.to_target += direction == Direction::kToTarget;
+  return &mapping;
+}
+
+void Tunnels::Remove(Mapping &mapping) {
+  auto &tunnel = *mapping.tunnel;
+  if (mapping.indexed) {
+    TableOf(tunnel, mapping.direction).Erase(mapping.id);
+  }
+  if (mapping.direction == Direction::kToTarget) {
+    // A client that cannot forward any more is taken at its word: it gets no forwarded packets,
+    // until it forwards one itself again.
+    tunnel.forwarding = --tunnel.to_target > 0 && tunnel.forwarding;
+  }
+  tunnel.mappings.erase(mapping.self);
+}
+
+TunnelCounts Tunnels::counts() const {
+  return {.connections = connections_.size(), .paths = paths_.size(), .sockets = sockets_.size()};
+}
+
+} // namespace ngmasque

@@ -1,0 +1,108 @@
+// Tunnels: connections, their 4-tuples and the connection IDs that the proxy issues for them.
+
+#include "ngmasque/session/tunnels.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ngmasque {
+
+ClientPath &Tunnels::JoinPath(const FourTuple &tuple) {
+  auto &path = paths_.try_emplace(tuple, tuple, key_, table_limits_).first->second;
+  ++path.connections;
+  return path;
+}
+
+void Tunnels::LeavePath(ClientPath &path) {
+  if (--path.connections == 0) {
+    paths_.erase(paths_.find(path.tuple));
+  }
+}
+
+std::expected<ClientConnection *, RefusalReason> Tunnels::AddConnection(OuterConnection id,
+                                                                        const FourTuple &tuple) {
+  if (connections_.contains(id)) {
+    return std::unexpected(RefusalReason::kConnectionInUse);
+  }
+  if (connections_.size() >= limits_.max_connections) {
+    return std::unexpected(RefusalReason::kTooManyConnections);
+  }
+  auto &connection = connections_[id];
+  connection.id = id;
+  connection.path = &JoinPath(tuple);
+  return &connection;
+}
+
+ClientConnection *Tunnels::Find(OuterConnection id) {
+  const auto found = connections_.find(id);
+  return found == connections_.end() ? nullptr : &found->second;
+}
+
+void Tunnels::Remove(ClientConnection &connection) {
+  for (const auto &reserved : connection.reserved) {
+    connection.path->ids.Erase(reserved);
+  }
+  LeavePath(*connection.path);
+  connections_.erase(connections_.find(connection.id));
+}
+
+Tunnels::Moved Tunnels::Move(ClientConnection &connection, const FourTuple &tuple) {
+  Moved moved;
+  if (connection.path->tuple == tuple) {
+    return moved;
+  }
+
+  std::vector<Mapping *> to_target; // At most max_streams_per_connection.
+  for (auto &[number, tunnel] : connection.tunnels) {
+    for (auto &mapping : tunnel.mappings) {
+      if (mapping.direction == Direction::kToTarget && mapping.indexed) {
+        to_target.push_back(&mapping);
+      }
+    }
+  }
+  // The new 4-tuple may have no room for all of them.
+  std::ranges::sort(to_target, {}, &Mapping::stream);
+  for (const auto &reserved : connection.reserved) {
+    connection.path->ids.Erase(reserved);
+  }
+  for (const auto *mapping : to_target) {
+    connection.path->ids.Erase(mapping->id);
+  }
+  LeavePath(*std::exchange(connection.path, &JoinPath(tuple)));
+
+  auto &ids = connection.path->ids;
+  std::erase_if(connection.reserved, [&](const ConnectionId &reserved) {
+    if (ids.Insert(reserved, nullptr)) {
+      return false;
+    }
+    moved.reserved.push_back(reserved);
+    return true;
+  });
+  for (auto *mapping : to_target) {
+    if (!ids.Insert(mapping->id, mapping)) {
+      mapping->indexed = false;
+      moved.lost.push_back(mapping);
+    }
+  }
+  return moved;
+}
+
+std::expected<void, RefusalReason> Tunnels::Reserve(ClientConnection &connection,
+                                                    const ConnectionId &id) {
+  if (connection.reserved.size() >= limits_.max_reserved_per_connection) {
+    return std::unexpected(RefusalReason::kTooManyReserved);
+  }
+  if (const auto added = connection.path->ids.Insert(id, nullptr); !added) {
+    return std::unexpected(ToReason(added.error()));
+  }
+  connection.reserved.insert(id);
+  return {};
+}
+
+void Tunnels::Unreserve(ClientConnection &connection, const ConnectionId &id) {
+  if (connection.reserved.erase(id) > 0) {
+    connection.path->ids.Erase(id);
+  }
+}
+
+} // namespace ngmasque

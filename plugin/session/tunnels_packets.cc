@@ -1,0 +1,75 @@
+// Tunnels: the look-ups, once for each packet.
+
+#include "ngmasque/session/tunnels.h"
+
+namespace ngmasque {
+
+const ClientPath *Tunnels::FindPath(const FourTuple &tuple) const {
+  const auto found = paths_.find(tuple);
+  return found == paths_.end() ? nullptr : &found->second;
+}
+
+//= draft-00, section 5
+//# The proxy MUST only forward non-tunnelled packets from the client that are QUIC short header
+//# packets (based on the Header Form bit) and have mapped Server Connection IDs.
+std::expected<Mapping *, NotPassed> Tunnels::FromClient(const ClientPath *path,
+                                                        std::span<const std::uint8_t> packet) {
+  const auto form = PeekHeaderForm(packet);
+  if (!form) {
+    return std::unexpected(NotPassed::kMalformed);
+  }
+  if (*form == HeaderForm::kLong) {
+    return std::unexpected(NotPassed::kLongHeader);
+  }
+  if (!path) {
+    return std::unexpected(NotPassed::kUnknownTuple);
+  }
+  auto *const *found = path->ids.Find(packet.subspan(1), &probes_);
+  if (!found) {
+    return std::unexpected(NotPassed::kUnknownConnectionId);
+  }
+  auto *mapping = *found;
+  if (!mapping) {
+    return std::unexpected(NotPassed::kReserved);
+  }
+  mapping->tunnel->forwarding = true;
+  return mapping;
+}
+
+std::expected<Destination, NotPassed> Tunnels::FromTarget(const ServerSocket &socket,
+                                                          std::span<const std::uint8_t> packet) {
+  Mapping *const *found = nullptr;
+  auto why = NotPassed::kUnknownConnectionId;
+  const auto form = PeekHeaderForm(packet);
+  if (form == HeaderForm::kShort) {
+    found = socket.ids.Find(packet.subspan(1), &probes_);
+  } else if (const auto header = ParseLongHeader(packet)) {
+    found = socket.ids.FindExact(header->dcid, &probes_);
+  } else {
+    why = NotPassed::kMalformed;
+  }
+
+  if (found) {
+    auto &mapping = **found;
+    //= draft-00, section 4.4
+    //# A proxy MUST NOT forward packets from the target to the client until after the client has
+    //# sent at least one packet in forwarded mode.
+    //
+    // Nor with zero length: the client tells forwarded packets from those of the outer connection
+    // by connection ID.
+    //
+    //= draft-00, section 5
+    //# The proxy MUST use tunnelled mode (DATAGRAM frames) on the correct datagram flow for any long
+    //# header packets.
+    return Destination{.tunnel = mapping.tunnel,
+                       .mapping = &mapping,
+                       .forward = form == HeaderForm::kShort && mapping.tunnel->forwarding &&
+                                  !mapping.id.empty()};
+  }
+  if (socket.shared) {
+    return std::unexpected(why);
+  }
+  return Destination{.tunnel = socket.users.begin()->second}; // The only one.
+}
+
+} // namespace ngmasque
