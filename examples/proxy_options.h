@@ -4,6 +4,7 @@
 #include "ngmasque/io/common.h"
 #include "ngmasque/routing/connection_id.h"
 #include "ngmasque/session/message.h"
+#include "ngmasque/session/traffic.h"
 
 #include <cstdint>
 #include <format>
@@ -59,7 +60,7 @@ private:
   std::string members_;
 };
 
-[[nodiscard]] inline JsonObject ToJson(const PacketCount &count) {
+[[nodiscard]] inline JsonObject ToJson(const Traffic &count) {
   JsonObject object;
   object.Add("packets", count.packets);
   object.Add("bytes", count.bytes);

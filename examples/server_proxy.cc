@@ -264,20 +264,15 @@ std::string ServerProxy::stats() const {
   if (!proxy_) {
     return stats_;
   }
-  const auto &s = proxy_->statistics();
-  const auto &c = proxy_->counters();
+  auto c = proxy_->counters();
+  c.not_passed[static_cast<std::size_t>(NotPassed::kTooLarge)] += too_large_;
+  c.not_passed[static_cast<std::size_t>(NotPassed::kClientQueue)] += displaced_;
   JsonObject dropped;
   for (std::size_t i = 0; i < c.not_passed.size(); ++i) {
     const auto reason = static_cast<NotPassed>(i);
     if (reason != NotPassed::kKept) { // Not yet.
       dropped.AddIfNot0(ReasonName(reason), c.not_passed[i]);
     }
-  }
-  auto out = s.dropped;
-  out[static_cast<std::size_t>(ServerDrop::kTooLarge)] += too_large_;
-  out[static_cast<std::size_t>(ServerDrop::kClientQueue)] += displaced_;
-  for (std::size_t i = 0; i < out.size(); ++i) {
-    dropped.AddIfNot0(ReasonName(static_cast<ServerDrop>(i)), out[i]);
   }
   JsonObject refused;
   for (const auto &[status, n] : c.refused) {
@@ -290,11 +285,11 @@ std::string ServerProxy::stats() const {
   proxy.Add("refused", refused);
   proxy.Add("flows", c.flows.highest);
   proxy.Add("sockets", c.sockets.highest);
-  proxy.Add("tunnelled_tx", ToJson(s.tunnelled_tx));
-  proxy.Add("tunnelled_rx", ToJson(s.tunnelled_rx));
-  proxy.Add("forwarded_tx", ToJson(s.forwarded_tx));
-  proxy.Add("forwarded_rx", ToJson(s.forwarded_rx));
-  proxy.Add("on_stream_tx", s.on_stream_tx);
+  proxy.Add("tunnelled_tx", ToJson(c.tunnels[Way::kTunnelledToClient].passed));
+  proxy.Add("tunnelled_rx", ToJson(c.tunnels[Way::kTunnelledToTarget].passed));
+  proxy.Add("forwarded_tx", ToJson(c.tunnels[Way::kForwardedToClient].passed));
+  proxy.Add("forwarded_rx", ToJson(c.tunnels[Way::kForwardedToTarget].passed));
+  proxy.Add("on_stream_tx", c.tunnels.on_stream);
   proxy.Add("dropped", dropped);
   return std::format("\"proxy\": {}", proxy.text());
 }

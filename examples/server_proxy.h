@@ -44,11 +44,11 @@ public:
   void remove_scid(const ngtcp2_cid &cid) override;
 
   // ProxyServer::Client.
-  std::expected<void, ServerDrop> SendDatagram(FlowId flow,
+  std::expected<void, NotPassed> SendDatagram(FlowId flow,
                                                std::span<const std::uint8_t> payload) override;
-  std::expected<void, ServerDrop> SendOnStream(StreamId stream,
+  std::expected<void, NotPassed> SendOnStream(StreamId stream,
                                                std::span<const std::uint8_t> payload) override;
-  std::expected<void, ServerDrop> Forward(const Burst &packets) override;
+  std::expected<void, NotPassed> Forward(const Burst &packets) override;
   void OnActivity() override;
   void Respond(StreamId stream, unsigned status, std::span<const HeaderField> fields) override;
   void ResetStream(StreamId stream) override;

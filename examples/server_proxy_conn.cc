@@ -122,43 +122,43 @@ void ServerProxyConn::remove_scid(const ngtcp2_cid &cid) {
   }
 }
 
-std::expected<void, ServerDrop>
+std::expected<void, NotPassed>
 ServerProxyConn::SendDatagram(FlowId flow, std::span<const std::uint8_t> payload) {
   std::array<std::uint8_t, kMaxDatagramHeader> header;
   const auto length = WriteFlowDatagramHeader(flow, header);
   if (!length || *length + payload.size() > MaxDatagram(handler_.conn())) {
-    return std::unexpected(ServerDrop::kTooLarge);
+    return std::unexpected(NotPassed::kTooLarge);
   }
   const auto displaced = queue_.Push(flow, std::span(header).first(*length), payload);
   if (!displaced) {
-    return std::unexpected(ServerDrop::kClientQueue);
+    return std::unexpected(NotPassed::kClientQueue);
   }
   proxy_.CountDisplaced(*displaced);
   handler_.signal_write();
   return {};
 }
 
-std::expected<void, ServerDrop>
+std::expected<void, NotPassed>
 ServerProxyConn::SendOnStream(StreamId stream, std::span<const std::uint8_t> payload) {
   const auto length = WriteStreamLength(payload.size());
   if (!length) {
-    return std::unexpected(ServerDrop::kTooLarge);
+    return std::unexpected(NotPassed::kTooLarge);
   }
   std::vector<std::uint8_t> data(length->begin(), length->end());
   data.insert(data.end(), payload.begin(), payload.end());
   if (!handler_.send_ext_data(static_cast<int64_t>(stream), std::move(data))) {
-    return std::unexpected(ServerDrop::kClientQueue);
+    return std::unexpected(NotPassed::kClientQueue);
   }
   handler_.signal_write();
   return {};
 }
 
-std::expected<void, ServerDrop> ServerProxyConn::Forward(const Burst &packets) {
+std::expected<void, NotPassed> ServerProxyConn::Forward(const Burst &packets) {
   const auto rest =
     proxy_.server().send_packet(*endpoint_, as_ngtcp2_addr(local_), as_ngtcp2_addr(remote_),
                                 packets.ecn, packets.data, packets.segment);
   if (!rest.empty()) {
-    return std::unexpected(ServerDrop::kBlocked);
+    return std::unexpected(NotPassed::kBlocked);
   }
   return {};
 }

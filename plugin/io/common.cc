@@ -29,14 +29,12 @@ bool IsNews(const SendOutcome &outcome, std::set<std::string> &said) {
   return !outcome.gave_up.empty() && said.insert(outcome.gave_up).second;
 }
 
-void Count(PacketCount &count, const Burst &burst) {
+void Count(Traffic &count, const Burst &burst) {
   auto rest = burst.data;
   do {
     const auto packet = rest.first(std::min(burst.segment, rest.size()));
     rest = rest.subspan(packet.size());
-    ++count.packets;
-    count.bytes += packet.size();
-    count.long_headers += PeekHeaderForm(packet) == HeaderForm::kLong;
+    count.Add(packet.size(), PeekHeaderForm(packet) == HeaderForm::kLong);
   } while (!rest.empty());
 }
 

@@ -4,6 +4,7 @@
 #include "ngmasque/io/common.h"
 #include "ngmasque/io/udp_socket.h"
 #include "ngmasque/routing/siphash.h"
+#include "ngmasque/session/traffic.h"
 
 #include <algorithm>
 #include <cstddef>
@@ -36,6 +37,6 @@ template <typename... Functions> struct Overloaded : Functions... {
 [[nodiscard]] bool IsNews(const SendOutcome &outcome, std::set<std::string> &said);
 
 /// Counts the packets of a burst.  Empty data is one packet of no bytes.
-void Count(PacketCount &count, const Burst &burst);
+void Count(Traffic &count, const Burst &burst);
 
 } // namespace ngmasque

@@ -7,6 +7,9 @@
 #include <cerrno>
 #include <cstring>
 #include <format>
+#include <string>
+#include <string_view>
+#include <tuple>
 #include <utility>
 
 namespace ngmasque {
@@ -40,18 +43,27 @@ bool IsUnreachable(int error) {
   }
 }
 
-} // namespace
-
-std::string_view ReasonName(ServerDrop reason) {
-  switch (reason) {
-  case ServerDrop::kClientQueue: return "queue to the client is full";
-  case ServerDrop::kTooLarge: return "packet is too large";
-  case ServerDrop::kBlocked: return "socket is blocked";
-  case ServerDrop::kSendError: return "packet could not be sent";
-  case ServerDrop::kCount: break;
+// What an access log would say.
+std::string ToText(const proxy_action::Ended &ended) {
+  auto text = std::format("tunnel {} of connection {} to {}: {} after {} ms", ended.number,
+                          std::to_underlying(ended.connection), AuthorityText(ended.authority),
+                          ReasonName(ended.reason), ended.duration / 1'000'000);
+  constexpr std::string_view names[kWays] = {"tunnelled to target", "tunnelled to client",
+                                             "forwarded to target", "forwarded to client"};
+  for (std::size_t way = 0; way < kWays; ++way) {
+    const auto &[passed, dropped] = ended.statistics.ways[way];
+    text += std::format(", {} {} packets of {} bytes", names[way], passed.packets, passed.bytes);
+    for (std::size_t drop = 0; drop < kTunnelDrops; ++drop) {
+      if (dropped[drop] > 0) {
+        text += std::format(" ({} dropped: {})", dropped[drop],
+                            ReasonName(NotPassed(std::to_underlying(kFirstTunnelDrop) + drop)));
+      }
+    }
   }
-  return "unknown reason";
+  return text;
 }
+
+} // namespace
 
 ProxyServer::State::State(struct ev_loop *l, Options options, const HashKey &key)
   : loop(l),
@@ -108,9 +120,10 @@ void ProxyServer::State::Perform(ProxyActions actions) {
                  },
                  [&](const proxy_action::SendToTarget &a) {
                    if (const auto target = targets.find(a.socket); target != targets.end()) {
-                     SendTunnelled(*target->second, a.payload);
+                     std::ignore = SendToTarget(*target->second, OnePacket(a.payload));
                    }
                  },
+                 [&](const proxy_action::Ended &a) { Log(LogLevel::kInfo, ToText(a)); },
                },
                action);
   }
@@ -129,7 +142,7 @@ void ProxyServer::State::Lookup(const proxy_action::Lookup &action) {
                       result.error() == LookupError::kTimeout ? "no name server has answered"
                                                               : "name does not resolve"));
     }
-    Perform(proxy.OnLookup(id, result));
+    Perform(proxy.OnLookup(id, result, SteadyNow()));
   });
 }
 
@@ -142,7 +155,7 @@ void ProxyServer::State::Open(const proxy_action::OpenSocket &action) {
   if (!socket) {
     Log(LogLevel::kWarning, std::format("server-facing socket {}: {}", std::to_underlying(action.socket),
                                         std::strerror(socket.error())));
-    Perform(proxy.OnSocket(action.socket, std::unexpected(ToSocketError(socket.error()))));
+    Perform(proxy.OnSocket(action.socket, std::unexpected(ToSocketError(socket.error())), SteadyNow()));
     return;
   }
   auto target = std::make_unique<Target>(Target{.state = this,
@@ -153,7 +166,7 @@ void ProxyServer::State::Open(const proxy_action::OpenSocket &action) {
   auto *user_data = target->watcher.data = target.get();
   ev_io_start(loop, &target->watcher);
   targets.emplace(action.socket, std::move(target));
-  Perform(proxy.OnSocket(action.socket, user_data));
+  Perform(proxy.OnSocket(action.socket, user_data, SteadyNow()));
 }
 
 void ProxyServer::State::Close(SocketId id) {
@@ -203,7 +216,7 @@ void ProxyServer::State::OnSocketError(const Target &target, int error) {
 
 void ProxyServer::State::ActOnFailed() {
   while (!failed.empty()) {
-    Perform(proxy.OnSocketFailed(failed.extract(failed.begin()).value()));
+    Perform(proxy.OnSocketFailed(failed.extract(failed.begin()).value(), SteadyNow()));
   }
 }
 
@@ -236,12 +249,12 @@ void ProxyServer::SetDatagrams(OuterConnection connection, bool datagrams) {
 
 void ProxyServer::RemoveConnection(OuterConnection connection) {
   state_->EndBatch();
-  state_->Perform(state_->proxy.RemoveConnection(connection));
+  state_->Perform(state_->proxy.RemoveConnection(connection, SteadyNow()));
 }
 
 void ProxyServer::MoveConnection(OuterConnection connection, const FourTuple &tuple) {
   state_->EndBatch();
-  auto moved = state_->proxy.MoveConnection(connection, tuple);
+  auto moved = state_->proxy.MoveConnection(connection, tuple, SteadyNow());
   if (!moved.reserved.empty()) {
     state_->Log(LogLevel::kWarning,
                 std::format("connection {}: {} of its connection IDs belong to another client's "
@@ -261,15 +274,14 @@ void ProxyServer::Unreserve(OuterConnection connection, const ConnectionId &id) 
 
 void ProxyServer::OnRequest(const StreamKey &stream, std::span<const HeaderField> fields) {
   state_->EndBatch();
-  state_->Perform(state_->proxy.OnRequest(stream, fields));
+  state_->Perform(state_->proxy.OnRequest(stream, fields, SteadyNow()));
 }
 
 void ProxyServer::OnStreamClosed(const StreamKey &stream) {
   state_->EndBatch();
-  state_->Perform(state_->proxy.OnStreamClosed(stream));
+  state_->Perform(state_->proxy.OnStreamClosed(stream, SteadyNow()));
 }
 
-const ProxyServerStatistics &ProxyServer::statistics() const { return state_->statistics; }
-const ProxyCounters &ProxyServer::counters() const { return state_->proxy.counters(); }
+ProxyCounters ProxyServer::counters() const { return state_->proxy.counters(); }
 
 } // namespace ngmasque

@@ -10,40 +10,43 @@
 
 namespace ngmasque {
 
-namespace {
-
-std::size_t Packets(const Burst &burst) {
-  return std::max<std::size_t>((burst.data.size() + burst.segment - 1) / burst.segment, 1);
-}
-
-} // namespace
-
-void ProxyServer::State::Drop(ServerDrop reason, std::size_t packets) {
-  statistics.dropped[static_cast<std::size_t>(reason)] += packets;
+Traffic ProxyServer::State::TrafficOf(const Burst &burst) {
+  Traffic traffic;
+  Count(traffic, burst);
+  return traffic;
 }
 
 // They are not marked: the bits of the outer connection's packets are not theirs.
-void ProxyServer::State::SendTunnelled(Target &target, std::span<const std::uint8_t> payload) {
-  const auto packet = OnePacket(payload);
-  Count(statistics.tunnelled_rx, packet);
-  SendToTarget(target, packet);
+void ProxyServer::State::SendTunnelled(const PayloadToTarget &payload) {
+  auto &tunnel = *payload.tunnel;
+  // If the target is unreachable, the tunnel is gone afterwards and not before.
+  const auto was_in_batch = std::exchange(in_batch, true);
+  const auto unsent = SendToTarget(TargetOf(*tunnel.socket), OnePacket(payload.payload));
+  if (unsent.traffic.packets > 0) {
+    proxy.NotSent(tunnel, Way::kTunnelledToTarget, unsent.reason, unsent.traffic);
+  }
+  in_batch = was_in_batch;
+  if (!in_batch) {
+    ActOnFailed();
+  }
 }
 
-void ProxyServer::State::SendToTarget(Target &target, const Burst &packets) {
+ProxyServer::State::Unsent ProxyServer::State::SendToTarget(Target &target, const Burst &packets) {
   const auto outcome = target.socket.Send(packets);
   if (IsNews(outcome, gave_up)) {
     Log(LogLevel::kWarning, std::format("server-facing sockets: {}", outcome.gave_up));
-  }
-  if (!outcome.sent) {
-    const auto reason = outcome.error == 0          ? ServerDrop::kBlocked
-                        : outcome.error == EMSGSIZE ? ServerDrop::kTooLarge
-                                                    : ServerDrop::kSendError;
-    Drop(reason, Packets({.data = outcome.rest, .segment = packets.segment}));
   }
   // What ICMP says of earlier packets is told to whoever uses the socket next, reader or sender.
   if (const int error = outcome.refused ? ECONNREFUSED : outcome.error) {
     OnSocketError(target, error);
   }
+  if (outcome.sent) {
+    return {};
+  }
+  return {.traffic = TrafficOf({.data = outcome.rest, .segment = packets.segment}),
+          .reason = outcome.error == 0          ? NotPassed::kBlocked
+                    : outcome.error == EMSGSIZE ? NotPassed::kTooLarge
+                                                : NotPassed::kSendError};
 }
 
 void ProxyServer::State::EndRun() {
@@ -52,7 +55,10 @@ void ProxyServer::State::EndRun() {
   }
   const auto packets = std::exchange(run, {});
   ClientOf(*run_of->connection).OnActivity();
-  SendToTarget(TargetOf(*run_of->socket), packets);
+  const auto unsent = SendToTarget(TargetOf(*run_of->socket), packets);
+  if (unsent.traffic.packets > 0) {
+    proxy.NotSent(*run_of, Way::kForwardedToTarget, unsent.reason, unsent.traffic);
+  }
 }
 
 void ProxyServer::State::EndBatch() {
@@ -93,22 +99,21 @@ void ProxyServer::State::ToClients(const ServerSocket *socket, const Burst &burs
       }
       continue;
     }
-    auto sent = std::expected<void, ServerDrop>(std::unexpect, ServerDrop::kTooLarge);
+    auto sent = std::expected<void, NotPassed>(std::unexpect, NotPassed::kTooLarge);
     auto &client = ClientOf(*way->tunnel->connection);
     const bool datagram = way->form == ClientForm::kDatagram;
     if (datagram) {
       sent = client.SendDatagram(way->tunnel->flow, packet);
     }
-    if (!datagram || (!sent && sent.error() == ServerDrop::kTooLarge && IsForStream(packet))) {
+    if (!datagram || (!sent && sent.error() == NotPassed::kTooLarge && IsForStream(packet))) {
       sent = client.SendOnStream(way->stream, packet);
       if (sent) {
-        ++statistics.on_stream_tx;
+        proxy.SentOnStream(*way->tunnel);
       }
     }
-    if (sent) {
-      Count(statistics.tunnelled_tx, OnePacket(packet));
-    } else {
-      Drop(sent.error(), 1);
+    if (!sent) {
+      proxy.NotSent(*way->tunnel, Way::kTunnelledToClient, sent.error(),
+                    TrafficOf(OnePacket(packet)));
     }
   } while (!rest.empty());
   end();
@@ -116,16 +121,14 @@ void ProxyServer::State::ToClients(const ServerSocket *socket, const Burst &burs
 
 void ProxyServer::State::Forward(const PacketToClient &to, const Burst &packets) {
   if (const auto sent = ClientOf(*to.tunnel->connection).Forward(packets); !sent) {
-    Drop(sent.error(), Packets(packets));
-    return;
+    proxy.NotSent(*to.tunnel, Way::kForwardedToClient, sent.error(), TrafficOf(packets));
   }
-  Count(statistics.forwarded_tx, packets);
 }
 
 bool ProxyServer::OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram) {
   const auto payload = state_->proxy.OnDatagram(connection, datagram, SteadyNow());
   if (payload) {
-    state_->SendTunnelled(State::TargetOf(*payload->tunnel->socket), payload->payload);
+    state_->SendTunnelled(*payload);
     return true;
   }
   return payload.error() != NotPassed::kMalformed;
@@ -135,7 +138,7 @@ void ProxyServer::OnStreamData(const StreamKey &stream, std::span<const std::uin
   const auto now = SteadyNow();
   while (!data.empty()) {
     if (const auto payload = state_->proxy.OnStreamData(stream, data, now)) {
-      state_->SendTunnelled(State::TargetOf(*payload->tunnel->socket), payload->payload);
+      state_->SendTunnelled(*payload);
     }
   }
 }
@@ -154,7 +157,6 @@ bool ProxyServer::OnClientPacket(const FourTuple &tuple, std::span<const std::ui
     return !IsForQuic(mapping.error());
   }
   auto *tunnel = (*mapping)->tunnel;
-  Count(s.statistics.forwarded_rx, OnePacket(packet));
 
   auto &run = s.run;
   // The last packet of a run may be shorter than the others.

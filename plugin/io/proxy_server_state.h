@@ -42,15 +42,20 @@ struct ProxyServer::State {
   void OnSocketError(const Target &target, int error);
 
   // Packets: proxy_server_packets.cc.
-  void SendTunnelled(Target &target, std::span<const std::uint8_t> payload);
+  // What of it has not left, and why.
+  struct Unsent {
+    Traffic traffic;
+    NotPassed reason{};
+  };
+  static Traffic TrafficOf(const Burst &burst);
+  void SendTunnelled(const PayloadToTarget &payload);
   void ToClients(const ServerSocket *socket, const Burst &burst);
   void Forward(const PacketToClient &to, const Burst &packets);
-  void SendToTarget(Target &target, const Burst &packets);
+  [[nodiscard]] Unsent SendToTarget(Target &target, const Burst &packets);
   void EndRun();
   // Sends what there is and forgets `path`: before tunnels and connections come, move and go.
   void EndBatch();
   void ActOnFailed();
-  void Drop(ServerDrop reason, std::size_t packets);
 
   // The program's connection; null if it is gone.
   Client *Find(OuterConnection connection) const;
@@ -69,7 +74,6 @@ struct ProxyServer::State {
   bool reading = false;
   std::deque<ProxyAction> todo; // Empty but during Perform.
   bool performing = false;
-  ProxyServerStatistics statistics;
   std::set<std::string> gave_up; // What has been logged of SendOutcome::gave_up, a few texts.
 
   // Forwarded packets of a tunnel that lie one after the other in memory.  They are sent before

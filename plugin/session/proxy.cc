@@ -42,20 +42,22 @@ void Proxy::SetDatagrams(OuterConnection id, bool datagrams) {
 //= draft-00, section 5.1
 //# If a client's connection to the proxy is terminated for any reason, all mappings associated with
 //# all requests are removed.
-ProxyActions Proxy::RemoveConnection(OuterConnection id) {
+ProxyActions Proxy::RemoveConnection(OuterConnection id, Timestamp now) {
   ProxyActions actions;
+  state_->now = now;
   auto *connection = state_->tunnels.Find(id);
   if (!connection) {
     return actions;
   }
   while (!connection->tunnels.empty()) {
-    state_->Remove(connection->tunnels.begin()->second, actions);
+    state_->Remove(connection->tunnels.begin()->second, EndReason::kConnectionClosed, actions);
   }
   state_->tunnels.Remove(*connection);
   return actions;
 }
 
-Proxy::Moved Proxy::MoveConnection(OuterConnection id, const FourTuple &tuple) {
+Proxy::Moved Proxy::MoveConnection(OuterConnection id, const FourTuple &tuple, Timestamp now) {
+  state_->now = now;
   auto *connection = state_->tunnels.Find(id);
   if (!connection) {
     return {};
@@ -63,7 +65,7 @@ Proxy::Moved Proxy::MoveConnection(OuterConnection id, const FourTuple &tuple) {
   auto moved = state_->tunnels.Move(*connection, tuple);
   Moved result{.actions = {}, .reserved = std::move(moved.reserved)};
   for (const auto *mapping : moved.lost) {
-    state_->Reset(*connection, mapping->stream, result.actions);
+    state_->Reset(*connection, mapping->stream, EndReason::kConflict, result.actions);
   }
   return result;
 }
@@ -79,6 +81,16 @@ void Proxy::Unreserve(OuterConnection id, const ConnectionId &reserved) {
   }
 }
 
-const ProxyCounters &Proxy::counters() const { return state_->counters; }
+ProxyCounters Proxy::counters() const {
+  auto counters = state_->counters;
+  counters.tunnels = state_->tunnels.statistics();
+  for (const auto &way : counters.tunnels.ways) {
+    for (std::size_t reason = 0; reason < kTunnelDrops; ++reason) {
+      counters.not_passed[static_cast<std::size_t>(kFirstTunnelDrop) + reason] +=
+        way.dropped[reason];
+    }
+  }
+  return counters;
+}
 
 } // namespace ngmasque

@@ -11,17 +11,24 @@ std::unexpected<NotPassed> Proxy::State::Count(NotPassed reason) {
   return std::unexpected(reason);
 }
 
+std::unexpected<NotPassed> Proxy::State::Count(Tunnel &tunnel, Way way, NotPassed reason) {
+  ++tunnel.statistics.Dropped(way, reason);
+  return std::unexpected(reason);
+}
+
 std::expected<PayloadToTarget, NotPassed> Proxy::State::Pass(ClientConnection &connection,
                                                              FlowId flow,
                                                              std::span<const std::uint8_t> payload,
                                                              Timestamp now) {
-  if (!connection.bucket.Take(payload.size(), now)) {
-    return Count(NotPassed::kRateLimited);
-  }
   auto &dialect = DialectOf(connection);
   const auto known = dialect.flows.find(flow);
+  if (!connection.bucket.Take(payload.size(), now)) {
+    return known == dialect.flows.end()
+             ? Count(NotPassed::kRateLimited)
+             : Count(*known->second, Way::kTunnelledToTarget, NotPassed::kRateLimited);
+  }
   if (known != dialect.flows.end() && known->second->stage == Stage::kOpen) {
-    counters.tunnelled_to_target.Add(payload.size());
+    known->second->statistics[Way::kTunnelledToTarget].passed.Add(payload.size(), IsLong(payload));
     return PayloadToTarget{.tunnel = known->second, .payload = payload};
   }
   //= draft-00, section 4.1
@@ -69,7 +76,7 @@ Proxy::OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> &inpu
   if (payload.error() == StreamLengthError::kIncomplete) {
     return std::unexpected(NotPassed::kIncomplete);
   }
-  return state_->Count(NotPassed::kTooLong);
+  return state_->Count(*request->tunnel, Way::kTunnelledToTarget, NotPassed::kTooLong);
 }
 
 const ClientPath *Proxy::FindPath(const FourTuple &tuple) const {
@@ -82,10 +89,11 @@ Proxy::FromClient(const ClientPath *path, std::span<const std::uint8_t> packet, 
   if (!mapping) {
     return IsForQuic(mapping.error()) ? mapping : state_->Count(mapping.error());
   }
-  if (!(*mapping)->tunnel->connection->bucket.Take(packet.size(), now)) {
-    return state_->Count(NotPassed::kRateLimited);
+  auto &tunnel = *(*mapping)->tunnel;
+  if (!tunnel.connection->bucket.Take(packet.size(), now)) {
+    return state_->Count(tunnel, Way::kForwardedToTarget, NotPassed::kRateLimited);
   }
-  state_->counters.forwarded_to_target.Add(packet.size());
+  tunnel.statistics[Way::kForwardedToTarget].passed.Add(packet.size(), false);
   return mapping;
 }
 
@@ -100,14 +108,15 @@ Proxy::FromTarget(const ServerSocket *socket, std::span<const std::uint8_t> pack
   }
   auto &tunnel = *to->tunnel;
   auto &connection = *tunnel.connection;
+  const auto way = to->forward ? Way::kForwardedToClient : Way::kTunnelledToClient;
   if (!connection.bucket.Take(packet.size(), now)) {
-    return state_->Count(NotPassed::kRateLimited);
+    return state_->Count(tunnel, way, NotPassed::kRateLimited);
   }
+  tunnel.statistics[way].passed.Add(packet.size(), IsLong(packet));
 
   PacketToClient result{.tunnel = &tunnel};
   if (to->forward) {
     result.form = ClientForm::kForward;
-    state_->counters.forwarded_to_client.Add(packet.size());
     return result;
   }
   // The first packet of a target is tunnelled: none is forwarded before the client has forwarded one.
@@ -115,7 +124,6 @@ Proxy::FromTarget(const ServerSocket *socket, std::span<const std::uint8_t> pack
   result.stream = *tunnel.accepted.begin();
   const auto has_flow = (tunnel.flow & kStreamFlow) == 0;
   result.form = connection.datagrams && has_flow ? ClientForm::kDatagram : ClientForm::kStream;
-  state_->counters.tunnelled_to_client.Add(packet.size());
   return result;
 }
 
@@ -127,5 +135,12 @@ Proxy::FromTarget(const ServerSocket *socket, const Endpoint &source,
   }
   return FromTarget(socket, packet, now);
 }
+
+void Proxy::NotSent(Tunnel &tunnel, Way way, NotPassed reason, const Traffic &traffic) {
+  tunnel.statistics[way].passed -= traffic;
+  tunnel.statistics.Dropped(way, reason) += traffic.packets;
+}
+
+void Proxy::SentOnStream(Tunnel &tunnel) { ++tunnel.statistics.on_stream; }
 
 } // namespace ngmasque

@@ -29,8 +29,10 @@ bool SocketIsFull(RefusalReason reason) {
 
 } // namespace
 
-ProxyActions Proxy::OnRequest(const StreamKey &stream, std::span<const HeaderField> fields) {
+ProxyActions Proxy::OnRequest(const StreamKey &stream, std::span<const HeaderField> fields,
+                              Timestamp now) {
   ProxyActions actions;
+  state_->now = now;
   auto *connection = state_->tunnels.Find(stream.connection);
   if (!connection || DialectOf(*connection).Find(stream.stream)) {
     return actions;
@@ -68,6 +70,7 @@ ProxyActions Proxy::OnRequest(const StreamKey &stream, std::span<const HeaderFie
   tunnel.waiting.push_back(stream.stream);
   if (is_new) {
     tunnel.flow = id;
+    tunnel.begun = now;
     tunnel.authority = dialect.requests.at(stream.stream).asked->authority;
     dialect.flows.emplace(id, &tunnel);
     ++state_->counters.flows;
@@ -79,10 +82,11 @@ ProxyActions Proxy::OnRequest(const StreamKey &stream, std::span<const HeaderFie
   return actions;
 }
 
-ProxyActions Proxy::OnStreamClosed(const StreamKey &stream) {
+ProxyActions Proxy::OnStreamClosed(const StreamKey &stream, Timestamp now) {
   ProxyActions actions;
+  state_->now = now;
   if (auto *connection = state_->tunnels.Find(stream.connection)) {
-    state_->Drop(*connection, stream.stream, actions);
+    state_->Drop(*connection, stream.stream, EndReason::kClosed, actions);
   }
   return actions;
 }
@@ -150,7 +154,7 @@ void Proxy::State::RefuseAll(Tunnel &tunnel, const Verdict &verdict, ProxyAction
     Refuse(*tunnel.connection, stream, verdict, actions);
   }
   tunnel.waiting.clear();
-  Remove(tunnel, actions);
+  Remove(tunnel, EndReason::kRefused, actions);
 }
 
 std::expected<Mapping *, RefusalReason> Proxy::State::Map(Tunnel &tunnel, StreamId stream,
@@ -212,17 +216,18 @@ void Proxy::State::Register(Tunnel &tunnel, ProxyActions &actions) {
   }
 
   if (tunnel.accepted.empty()) {
-    Remove(tunnel, actions);
+    Remove(tunnel, EndReason::kRefused, actions);
     return;
   }
   for (auto &payload : dialect.early.Take(tunnel.flow)) {
-    counters.tunnelled_to_target.Add(payload.size());
+    tunnel.statistics[Way::kTunnelledToTarget].passed.Add(payload.size(), IsLong(payload));
     actions.emplace_back(
       proxy_action::SendToTarget{.socket = tunnel.socket->id, .payload = std::move(payload)});
   }
 }
 
-void Proxy::State::Drop(ClientConnection &connection, StreamId stream, ProxyActions &actions) {
+void Proxy::State::Drop(ClientConnection &connection, StreamId stream, EndReason reason,
+                        ProxyActions &actions) {
   auto &dialect = DialectOf(connection);
   const auto *request = dialect.Find(stream);
   if (!request) {
@@ -236,18 +241,27 @@ void Proxy::State::Drop(ClientConnection &connection, StreamId stream, ProxyActi
   std::erase(tunnel.waiting, stream);
   tunnel.accepted.erase(stream);
   if (tunnel.waiting.empty() && tunnel.accepted.empty()) {
-    Remove(tunnel, actions);
+    Remove(tunnel, tunnel.stage == Stage::kOpen ? reason : EndReason::kRefused, actions);
   }
 }
 
-void Proxy::State::Reset(ClientConnection &connection, StreamId stream, ProxyActions &actions) {
+void Proxy::State::Reset(ClientConnection &connection, StreamId stream, EndReason reason,
+                         ProxyActions &actions) {
   ++counters.reset;
   actions.emplace_back(
     proxy_action::ResetStream{.stream = {.connection = connection.id, .stream = stream}});
-  Drop(connection, stream, actions);
+  Drop(connection, stream, reason, actions);
 }
 
-void Proxy::State::Remove(Tunnel &tunnel, ProxyActions &actions) {
+void Proxy::State::Remove(Tunnel &tunnel, EndReason reason, ProxyActions &actions) {
+  actions.emplace_back(proxy_action::Ended{
+    .number = tunnel.number,
+    .connection = tunnel.connection->id,
+    .authority = tunnel.authority,
+    .target = tunnel.socket ? std::optional(tunnel.socket->target) : std::nullopt,
+    .reason = reason,
+    .duration = now - std::min(now, tunnel.begun),
+    .statistics = tunnel.statistics});
   Leave(tunnel, actions);
   auto &dialect = DialectOf(*tunnel.connection);
   dialect.early.Retire(tunnel.flow);

@@ -63,6 +63,10 @@ inline Draft00 &DialectOf(ClientConnection &connection) {
   return static_cast<Draft00 &>(*connection.dialect);
 }
 
+inline bool IsLong(std::span<const std::uint8_t> packet) {
+  return PeekHeaderForm(packet) == HeaderForm::kLong;
+}
+
 struct Proxy::State {
   using Stage = Tunnel::Stage;
 
@@ -103,11 +107,13 @@ struct Proxy::State {
   std::expected<Mapping *, RefusalReason> Map(Tunnel &tunnel, StreamId stream,
                                               const ConnectUdpRequest &request);
   // Forgets a request; the tunnel is gone with its last one.
-  void Drop(ClientConnection &connection, StreamId stream, ProxyActions &actions);
+  void Drop(ClientConnection &connection, StreamId stream, EndReason reason,
+            ProxyActions &actions);
   // The same, and tells the client.
-  void Reset(ClientConnection &connection, StreamId stream, ProxyActions &actions);
+  void Reset(ClientConnection &connection, StreamId stream, EndReason reason,
+             ProxyActions &actions);
   // The tunnel is gone; its requests have been seen to.
-  void Remove(Tunnel &tunnel, ProxyActions &actions);
+  void Remove(Tunnel &tunnel, EndReason reason, ProxyActions &actions);
 
   // Look-ups and sockets: proxy_targets.cc.  In the first four the tunnel may be gone afterwards.
 
@@ -134,11 +140,14 @@ struct Proxy::State {
                                                  std::span<const std::uint8_t> payload,
                                                  Timestamp now);
   std::unexpected<NotPassed> Count(NotPassed reason);
+  // The same for a packet that has a tunnel.
+  std::unexpected<NotPassed> Count(Tunnel &tunnel, Way way, NotPassed reason);
 
   ProxyOptions options;
   TargetPolicy policy;
   Tunnels tunnels;
-  ProxyCounters counters;
+  ProxyCounters counters; // Without those of the tunnels.
+  Timestamp now = 0;      // Of the event that is being seen to.
   std::uint64_t next_lookup = 0;
   std::unordered_map<LookupId, Asked> lookups; // At most max_lookups.
   // Shared ones.  Ordered, as peers choose the keys.

@@ -63,8 +63,10 @@ void Proxy::State::FindTarget(Tunnel &tunnel, ProxyActions &actions) {
 }
 
 ProxyActions Proxy::OnLookup(LookupId lookup,
-                             const std::expected<std::vector<Endpoint>, LookupError> &found) {
+                             const std::expected<std::vector<Endpoint>, LookupError> &found,
+                             Timestamp now) {
   ProxyActions actions;
+  state_->now = now;
   const auto asked = state_->lookups.find(lookup);
   if (asked == state_->lookups.end()) {
     return actions;
@@ -148,8 +150,10 @@ void Proxy::State::UseAnother(Tunnel &tunnel, const Endpoint &target, ProxyActio
   TryNext(tunnel, actions);
 }
 
-ProxyActions Proxy::OnSocket(SocketId id, const std::expected<void *, SocketError> &opened) {
+ProxyActions Proxy::OnSocket(SocketId id, const std::expected<void *, SocketError> &opened,
+                             Timestamp now) {
   ProxyActions actions;
+  state_->now = now;
   auto *socket = state_->tunnels.Find(id);
   if (!socket || socket->open) {
     return actions;
@@ -178,12 +182,13 @@ ProxyActions Proxy::OnSocket(SocketId id, const std::expected<void *, SocketErro
 
 const ServerSocket *Proxy::Find(SocketId socket) const { return state_->tunnels.Find(socket); }
 
-ProxyActions Proxy::OnSocketFailed(SocketId id) {
+ProxyActions Proxy::OnSocketFailed(SocketId id, Timestamp now) {
   const auto *socket = state_->tunnels.Find(id);
   if (socket && !socket->open) {
-    return OnSocket(id, std::unexpected(SocketError::kUnroutable));
+    return OnSocket(id, std::unexpected(SocketError::kUnroutable), now);
   }
   ProxyActions actions;
+  state_->now = now;
   if (!socket) {
     return actions;
   }
@@ -197,7 +202,7 @@ ProxyActions Proxy::OnSocketFailed(SocketId id) {
   }
   // The last one closes the socket.
   for (const auto &[connection, stream] : streams) {
-    state_->Reset(*connection, stream, actions);
+    state_->Reset(*connection, stream, EndReason::kUnreachable, actions);
   }
   return actions;
 }

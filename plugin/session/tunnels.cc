@@ -43,6 +43,7 @@ void Tunnels::Remove(Tunnel &tunnel) {
   while (!tunnel.mappings.empty()) {
     Remove(tunnel.mappings.front());
   }
+  ended_.Add(tunnel.statistics);
   auto &tunnels = tunnel.connection->tunnels;
   tunnels.erase(tunnels.find(tunnel.number));
 }
@@ -125,6 +126,16 @@ void Tunnels::Remove(Mapping &mapping) {
     tunnel.forwarding = --tunnel.to_target > 0 && tunnel.forwarding;
   }
   tunnel.mappings.erase(mapping.self);
+}
+
+TunnelStatistics Tunnels::statistics() const {
+  auto all = ended_;
+  for (const auto &[id, connection] : connections_) {
+    for (const auto &[number, tunnel] : connection.tunnels) {
+      all.Add(tunnel.statistics);
+    }
+  }
+  return all;
 }
 
 TunnelCounts Tunnels::counts() const {

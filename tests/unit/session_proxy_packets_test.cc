@@ -269,15 +269,89 @@ TEST_F(ProxyPackets, Counters) {
   EXPECT_EQ(counters.requests, 4u);
   EXPECT_EQ(counters.accepted, 2u);
   EXPECT_EQ(counters.refused, (std::map<unsigned, std::uint64_t>{{403, 1}, {409, 1}}));
-  EXPECT_EQ(counters.tunnelled_to_target, (Traffic{.packets = 1, .bytes = 5}));
-  EXPECT_EQ(counters.forwarded_to_target, (Traffic{.packets = 1, .bytes = 9}));
-  EXPECT_EQ(counters.forwarded_to_client, (Traffic{.packets = 1, .bytes = 9}));
-  EXPECT_EQ(counters.tunnelled_to_client, (Traffic{.packets = 1, .bytes = 16}));
+  EXPECT_EQ(counters.tunnels[Way::kTunnelledToTarget].passed, (Traffic{.packets = 1, .bytes = 5}));
+  EXPECT_EQ(counters.tunnels[Way::kForwardedToTarget].passed, (Traffic{.packets = 1, .bytes = 9}));
+  EXPECT_EQ(counters.tunnels[Way::kForwardedToClient].passed, (Traffic{.packets = 1, .bytes = 9}));
+  EXPECT_EQ(counters.tunnels[Way::kTunnelledToClient].passed, (Traffic{.packets = 1, .bytes = 16, .long_headers = 1}));
   EXPECT_EQ(counters.flows, (Level{.now = 1, .highest = 2}));
   EXPECT_EQ(counters.sockets, (Level{.now = 1, .highest = 1}));
   EXPECT_EQ(Count(NotPassed::kUnknownConnectionId), 1u) << "from the target alone";
   EXPECT_EQ(Count(NotPassed::kUnknownSocket), 1u);
   EXPECT_EQ(Count(NotPassed::kMalformed), 1u);
+}
+
+// Per tunnel: both directions and modes, and drops by reason.
+TEST_F(ProxyPackets, StatisticsOfATunnel) {
+  world = ProxyWorld({.max_bytes_per_second = 1000, .burst_bytes = 100});
+  ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
+  ASSERT_EQ(world.Request(kAlice, 4, WithServerId(kTarget, 0, "server-1")), 200u);
+  ASSERT_EQ(Open(kBob, 0, 0, "client-2"), 200u);
+  const auto bytes = Datagram(0, "12345");
+  auto &tunnel = *world.proxy.OnDatagram(kAlice, bytes, world.now)->tunnel;
+  EXPECT_EQ(tunnel.authority, ParseAuthority(kTarget));
+  ASSERT_TRUE(world.Receive(world.socket(), Long("client-1")));
+  ASSERT_TRUE(world.Forward(Tuple(1), Short("server-1")));
+  ASSERT_TRUE(world.Receive(world.socket(), Short("client-1...")));
+  ASSERT_TRUE(world.Receive(world.socket(), Short("client-2")));
+  EXPECT_EQ(tunnel.statistics[Way::kTunnelledToTarget].passed, (Traffic{1, 5, 0}));
+  EXPECT_EQ(tunnel.statistics[Way::kTunnelledToClient].passed, (Traffic{1, 16, 1}));
+  EXPECT_EQ(tunnel.statistics[Way::kForwardedToTarget].passed, (Traffic{1, 9, 0}));
+  EXPECT_EQ(tunnel.statistics[Way::kForwardedToClient].passed, (Traffic{1, 12, 0}));
+
+  // What does not leave was not passed.
+  world.proxy.NotSent(tunnel, Way::kForwardedToClient, NotPassed::kBlocked, {1, 12, 0});
+  world.proxy.SentOnStream(tunnel);
+  EXPECT_EQ(tunnel.statistics[Way::kForwardedToClient].passed, Traffic{});
+  EXPECT_EQ(tunnel.statistics.Dropped(Way::kForwardedToClient, NotPassed::kBlocked), 1u);
+  EXPECT_EQ(Error(kAlice, 0, std::string(90, 'x')), NotPassed::kRateLimited);
+  EXPECT_EQ(tunnel.statistics.Dropped(Way::kTunnelledToTarget, NotPassed::kRateLimited), 1u);
+  EXPECT_EQ(tunnel.statistics.on_stream, 1u);
+  EXPECT_EQ(Count(NotPassed::kBlocked), 1u);
+  EXPECT_EQ(Count(NotPassed::kRateLimited), 1u);
+
+  // Nothing is lost when it ends.
+  const auto statistics = tunnel.statistics;
+  const auto all = world.proxy.counters().tunnels;
+  EXPECT_EQ(all[Way::kTunnelledToClient].passed.packets, 2u) << "with Bob's";
+  world.now += 5;
+  world.Close(kAlice, 0);
+  EXPECT_TRUE(world.ended.empty());
+  world.Close(kAlice, 4);
+  EXPECT_EQ(world.proxy.counters().tunnels, all);
+  ASSERT_EQ(world.ended.size(), 1u);
+  const auto &ended = world.ended.front();
+  EXPECT_EQ(ended.connection, kAlice);
+  EXPECT_EQ(ended.authority, ParseAuthority(kTarget));
+  EXPECT_EQ(ended.target, At("5.6.7.8", 443));
+  EXPECT_EQ(ended.reason, EndReason::kClosed);
+  EXPECT_EQ(ended.duration, 5u);
+  EXPECT_EQ(ended.statistics, statistics);
+}
+
+TEST_F(ProxyPackets, ReasonsOfEnds) {
+  const auto reason = [&] {
+    EXPECT_FALSE(world.ended.empty());
+    const auto last = world.ended.empty() ? EndReason{} : world.ended.back().reason;
+    world.ended.clear();
+    return last;
+  };
+  ASSERT_EQ(Open(kAlice, 0, 0, "abc"), 409u);
+  EXPECT_EQ(reason(), EndReason::kRefused);
+  ASSERT_EQ(Open(kAlice, 4, 2, "client-1", kName), 0u);
+  world.Close(kAlice, 4);
+  EXPECT_EQ(world.ended.back().target, std::nullopt);
+  EXPECT_EQ(reason(), EndReason::kRefused) << "before its answer";
+  ASSERT_EQ(Open(kAlice, 8, 4, "client-1"), 200u);
+  world.Do(world.proxy.OnSocketFailed(world.socket(), world.now));
+  EXPECT_EQ(reason(), EndReason::kUnreachable);
+  ASSERT_EQ(Open(kAlice, 12, 6, "client-1"), 200u);
+  world.Do(world.proxy.RemoveConnection(kAlice, world.now));
+  EXPECT_EQ(reason(), EndReason::kConnectionClosed);
+  std::set<std::string_view> names;
+  for (int i = 0; i <= static_cast<int>(EndReason::kConflict); ++i) {
+    names.insert(ReasonName(EndReason(i)));
+  }
+  EXPECT_EQ(names.size(), 5u);
 }
 
 TEST_F(ProxyPackets, ReasonsHaveNames) {

@@ -40,13 +40,22 @@ public:
       }
     }
     for (const auto &[connection, tuple] : tuples_) {
-      Do(world_.proxy.RemoveConnection(connection), [](const StreamKey &) { return false; });
+      Do(world_.proxy.RemoveConnection(connection, world_.now), [](const StreamKey &) { return false; });
     }
     EXPECT_TRUE(world_.lookups.empty());
     EXPECT_TRUE(world_.opening.empty());
     EXPECT_TRUE(world_.open.empty());
     EXPECT_EQ(world_.opened, world_.closed);
     EXPECT_EQ(world_.proxy.counters().flows.now, 0u);
+    // Each tunnel has ended once, and nothing that it has passed is lost.
+    std::set<std::uint64_t> numbers;
+    TunnelStatistics all;
+    for (const auto &ended : world_.ended) {
+      EXPECT_TRUE(numbers.insert(ended.number).second);
+      all.Add(ended.statistics);
+    }
+    EXPECT_EQ(all, world_.proxy.counters().tunnels);
+    EXPECT_EQ(numbers.size(), numbers.empty() ? 0 : *numbers.rbegin() + 1);
     EXPECT_EQ(world_.proxy.counters().sockets.now, 0u);
     for (const auto &[stream, answer] : world_.answers) {
       ++tally_.answers[answer.status];
@@ -98,7 +107,7 @@ private:
     } else if (what < 92 && !world_.open.empty()) {
       const auto socket = Any(world_.open);
       ++tally_.failed;
-      Do(world_.proxy.OnSocketFailed(socket),
+      Do(world_.proxy.OnSocketFailed(socket, world_.now),
          [&](const StreamKey &stream) { return sockets_.at(stream) == socket; });
     } else if (what < 93) {
       Restart();
@@ -180,7 +189,7 @@ private:
       }
     }
     pending_[stream] = request;
-    Do(world_.proxy.OnRequest(stream, RequestFields(request)));
+    Do(world_.proxy.OnRequest(stream, RequestFields(request), world_.now));
   }
 
   void Lookup() {
@@ -188,7 +197,7 @@ private:
     world_.lookups.erase(lookup);
     if (Below(6) == 0) {
       Do(world_.proxy.OnLookup(
-        lookup, std::unexpected(Below(2) == 0 ? LookupError::kFailed : LookupError::kTimeout)));
+        lookup, std::unexpected(Below(2) == 0 ? LookupError::kFailed : LookupError::kTimeout), world_.now));
       return;
     }
     std::vector<Endpoint> addresses;
@@ -198,7 +207,7 @@ private:
                                              : "5.6.7.2",
                              static_cast<std::uint16_t>(Below(2))));
     }
-    Do(world_.proxy.OnLookup(lookup, addresses));
+    Do(world_.proxy.OnLookup(lookup, addresses, world_.now));
   }
 
   void Socket() {
@@ -206,12 +215,12 @@ private:
     world_.opening.erase(socket);
     if (Below(5) == 0) {
       Do(world_.proxy.OnSocket(socket, std::unexpected(Below(2) == 0 ? SocketError::kUnroutable
-                                                                     : SocketError::kExhausted)));
+                                                                     : SocketError::kExhausted), world_.now));
     } else {
       world_.open.insert(socket);
       ++world_.opened;
       const auto sockets = world_.targets.size();
-      Do(world_.proxy.OnSocket(socket, nullptr));
+      Do(world_.proxy.OnSocket(socket, nullptr, world_.now));
       tally_.alone += world_.targets.size() != sockets;
     }
   }
@@ -219,13 +228,13 @@ private:
   void Close(StreamKey stream) {
     pending_.erase(stream);
     accepted_.erase(stream);
-    Do(world_.proxy.OnStreamClosed(stream));
+    Do(world_.proxy.OnStreamClosed(stream, world_.now));
   }
 
   void Move() {
     const auto connection = AnyConnection();
     tuples_[connection] = Tuple(static_cast<std::uint16_t>(1 + Below(kTuples)));
-    const auto moved = world_.proxy.MoveConnection(connection, tuples_[connection]);
+    const auto moved = world_.proxy.MoveConnection(connection, tuples_[connection], world_.now);
     const auto before = world_.resets.size();
     Do(moved.actions, [&](const StreamKey &stream) { return stream.connection == connection; });
     tally_.lost += static_cast<int>(world_.resets.size() - before);
@@ -235,7 +244,7 @@ private:
     const auto connection = AnyConnection();
     std::erase_if(pending_, [&](const auto &r) { return r.first.connection == connection; });
     std::erase_if(accepted_, [&](const auto &r) { return r.first.connection == connection; });
-    Do(world_.proxy.RemoveConnection(connection));
+    Do(world_.proxy.RemoveConnection(connection, world_.now));
     ASSERT_TRUE(world_.proxy.AddConnection(connection, tuples_[connection]));
   }
 

@@ -116,7 +116,7 @@ public:
   unsigned Request(OuterConnection connection, StreamId stream,
                    const std::vector<HeaderField> &fields) {
     const StreamKey key{.connection = connection, .stream = stream};
-    Do(proxy.OnRequest(key, fields));
+    Do(proxy.OnRequest(key, fields, now));
     return Status(connection, stream);
   }
   unsigned Status(OuterConnection connection, StreamId stream) const {
@@ -138,25 +138,25 @@ public:
   }
 
   void Close(OuterConnection connection, StreamId stream) {
-    Do(proxy.OnStreamClosed({.connection = connection, .stream = stream}));
+    Do(proxy.OnStreamClosed({.connection = connection, .stream = stream}, now));
   }
   void Found(LookupId lookup, const std::vector<Endpoint> &addresses) {
     lookups.erase(lookup);
-    Do(proxy.OnLookup(lookup, addresses));
+    Do(proxy.OnLookup(lookup, addresses, now));
   }
   void NotFound(LookupId lookup, LookupError error) {
     lookups.erase(lookup);
-    Do(proxy.OnLookup(lookup, std::unexpected(error)));
+    Do(proxy.OnLookup(lookup, std::unexpected(error), now));
   }
   void Opened(SocketId socket) {
     opening.erase(socket);
     open.insert(socket);
     ++opened;
-    Do(proxy.OnSocket(socket, nullptr));
+    Do(proxy.OnSocket(socket, nullptr, now));
   }
   void NotOpened(SocketId socket, SocketError error) {
     opening.erase(socket);
-    Do(proxy.OnSocket(socket, std::unexpected(error)));
+    Do(proxy.OnSocket(socket, std::unexpected(error), now));
   }
 
   // The latest one that was asked for.
@@ -200,6 +200,7 @@ public:
   std::set<SocketId> opening, open;
   std::vector<StreamKey> resets;
   std::vector<std::pair<SocketId, std::string>> sent; // By SendToTarget.
+  std::vector<proxy_action::Ended> ended;
   int opened = 0, closed = 0, cancelled = 0;
 
 private:
@@ -229,6 +230,7 @@ private:
     resets.push_back(a.stream);
     EXPECT_EQ(Status(a.stream.connection, a.stream.stream), 200u);
   }
+  void Do(const proxy_action::Ended &a) { ended.push_back(a); }
   void Do(const proxy_action::SendToTarget &a) {
     EXPECT_TRUE(open.contains(a.socket));
     sent.emplace_back(a.socket, ToText(a.payload));

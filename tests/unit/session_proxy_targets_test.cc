@@ -155,7 +155,7 @@ TEST_F(ProxyTargets, SocketThatFailsResetsItsStreams) {
   ASSERT_EQ(world.Request(kAlice, 4, WithServerId(kTarget, 0, "server-1")), 200u);
   ASSERT_EQ(Open(kBob, 0, 0, "client-2"), 200u);
   ASSERT_EQ(Open(kBob, 4, 2, "client-3", "5.6.7.9:443"), 200u);
-  world.Do(world.proxy.OnSocketFailed(SocketId{0}));
+  world.Do(world.proxy.OnSocketFailed(SocketId{0}, world.now));
   EXPECT_EQ(world.resets, (std::vector<StreamKey>{{kAlice, 0}, {kAlice, 4}, {kBob, 0}}));
   EXPECT_EQ(world.closed, 1);
   EXPECT_TRUE(world.Send(kBob, 2, "the other one goes on"));
@@ -163,7 +163,7 @@ TEST_F(ProxyTargets, SocketThatFailsResetsItsStreams) {
   // Nobody finds the dead one.
   EXPECT_EQ(Open(kAlice, 8, 4, "client-1"), 200u);
   EXPECT_EQ(world.targets.size(), 3u);
-  EXPECT_TRUE(world.proxy.OnSocketFailed(SocketId{0}).empty());
+  EXPECT_TRUE(world.proxy.OnSocketFailed(SocketId{0}, world.now).empty());
 }
 
 // What the network says may be forged.
@@ -172,7 +172,7 @@ TEST_F(ProxyTargets, FlowsThatHadAnswersOutliveAFailure) {
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
   ASSERT_EQ(Open(kBob, 0, 0, "client-2"), 200u);
   ASSERT_TRUE(world.Receive(world.socket(), Long("client-1")));
-  world.Do(world.proxy.OnSocketFailed(world.socket()));
+  world.Do(world.proxy.OnSocketFailed(world.socket(), world.now));
   EXPECT_EQ(world.resets, (std::vector<StreamKey>{{kBob, 0}}));
   EXPECT_EQ(world.closed, 0);
   EXPECT_TRUE(world.Send(kAlice, 0, "it goes on"));
@@ -288,7 +288,7 @@ TEST_F(ProxyTargets, P13_Lookups) {
   EXPECT_EQ(world.Status(kAlice, 0), 0u);
   EXPECT_EQ(Open(OuterConnection{3}, 8, 0, "client-3", kName), 0u);
   // The same if its connection is gone.
-  world.Do(world.proxy.RemoveConnection(OuterConnection{3}));
+  world.Do(world.proxy.RemoveConnection(OuterConnection{3}, world.now));
   EXPECT_EQ(Open(kAlice, 12, 0, "client-1", kName), 503u);
   world.NotFound(LookupId{2}, LookupError::kFailed);
   EXPECT_EQ(Open(kAlice, 16, 0, "client-1", kName), 0u);
@@ -303,7 +303,7 @@ TEST_F(ProxyTargets, MoveGivesUpWhatOthersHave) {
   ASSERT_EQ(world.Request(kBob, 8, WithServerId("5.6.7.9:443", 0, "proxy-id")), 200u);
   ASSERT_TRUE(world.proxy.Reserve(kAlice, Id("proxy-id")));
 
-  const auto moved = world.proxy.MoveConnection(kAlice, Tuple(2));
+  const auto moved = world.proxy.MoveConnection(kAlice, Tuple(2), world.now);
   EXPECT_EQ(moved.reserved, std::vector{Id("proxy-id")});
   world.Do(moved.actions);
   EXPECT_EQ(world.resets, (std::vector<StreamKey>{{kAlice, 4}}));
@@ -315,19 +315,19 @@ TEST_F(ProxyTargets, MoveGivesUpWhatOthersHave) {
 
 TEST_F(ProxyTargets, UnknownOnesAreIgnored) {
   const OuterConnection nobody{9};
-  EXPECT_TRUE(world.proxy.OnRequest({nobody, 0}, RequestFields(Plain(kTarget))).empty());
-  EXPECT_TRUE(world.proxy.OnStreamClosed({nobody, 0}).empty());
-  EXPECT_TRUE(world.proxy.OnStreamClosed({kAlice, 0}).empty());
-  EXPECT_TRUE(world.proxy.RemoveConnection(nobody).empty());
-  EXPECT_TRUE(world.proxy.MoveConnection(nobody, Tuple(3)).actions.empty());
+  EXPECT_TRUE(world.proxy.OnRequest({nobody, 0}, RequestFields(Plain(kTarget)), world.now).empty());
+  EXPECT_TRUE(world.proxy.OnStreamClosed({nobody, 0}, world.now).empty());
+  EXPECT_TRUE(world.proxy.OnStreamClosed({kAlice, 0}, world.now).empty());
+  EXPECT_TRUE(world.proxy.RemoveConnection(nobody, world.now).empty());
+  EXPECT_TRUE(world.proxy.MoveConnection(nobody, Tuple(3), world.now).actions.empty());
   EXPECT_FALSE(world.proxy.Reserve(nobody, Id("proxy-id")));
-  EXPECT_TRUE(world.proxy.OnSocket(SocketId{5}, nullptr).empty());
-  EXPECT_TRUE(world.proxy.OnSocketFailed(SocketId{5}).empty());
+  EXPECT_TRUE(world.proxy.OnSocket(SocketId{5}, nullptr, world.now).empty());
+  EXPECT_TRUE(world.proxy.OnSocketFailed(SocketId{5}, world.now).empty());
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
-  EXPECT_TRUE(world.proxy.OnRequest({kAlice, 0}, RequestFields(Plain(kTarget))).empty())
+  EXPECT_TRUE(world.proxy.OnRequest({kAlice, 0}, RequestFields(Plain(kTarget)), world.now).empty())
     << "a stream has one request";
   EXPECT_TRUE(
-    world.proxy.OnSocket(world.socket(), std::unexpected(SocketError::kExhausted)).empty())
+    world.proxy.OnSocket(world.socket(), std::unexpected(SocketError::kExhausted), world.now).empty())
     << "it is open";
   EXPECT_TRUE(world.Send(kAlice, 0, "a"));
 }

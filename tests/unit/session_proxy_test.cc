@@ -109,8 +109,8 @@ TEST_F(ProxyRequirements, P6_NoSecondLookupForSocketOrFlow) {
   world.Found(world.lookup(), {At("5.6.7.8", 0)});
   EXPECT_EQ(world.targets.at(world.Send(kBob, 2, "a").value()), At("5.6.7.8", 444));
   // When the last flow for it is gone, so is the memory of the name.
-  world.Do(world.proxy.RemoveConnection(kAlice));
-  world.Do(world.proxy.RemoveConnection(kBob));
+  world.Do(world.proxy.RemoveConnection(kAlice, world.now));
+  world.Do(world.proxy.RemoveConnection(kBob, world.now));
   ASSERT_TRUE(world.proxy.AddConnection(kBob, Tuple(2)));
   ASSERT_EQ(Open(kBob, 8, 0, "client-3", kName), 0u);
   EXPECT_EQ(world.proxy.counters().lookups, 3u);
@@ -163,7 +163,7 @@ TEST_F(ProxyRequirements, P9_ForwardsFromTheMappedTupleOnly) {
   ASSERT_EQ(world.Request(kAlice, 4, WithServerId(kTarget, 0, "server-1")), 200u);
   const auto packet = Short("server-1...");
   EXPECT_FALSE(world.Forward(Tuple(2), packet));
-  EXPECT_TRUE(world.proxy.MoveConnection(kAlice, Tuple(3)).actions.empty());
+  EXPECT_TRUE(world.proxy.MoveConnection(kAlice, Tuple(3), world.now).actions.empty());
   EXPECT_FALSE(world.Forward(Tuple(1), packet));
   EXPECT_TRUE(world.Forward(Tuple(3), packet));
 }
@@ -190,9 +190,9 @@ TEST_F(ProxyRequirements, P12_MappingsDieWithStreamAndConnection) {
   world.Close(kAlice, 0);
   EXPECT_EQ(world.Receive(world.Send(kBob, 0, "").value(), Short("client-1")).error(),
             NotPassed::kUnknownConnectionId);
-  world.Do(world.proxy.RemoveConnection(kAlice));
+  world.Do(world.proxy.RemoveConnection(kAlice, world.now));
   EXPECT_EQ(world.open.size(), 1u) << "Bob's";
-  world.Do(world.proxy.RemoveConnection(kBob));
+  world.Do(world.proxy.RemoveConnection(kBob, world.now));
   EXPECT_TRUE(world.open.empty());
   EXPECT_EQ(world.closed, 2);
   EXPECT_TRUE(world.resets.empty()) << "there is nothing to reset any more";
@@ -205,14 +205,14 @@ TEST_F(ProxyRequirements, P12_StreamsThatCloseBeforeTheirAnswer) {
   EXPECT_EQ(world.cancelled, 0) << "the other one waits still";
   world.Close(kAlice, 4);
   EXPECT_EQ(world.cancelled, 1);
-  EXPECT_TRUE(world.proxy.OnLookup(LookupId{0}, std::vector{At("5.6.7.8", 0)}).empty());
+  EXPECT_TRUE(world.proxy.OnLookup(LookupId{0}, std::vector{At("5.6.7.8", 0)}, world.now).empty());
 
   world.open_at_once = false;
   ASSERT_EQ(Open(kAlice, 8, 2, "client-1"), 0u);
   const auto socket = world.socket();
   world.Close(kAlice, 8);
   EXPECT_TRUE(world.opening.empty()) << "CloseSocket was said";
-  EXPECT_TRUE(world.proxy.OnSocket(socket, nullptr).empty());
+  EXPECT_TRUE(world.proxy.OnSocket(socket, nullptr, world.now).empty());
   EXPECT_EQ(world.proxy.counters().sockets, (Level{.now = 0, .highest = 1}));
   EXPECT_TRUE(world.answers.empty());
 

@@ -125,12 +125,12 @@ public:
           (is_long ? id == request.id : Begins(id, request.id))) {
         const auto forwarded = !is_long && !request.id.empty() &&
                                forwarding_.contains({request.key.connection, request.flow});
-        owners.push_back(To(request, forwarded ? Way::kForward : Way::kTunnel));
+        owners.push_back(To(request, forwarded));
       }
     }
     const auto user = std::ranges::find(requests_, socket, &Request::socket);
     if (owners.empty() && user != requests_.end() && !shared_[socket]) {
-      owners.push_back(To(*user, Way::kTunnel));
+      owners.push_back(To(*user, false));
     }
     return owners;
   }
@@ -162,8 +162,8 @@ private:
     return bytes.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), bytes.begin());
   }
 
-  ToClient To(const Request &request, Way way) {
-    return {request.key.connection, request.flow, tuples_[request.key.connection], way};
+  ToClient To(const Request &request, bool forward) {
+    return {request.key.connection, request.flow, tuples_[request.key.connection], forward};
   }
 
   void Remove(auto &&which) {

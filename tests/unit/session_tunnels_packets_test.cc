@@ -13,6 +13,7 @@ namespace ngmasque {
 namespace {
 
 constexpr OuterConnection kAlice{1}, kBob{2};
+constexpr bool kTunnel = false, kForward = true;
 constexpr SocketId kShared{10}, kOwn{11}, kPlain{12};
 
 // Alice has two flows on the shared socket, one on a socket of her own and a plain one; Bob has
@@ -47,9 +48,9 @@ protected:
       Id(id)));
   }
 
-  std::expected<Way, NotPassed> WayOf(SocketId socket, const Bytes &packet) const {
+  std::expected<bool, NotPassed> WayOf(SocketId socket, const Bytes &packet) const {
     const auto to = registry.FromTarget(socket, packet);
-    return to ? std::expected<Way, NotPassed>(to->way) : std::unexpected(to.error());
+    return to ? std::expected<bool, NotPassed>(to->forward) : std::unexpected(to.error());
   }
 
   Registry registry{kTestKey};
@@ -99,7 +100,7 @@ TEST_F(TunnelsPackets, FromTarget) {
     {"alice-client-0", kAlice, 0, 1}, {"alice-client-2", kAlice, 2, 1}, {"bob-client", kBob, 0, 2}};
   for (const auto &[id, connection, flow, port] : cases) {
     const ToClient to{
-      .connection = connection, .flow = flow, .tuple = Tuple(port), .way = Way::kTunnel};
+      .connection = connection, .flow = flow, .tuple = Tuple(port), .forward = false};
     EXPECT_EQ(registry.FromTarget(kShared, Short(id)), to) << id;
     EXPECT_EQ(registry.FromTarget(kShared, Short(std::string(id) + " and more")), to) << id;
     EXPECT_EQ(registry.FromTarget(kShared, Long(id)), to) << id;
@@ -125,8 +126,8 @@ TEST_F(TunnelsPackets, UnknownOnSharedSocketIsDropped) {
 TEST_F(TunnelsPackets, UnknownOnUnsharedSocketIsTunnelled) {
   Server(kAlice, 24, 4, kOwn, "server-4");
   ASSERT_TRUE(registry.FromClient(Tuple(1), Short("server-4")));
-  EXPECT_EQ(WayOf(kOwn, Short("alice-client-4")), Way::kForward);
-  const ToClient to{.connection = kAlice, .flow = 4, .tuple = Tuple(1), .way = Way::kTunnel};
+  EXPECT_EQ(WayOf(kOwn, Short("alice-client-4")), kForward);
+  const ToClient to{.connection = kAlice, .flow = 4, .tuple = Tuple(1), .forward = false};
   for (const auto &packet :
        {Short("stateless reset"), Long("unknown"), Bytes{}, Bytes{0xc0, 1}, Bytes{0x40}}) {
     EXPECT_EQ(registry.FromTarget(kOwn, packet), to) << testing::PrintToString(packet);
@@ -134,7 +135,7 @@ TEST_F(TunnelsPackets, UnknownOnUnsharedSocketIsTunnelled) {
 }
 
 TEST_F(TunnelsPackets, PlainFlowsAreAlwaysTunnelled) {
-  const ToClient to{.connection = kAlice, .flow = 6, .tuple = Tuple(1), .way = Way::kTunnel};
+  const ToClient to{.connection = kAlice, .flow = 6, .tuple = Tuple(1), .forward = false};
   for (const auto &packet : {Short("alice-client-0"), Long("x"), Bytes{}, ToBytes("not QUIC")}) {
     EXPECT_EQ(registry.FromTarget(kPlain, packet), to) << testing::PrintToString(packet);
   }
@@ -142,18 +143,18 @@ TEST_F(TunnelsPackets, PlainFlowsAreAlwaysTunnelled) {
 
 // P8: once for each flow, and for its short headers alone.
 TEST_F(TunnelsPackets, ForwardedOnlyAfterTheClientHas) {
-  EXPECT_EQ(WayOf(kShared, Short("alice-client-0")), Way::kTunnel);
+  EXPECT_EQ(WayOf(kShared, Short("alice-client-0")), kTunnel);
   ASSERT_FALSE(registry.FromClient(Tuple(1), Long("server-0")));
   ASSERT_FALSE(registry.FromClient(Tuple(3), Short("server-0")));
-  EXPECT_EQ(WayOf(kShared, Short("alice-client-0")), Way::kTunnel) << "nothing was forwarded";
+  EXPECT_EQ(WayOf(kShared, Short("alice-client-0")), kTunnel) << "nothing was forwarded";
 
   ASSERT_TRUE(registry.FromClient(Tuple(1), Short("server-0")));
-  EXPECT_EQ(WayOf(kShared, Short("alice-client-0")), Way::kForward);
-  EXPECT_EQ(WayOf(kShared, Long("alice-client-0")), Way::kTunnel);
-  EXPECT_EQ(WayOf(kShared, Short("alice-client-2")), Way::kTunnel) << "another flow";
-  EXPECT_EQ(WayOf(kShared, Short("bob-client")), Way::kTunnel) << "another client";
+  EXPECT_EQ(WayOf(kShared, Short("alice-client-0")), kForward);
+  EXPECT_EQ(WayOf(kShared, Long("alice-client-0")), kTunnel);
+  EXPECT_EQ(WayOf(kShared, Short("alice-client-2")), kTunnel) << "another flow";
+  EXPECT_EQ(WayOf(kShared, Short("bob-client")), kTunnel) << "another client";
   Client(kAlice, 24, 0, kShared, "alice-new-client-0");
-  EXPECT_EQ(WayOf(kShared, Short("alice-new-client-0")), Way::kForward);
+  EXPECT_EQ(WayOf(kShared, Short("alice-new-client-0")), kForward);
 }
 
 // C15, P8: with its last server connection ID the client takes back that it forwards.
@@ -161,13 +162,13 @@ TEST_F(TunnelsPackets, TunnelledAgainAfterTheLastServerId) {
   Server(kAlice, 24, 0, kShared, "another-server-0");
   ASSERT_TRUE(registry.FromClient(Tuple(1), Short("server-0")));
   EXPECT_EQ(registry.RemoveStream({kAlice, 4}), std::nullopt);
-  EXPECT_EQ(WayOf(kShared, Short("alice-client-0")), Way::kForward) << "it has another one";
+  EXPECT_EQ(WayOf(kShared, Short("alice-client-0")), kForward) << "it has another one";
   EXPECT_EQ(registry.RemoveStream({kAlice, 24}), std::nullopt);
-  EXPECT_EQ(WayOf(kShared, Short("alice-client-0")), Way::kTunnel);
+  EXPECT_EQ(WayOf(kShared, Short("alice-client-0")), kTunnel);
   Server(kAlice, 28, 0, kShared, "server-0");
-  EXPECT_EQ(WayOf(kShared, Short("alice-client-0")), Way::kTunnel) << "not before it is used";
+  EXPECT_EQ(WayOf(kShared, Short("alice-client-0")), kTunnel) << "not before it is used";
   ASSERT_TRUE(registry.FromClient(Tuple(1), Short("server-0")));
-  EXPECT_EQ(WayOf(kShared, Short("alice-client-0")), Way::kForward);
+  EXPECT_EQ(WayOf(kShared, Short("alice-client-0")), kForward);
 }
 
 // The client cannot tell what has a zero-length connection ID from its own.
@@ -177,8 +178,8 @@ TEST_F(TunnelsPackets, ZeroLengthIsNeverForwarded) {
   Client(kAlice, 0, 0, kOwn, "");
   Server(kAlice, 4, 0, kOwn, "server-0");
   ASSERT_TRUE(registry.FromClient(Tuple(1), Short("server-0")));
-  EXPECT_EQ(WayOf(kOwn, Short("anything")), Way::kTunnel);
-  EXPECT_EQ(WayOf(kOwn, Long("")), Way::kTunnel);
+  EXPECT_EQ(WayOf(kOwn, Short("anything")), kTunnel);
+  EXPECT_EQ(WayOf(kOwn, Long("")), kTunnel);
 }
 
 // One probe for each length that is in use in that place.
@@ -207,7 +208,7 @@ TEST_F(TunnelsPackets, Move) {
   EXPECT_TRUE(registry.FromClient(Tuple(3), Short("server-0")));
   EXPECT_EQ(registry.FromClient(Tuple(3), Short("proxy-id")).error(), NotPassed::kReserved);
   EXPECT_EQ(registry.FromTarget(kShared, Short("alice-client-0")),
-            (ToClient{.connection = kAlice, .flow = 0, .tuple = Tuple(3), .way = Way::kForward}));
+            (ToClient{.connection = kAlice, .flow = 0, .tuple = Tuple(3), .forward = true}));
   EXPECT_EQ(registry.FromTarget(kShared, Short("bob-client"))->tuple, Tuple(2));
   EXPECT_TRUE(registry.MoveConnection(kAlice, Tuple(3)).lost.empty());
   EXPECT_TRUE(registry.FromClient(Tuple(3), Short("server-0")));

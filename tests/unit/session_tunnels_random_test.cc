@@ -199,7 +199,7 @@ private:
     ASSERT_EQ(to.has_value(), !owners.empty());
     if (to) {
       ASSERT_EQ(*to, owners.front());
-      ++(to->way == Way::kForward ? tally_.forwarded : tally_.tunnelled);
+      ++(to->forward ? tally_.forwarded : tally_.tunnelled);
     } else {
       ASSERT_EQ(to.error(), model_.Sockets().contains(socket) ? NotPassed::kUnknownConnectionId
                                                               : NotPassed::kUnknownSocket);

@@ -40,14 +40,12 @@ struct ToTarget {
   bool operator==(const ToTarget &) const = default;
 };
 
-enum class Way : std::uint8_t { kTunnel, kForward };
-
 // Where a packet of a target goes.
 struct ToClient {
   OuterConnection connection{};
   FlowId flow{};
   FourTuple tuple;
-  Way way{};
+  bool forward{};
   bool operator==(const ToClient &) const = default;
 };
 
@@ -177,7 +175,7 @@ public:
     const auto &connection = *to->tunnel->connection;
     EXPECT_TRUE(!to->mapping || to->mapping->tunnel == to->tunnel);
     return ToClient{connection.id, to->tunnel->flow, connection.path->tuple,
-                    to->forward ? Way::kForward : Way::kTunnel};
+                    to->forward};
   }
 
   TunnelCounts counts() const { return tunnels_->counts(); }

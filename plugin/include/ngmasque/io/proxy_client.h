@@ -9,6 +9,7 @@
 #include "ngmasque/routing/connection_id.h"
 #include "ngmasque/session/client_tunnel.h"
 #include "ngmasque/session/message.h"
+#include "ngmasque/session/traffic.h"
 
 #include <array>
 #include <chrono>
@@ -44,10 +45,10 @@ enum class ClientDrop : std::uint8_t {
 
 /// Of the inner connection, since the ProxyClient was made.
 struct ProxyClientStatistics {
-  PacketCount tunnelled_tx; ///< Counted when it is taken into the queue of the outer connection.
-  PacketCount tunnelled_rx;
-  PacketCount forwarded_tx; ///< Counted when it has left.
-  PacketCount forwarded_rx;
+  Traffic tunnelled_tx; ///< Counted when it is taken into the queue of the outer connection.
+  Traffic tunnelled_rx;
+  Traffic forwarded_tx; ///< Counted when it has left.
+  Traffic forwarded_rx;
   /// Of tunnelled_tx and tunnelled_rx, the packets that went on a stream.
   std::uint64_t on_stream_tx{};
   std::uint64_t on_stream_rx{};

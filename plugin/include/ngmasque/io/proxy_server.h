@@ -7,38 +7,16 @@
 #include "ngmasque/routing/types.h"
 #include "ngmasque/session/proxy.h"
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <memory>
 #include <span>
-#include <string_view>
 #include <vector>
 
 struct ev_loop;
 
 namespace ngmasque {
-
-/// Why a packet was dropped on the way out, besides NotPassed; ReasonName says it in words.
-enum class ServerDrop : std::uint8_t {
-  kClientQueue, ///< Too much is waiting for the client already.
-  kTooLarge,    ///< It does not fit the path to the target, or the datagrams to the client.
-  kBlocked,     ///< The socket has no room.
-  kSendError,   ///< The system refused to send it.
-  kCount,
-};
-
-[[nodiscard]] std::string_view ReasonName(ServerDrop reason);
-
-struct ProxyServerStatistics {
-  PacketCount tunnelled_rx; ///< From clients, in datagrams or on streams, that have an owner.
-  PacketCount tunnelled_tx; ///< To clients: handed to the program.
-  PacketCount forwarded_rx; ///< From clients.
-  PacketCount forwarded_tx; ///< To clients.
-  std::uint64_t on_stream_tx{}; ///< Of tunnelled_tx, the packets that went on a stream.
-  std::array<std::uint64_t, static_cast<std::size_t>(ServerDrop::kCount)> dropped{};
-};
 
 /// See above.  Everything happens on the thread of the loop.
 class ProxyServer {
@@ -56,14 +34,14 @@ public:
     virtual ~Client() = default;
 
     /// Sends `payload` in a datagram of `flow`.  Nothing is returned if it was taken; kTooLarge if
-    /// no packet on the path takes it now.
-    virtual std::expected<void, ServerDrop> SendDatagram(FlowId flow,
+    /// no packet on the path takes it now, kClientQueue, kBlocked or kSendError.
+    virtual std::expected<void, NotPassed> SendDatagram(FlowId flow,
                                                          std::span<const std::uint8_t> payload) = 0;
     /// Sends `payload` on the stream, with its length before it.
-    virtual std::expected<void, ServerDrop> SendOnStream(StreamId stream,
+    virtual std::expected<void, NotPassed> SendOnStream(StreamId stream,
                                                          std::span<const std::uint8_t> payload) = 0;
     /// Sends packets as they are on the 4-tuple of the connection.
-    virtual std::expected<void, ServerDrop> Forward(const Burst &packets) = 0;
+    virtual std::expected<void, NotPassed> Forward(const Burst &packets) = 0;
     /// The client has forwarded packets: its connection is not idle (P11).
     virtual void OnActivity() = 0;
     /// Answers a request; a status of 300 or more ends the stream.
@@ -107,8 +85,7 @@ public:
                                     unsigned ecn);
   void OnClientPacketsDone();
 
-  [[nodiscard]] const ProxyServerStatistics &statistics() const;
-  [[nodiscard]] const ProxyCounters &counters() const;
+  [[nodiscard]] ProxyCounters counters() const;
 
 private:
   struct State;

@@ -13,6 +13,7 @@
 #include <expected>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -20,9 +21,6 @@
 #include <vector>
 
 namespace ngmasque {
-
-/// Nanoseconds on a clock of the caller's that does not go back.
-using Timestamp = std::uint64_t;
 
 /// Why a look-up has brought no address.
 enum class LookupError : std::uint8_t {
@@ -89,12 +87,22 @@ struct SendToTarget {
   SocketId socket{};
   std::vector<std::uint8_t> payload;
 };
+/// Nothing is to be done: a tunnel has ended, which is said once of each.
+struct Ended {
+  std::uint64_t number{}; ///< Tunnel::number
+  OuterConnection connection{};
+  Authority authority;
+  std::optional<Endpoint> target; ///< Nothing if it never had a socket.
+  EndReason reason{};
+  Timestamp duration{}; ///< In nanoseconds, from its first request on.
+  TunnelStatistics statistics;
+};
 } // namespace proxy_action
 
 using ProxyAction =
   std::variant<proxy_action::Lookup, proxy_action::CancelLookup, proxy_action::OpenSocket,
                proxy_action::CloseSocket, proxy_action::Respond, proxy_action::ResetStream,
-               proxy_action::SendToTarget>;
+               proxy_action::SendToTarget, proxy_action::Ended>;
 using ProxyActions = std::vector<ProxyAction>;
 
 /// A payload for a target.
@@ -118,17 +126,6 @@ struct PacketToClient {
   [[nodiscard]] bool operator==(const PacketToClient &) const = default;
 };
 
-/// Packets and the bytes of their payloads.
-struct Traffic {
-  std::uint64_t packets{};
-  std::uint64_t bytes{};
-  [[nodiscard]] bool operator==(const Traffic &) const = default;
-  void Add(std::size_t payload) {
-    ++packets;
-    bytes += payload;
-  }
-};
-
 /// How many there are, and how many there were at most.
 struct Level {
   std::size_t now{};
@@ -145,13 +142,13 @@ struct Level {
 };
 
 struct ProxyCounters {
-  std::uint64_t requests{};                         ///< That were received.
-  std::uint64_t accepted{};                         ///< Of these.
-  std::map<unsigned, std::uint64_t> refused;        ///< Of these, by status.
-  std::uint64_t reset{};                            ///< Accepted ones that the proxy has ended.
-  Traffic tunnelled_to_target, tunnelled_to_client; ///< In datagrams and on streams.
-  Traffic forwarded_to_target, forwarded_to_client;
-  /// By NotPassed.  What is for the proxy's own QUIC is not counted, nor is kIncomplete.
+  std::uint64_t requests{};                  ///< That were received.
+  std::uint64_t accepted{};                  ///< Of these.
+  std::map<unsigned, std::uint64_t> refused; ///< Of these, by status.
+  std::uint64_t reset{};                     ///< Accepted ones that the proxy has ended.
+  TunnelStatistics tunnels;                  ///< Of all of them together.
+  /// By NotPassed, those of the tunnels included.  What is for the proxy's own QUIC is not counted,
+  /// nor is kIncomplete.
   std::array<std::uint64_t, kNotPassedReasons> not_passed{};
   std::uint64_t lookups{}; ///< That were started.
   Level flows;             ///< Waiting ones included.
@@ -187,7 +184,7 @@ public:
   void SetDatagrams(OuterConnection connection, bool datagrams);
 
   /// The connection is gone: nothing is to be sent on it (P12).
-  [[nodiscard]] ProxyActions RemoveConnection(OuterConnection connection);
+  [[nodiscard]] ProxyActions RemoveConnection(OuterConnection connection, Timestamp now);
 
   struct Moved {
     ProxyActions actions;
@@ -201,7 +198,8 @@ public:
 
   /// The connection uses another 4-tuple, which the caller has validated.  Its mappings go with it;
   /// those that conflict with others there are lost, and their streams reset.
-  [[nodiscard]] Moved MoveConnection(OuterConnection connection, const FourTuple &tuple);
+  [[nodiscard]] Moved MoveConnection(OuterConnection connection, const FourTuple &tuple,
+                                     Timestamp now);
 
   /// Keeps requests from taking a connection ID that the proxy issues for `connection` (P4); to be
   /// called before the client is told of it.  False: issue another one.
@@ -212,17 +210,19 @@ public:
 
   /// A request for which IsConnectUdp holds.
   [[nodiscard]] ProxyActions OnRequest(const StreamKey &stream,
-                                       std::span<const HeaderField> fields);
+                                       std::span<const HeaderField> fields, Timestamp now);
 
   /// The addresses of a name, in order of preference; their ports are not looked at.  None at all
   /// counts as kFailed.
   [[nodiscard]] ProxyActions
-  OnLookup(LookupId lookup, const std::expected<std::vector<Endpoint>, LookupError> &found);
+  OnLookup(LookupId lookup, const std::expected<std::vector<Endpoint>, LookupError> &found,
+           Timestamp now);
 
   /// What has become of OpenSocket: what ServerSocket::user_data is to say, or an error, after which
   /// the next address is tried.
   [[nodiscard]] ProxyActions OnSocket(SocketId socket,
-                                      const std::expected<void *, SocketError> &opened);
+                                      const std::expected<void *, SocketError> &opened,
+                                      Timestamp now);
 
   /// Null if it is not known (any more): after CloseSocket.
   [[nodiscard]] const ServerSocket *Find(SocketId socket) const;
@@ -230,10 +230,10 @@ public:
   /// The network says that the target of a socket is not there, which may be forged by somebody who
   /// knows the ports: it only ends flows that the target has never sent anything to.  Their requests
   /// are reset, and with its last flow the socket is closed.
-  [[nodiscard]] ProxyActions OnSocketFailed(SocketId socket);
+  [[nodiscard]] ProxyActions OnSocketFailed(SocketId socket, Timestamp now);
 
   /// The client has closed or reset a request's stream, in whatever state it is (P12).
-  [[nodiscard]] ProxyActions OnStreamClosed(const StreamKey &stream);
+  [[nodiscard]] ProxyActions OnStreamClosed(const StreamKey &stream, Timestamp now);
 
   // Packets.  None of these allocates, except to keep an early payload or a part of one on a
   // stream.
@@ -272,8 +272,15 @@ public:
   FromTarget(const ServerSocket *socket, const Endpoint &source,
              std::span<const std::uint8_t> packet, Timestamp now);
 
-  /// Valid as long as the proxy.
-  [[nodiscard]] const ProxyCounters &counters() const;
+  /// What was handed out to be sent `way` has not left, after all: it is a drop of its tunnel.
+  /// `reason`: kClientQueue or a later one.
+  void NotSent(Tunnel &tunnel, Way way, NotPassed reason, const Traffic &traffic);
+
+  /// What was to be sent in a datagram has gone on a stream.
+  void SentOnStream(Tunnel &tunnel);
+
+  /// Cost: O(tunnels).
+  [[nodiscard]] ProxyCounters counters() const;
 
 private:
   struct State;

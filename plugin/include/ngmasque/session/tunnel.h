@@ -13,13 +13,16 @@
 #include "ngmasque/routing/types.h"
 #include "ngmasque/session/message.h"
 #include "ngmasque/session/token_bucket.h"
+#include "ngmasque/session/traffic.h"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <list>
 #include <map>
 #include <memory>
 #include <set>
+#include <string_view>
 #include <vector>
 
 namespace ngmasque {
@@ -36,6 +39,88 @@ enum class SocketError : std::uint8_t {
   kUnroutable, ///< The address cannot be connected to: 502, `error=destination_ip_unroutable`
   kExhausted,  ///< No descriptor, memory or port is left: 503
 };
+
+/// Why a packet is not passed on.  It is dropped, except for kKept and, from a client's UDP
+/// packets, for what IsForQuic says.
+enum class NotPassed : std::uint8_t {
+  // Where it belongs to.
+  kLongHeader,          ///< From a client: long headers are never forwarded.
+  kReserved,            ///< From a client: the connection ID is the proxy's own.
+  kUnknownTuple,        ///< No connection has this 4-tuple.
+  kUnknownConnectionId, ///< Nobody has registered it here.
+  kUnknownFlow, ///< Of a flow or stream that is not there, and too much to be kept for it.
+  kUnknownSocket,
+  kMalformed,   ///< No bytes, or a long header that is cut off.
+  kWrongSource, ///< It did not come from the target (P15).
+  kKept,        ///< Until its flow is there, or refused.
+  kIncomplete,  ///< On the stream: nothing is wrong, the rest of the payload is to come.
+  // Drops of a tunnel.
+  kTooLong,     ///< Longer than a UDP payload can be, or than max_stream_payload.
+  kRateLimited, ///< max_bytes_per_second
+  // Those that the caller reports: Proxy::NotSent.
+  kClientQueue, ///< Too much is waiting for the client already.
+  kTooLarge,    ///< It does not fit the path to the target, or the datagrams to the client.
+  kBlocked,     ///< The socket has no room.
+  kSendError,   ///< The system refused to send it.
+};
+inline constexpr std::size_t kNotPassedReasons = 16;
+inline constexpr auto kFirstTunnelDrop = NotPassed::kTooLong;
+inline constexpr std::size_t kTunnelDrops =
+  kNotPassedReasons - static_cast<std::size_t>(kFirstTunnelDrop);
+
+/// The reason in words, for logs.
+[[nodiscard]] std::string_view ReasonName(NotPassed reason);
+
+/// Whether a UDP packet of a client, with this answer, is one for the proxy's own QUIC.
+[[nodiscard]] bool IsForQuic(NotPassed reason);
+
+/// Which way packets go, and how.
+enum class Way : std::uint8_t {
+  kTunnelledToTarget, ///< In datagrams or on streams between client and proxy, as the next one.
+  kTunnelledToClient,
+  kForwardedToTarget,
+  kForwardedToClient,
+};
+inline constexpr std::size_t kWays = 4;
+
+/// What has become of a tunnel's packets.
+struct TunnelStatistics {
+  struct OneWay {
+    Traffic passed;
+    std::array<std::uint64_t, kTunnelDrops> dropped{}; ///< Packets, by NotPassed, kTooLong first.
+    [[nodiscard]] bool operator==(const OneWay &) const = default;
+  };
+
+  [[nodiscard]] OneWay &operator[](Way way) { return ways[static_cast<std::size_t>(way)]; }
+  [[nodiscard]] const OneWay &operator[](Way way) const {
+    return ways[static_cast<std::size_t>(way)];
+  }
+  /// `reason`: kFirstTunnelDrop or a later one.
+  [[nodiscard]] std::uint64_t &Dropped(Way way, NotPassed reason) {
+    return (*this)[way].dropped[static_cast<std::size_t>(reason) -
+                                static_cast<std::size_t>(kFirstTunnelDrop)];
+  }
+  void Add(const TunnelStatistics &other);
+  [[nodiscard]] bool operator==(const TunnelStatistics &) const = default;
+
+  std::array<OneWay, kWays> ways{};
+  std::uint64_t on_stream{}; ///< Of those that were tunnelled to the client, on a stream.
+};
+
+/// Why a tunnel has ended.
+enum class EndReason : std::uint8_t {
+  kRefused,          ///< It was never open: its first request was refused, or closed before.
+  kClosed,           ///< The client has closed the last stream.
+  kConnectionClosed, ///< The connection to the client is gone.
+  kUnreachable,      ///< The target is not there.
+  kConflict,         ///< The client moved, and all that was left belongs to another one there.
+};
+
+/// The reason in words, for logs.
+[[nodiscard]] std::string_view ReasonName(EndReason reason);
+
+/// Nanoseconds on a clock of the caller's that does not go back.
+using Timestamp = std::uint64_t;
 
 /// Which way the packets go that begin with a connection ID.
 enum class Direction : std::uint8_t {
@@ -87,6 +172,8 @@ struct Tunnel {
   bool forwarding = false;
   std::vector<Endpoint> targets{};              ///< To be tried yet, in order; at most max_addresses.
   SocketError error = SocketError::kUnroutable; ///< Of the last one that was tried.
+  Timestamp begun{};                            ///< When its first request came.
+  TunnelStatistics statistics{};
 
   std::list<Mapping> mappings{};   ///< At most as many as the connection has requests.
   std::size_t to_target = 0;       ///< Of these, with that direction.

@@ -79,32 +79,6 @@ enum class RefusalReason : std::uint8_t {
 /// Whether the reason is a conflict: 409.
 [[nodiscard]] bool IsConflict(RefusalReason reason);
 
-/// Why a packet is not passed on.  It is dropped, except for kKept and, from a client's UDP
-/// packets, for what IsForQuic says.
-enum class NotPassed : std::uint8_t {
-  // Where it belongs to.
-  kLongHeader,          ///< From a client: long headers are never forwarded.
-  kReserved,            ///< From a client: the connection ID is the proxy's own.
-  kUnknownTuple,        ///< No connection has this 4-tuple.
-  kUnknownConnectionId, ///< Nobody has registered it here.
-  kUnknownFlow, ///< Of a flow or stream that is not there, and too much to be kept for it.
-  kUnknownSocket,
-  kMalformed, ///< No bytes, or a long header that is cut off.
-  // The proxy's.
-  kKept,        ///< Until its flow is there, or refused.
-  kTooLong,     ///< Longer than a UDP payload can be, or than max_stream_payload.
-  kRateLimited, ///< max_bytes_per_second
-  kWrongSource, ///< It did not come from the target (P15).
-  kIncomplete,  ///< On the stream: nothing is wrong, the rest of the payload is to come.
-};
-inline constexpr std::size_t kNotPassedReasons = 12;
-
-/// The reason in words, for logs.
-[[nodiscard]] std::string_view ReasonName(NotPassed reason);
-
-/// Whether a UDP packet of a client, with this answer, is one for the proxy's own QUIC.
-[[nodiscard]] bool IsForQuic(NotPassed reason);
-
 /// Where a packet of a target goes.
 struct Destination {
   Tunnel *tunnel = nullptr;
@@ -229,6 +203,9 @@ public:
 
   [[nodiscard]] TunnelCounts counts() const;
 
+  /// Of all tunnels that there are and that there were.  Cost: O(tunnels).
+  [[nodiscard]] TunnelStatistics statistics() const;
+
   /// The hash probes that connection IDs have cost so far.
   [[nodiscard]] std::uint64_t probes() const { return probes_; }
 
@@ -240,6 +217,7 @@ private:
   RoutingLimits limits_;
   ConnectionIdTableLimits table_limits_;
   std::uint64_t probes_ = 0;
+  TunnelStatistics ended_; // Of the tunnels that are gone.
   std::uint64_t next_tunnel_ = 0;
   std::uint64_t next_socket_ = 0;
   std::uint64_t next_ticket_ = 0;
