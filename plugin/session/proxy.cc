@@ -27,7 +27,8 @@ Proxy::AddConnection(OuterConnection id, const FourTuple &tuple, void *user_data
   connection.dialect =
     std::make_unique<Draft00>(EarlyLimits{.max_datagrams = options.max_early_datagrams,
                                           .max_flows = options.max_early_flows,
-                                          .max_bytes = options.max_early_bytes});
+                                          .max_bytes = options.max_early_bytes},
+                              state_->key);
   return {};
 }
 

@@ -95,6 +95,10 @@ std::optional<Verdict> Proxy::State::Validate(const Draft00 &dialect,
                                               const ConnectUdpRequest &request,
                                               const Tunnel *tunnel) const {
   const auto plain = request.id_header == IdHeader::kNone;
+  // Odd ones are the server's (draft-schinazi-quic-h3-datagram-05), and this one has none.
+  if (request.flow.value_or(0) % 2 != 0) {
+    return BadRequest("flow id is odd");
+  }
   if (tunnel) {
     //= draft-00, section 5
     //# The proxy also MUST reject the request if the requested datagram flow ID has already been
@@ -110,6 +114,8 @@ std::optional<Verdict> Proxy::State::Validate(const Draft00 &dialect,
     //# The first request the clients makes MUST contain the authority pseudo-header, the
     //# Datagram-Flow-Id header, and the Client-Connection-Id header.
     return BadRequest("flow begins without client-connection-id");
+  } else if (request.flow && !dialect.ended.Allow(*request.flow, request.authority)) {
+    return BadRequest("flow id is used up");
   }
   //= draft-00, section 5
   //# If the proxy does not support forwarded mode, or does not allow forwarded mode for a
@@ -265,6 +271,9 @@ void Proxy::State::Remove(Tunnel &tunnel, EndReason reason, ProxyActions &action
   Leave(tunnel, actions);
   auto &dialect = DialectOf(*tunnel.connection);
   dialect.early.Retire(tunnel.flow);
+  if ((tunnel.flow & kStreamFlow) == 0) {
+    dialect.ended.Add(tunnel.flow, tunnel.authority);
+  }
   dialect.flows.erase(tunnel.flow);
   tunnels.Remove(tunnel);
   --counters.flows;

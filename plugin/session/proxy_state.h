@@ -5,6 +5,7 @@
 #include "ngmasque/wire/stream_length.h"
 
 #include "early_datagrams.h"
+#include "ended_flows.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -47,7 +48,7 @@ struct Draft00 final : DialectState {
     std::unique_ptr<StreamLengthParser> payloads;
   };
 
-  explicit Draft00(const EarlyLimits &limits) : early(limits) {}
+  Draft00(const EarlyLimits &limits, const HashKey &key) : early(limits), ended(key) {}
 
   Request *Find(StreamId stream) {
     const auto found = requests.find(stream);
@@ -55,6 +56,7 @@ struct Draft00 final : DialectState {
   }
 
   EarlyDatagrams early;
+  EndedFlows ended;
   std::map<FlowId, Tunnel *> flows;     // As many as the connection has tunnels.
   std::map<StreamId, Request> requests; // At most max_streams_per_connection.
 };
@@ -86,8 +88,8 @@ struct Proxy::State {
     std::size_t tunnels = 0; // Of it that were opened for the authority; never 0.
   };
 
-  State(const HashKey &key, const ProxyOptions &o, TargetPolicy p)
-    : options(o), policy(std::move(p)), tunnels(key, o.routing) {}
+  State(const HashKey &k, const ProxyOptions &o, TargetPolicy p)
+    : key(k), options(o), policy(std::move(p)), tunnels(k, o.routing) {}
 
   // Requests: proxy_requests.cc.  What may end with the tunnel being gone says so.
 
@@ -143,6 +145,7 @@ struct Proxy::State {
   // The same for a packet that has a tunnel.
   std::unexpected<NotPassed> Count(Tunnel &tunnel, Way way, NotPassed reason);
 
+  HashKey key;
   ProxyOptions options;
   TargetPolicy policy;
   Tunnels tunnels;

@@ -40,6 +40,7 @@ class RulesTest(PacketCase):
                 "a negative flow": [*good, ("datagram-flow-id", "-2"), cid],
                 "a flow of 16 digits": [*good, ("datagram-flow-id", "1000000000000000"), cid],
                 "a decimal flow": [*good, ("datagram-flow-id", "2.0"), cid],
+                "an odd flow": [*good, ("datagram-flow-id", "3"), cid],
                 "two flows": [*good, flow, flow, cid],
                 "a flow that is a list": [*good, ("datagram-flow-id", "2, 4"), cid],
                 "a first request with the server's ID": [*good, flow, server],

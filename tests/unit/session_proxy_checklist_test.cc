@@ -108,10 +108,11 @@ TEST_F(ProxyChecklist, connect_udp_validate_tuple) {
 TEST_F(ProxyChecklist, connect_udp_datagram_flow_id) {
   fields.back().value = "0";
   EXPECT_EQ(world.Request(kAlice, 0, fields), 200u);
-  fields.back().value = "999999999999999";
+  fields.back().value = "999999999999998";
   EXPECT_EQ(world.Request(kBob, 0, fields), 409u) << "the connection ID is not what this is about";
   StreamId stream = 4;
-  for (const auto *bad : {"-1", "1000000000000000", "1.0", "\"1\"", "", "0, 2", "?1"}) {
+  for (const auto *bad :
+       {"-1", "1", "999999999999999", "1000000000000000", "1.0", "\"1\"", "", "0, 2", "?1"}) {
     fields.back().value = bad;
     EXPECT_EQ(world.Request(kAlice, stream, fields), 400u) << bad;
     stream += 4;
@@ -209,9 +210,10 @@ TEST_F(ProxyChecklist, connect_udp_rejected_flow_id) {
   OpenFlow();
   ASSERT_EQ(world.Request(kBob, 0, WithClientId(kTarget, 0, "client-1")), 409u);
   EXPECT_EQ(world.Send(kBob, 0, "a").error(), NotPassed::kUnknownFlow);
-  // Nothing is left of it, not even its authority.
+  // Nothing is left of it but its authority.
   EXPECT_EQ(world.Request(kBob, 4, WithServerId(kTarget, 0, "server-1")), 400u);
-  EXPECT_EQ(world.Request(kBob, 8, WithClientId("5.6.7.9:443", 0, "client-1")), 200u);
+  EXPECT_EQ(world.Request(kBob, 8, WithClientId("5.6.7.9:443", 0, "client-1")), 400u);
+  EXPECT_EQ(world.Request(kBob, 12, WithClientId(kTarget, 0, "client-3")), 200u);
 }
 
 TEST_F(ProxyChecklist, connect_udp_early_data) {

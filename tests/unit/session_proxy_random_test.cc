@@ -176,7 +176,7 @@ private:
     if (known != authorities_.end() && Below(20) != 0) {
       request.authority = known->second;
     }
-    authorities_[{stream.connection, *request.flow}] = request.authority;
+    authorities_.try_emplace({stream.connection, *request.flow}, request.authority);
     if (request.id_header != IdHeader::kNone) {
       request.id = Id(ids_.Draw());
       // Often one that somebody has already, on another 4-tuple perhaps.
@@ -244,6 +244,7 @@ private:
     const auto connection = AnyConnection();
     std::erase_if(pending_, [&](const auto &r) { return r.first.connection == connection; });
     std::erase_if(accepted_, [&](const auto &r) { return r.first.connection == connection; });
+    std::erase_if(authorities_, [&](const auto &a) { return a.first.first == connection; });
     Do(world_.proxy.RemoveConnection(connection, world_.now));
     ASSERT_TRUE(world_.proxy.AddConnection(connection, tuples_[connection]));
   }

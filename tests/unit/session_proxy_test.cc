@@ -89,6 +89,65 @@ TEST_F(ProxyRequirements, P5_MalformedRequestsAreRefused) {
   EXPECT_EQ(Open(kAlice, 32, 4, "client-2", kName), 400u) << "at once, not after the look-up";
 }
 
+//= draft-00, section 5
+//# The proxy also MUST reject the request if the requested datagram flow ID has already been used on
+//# that client <-> proxy QUIC connection with a different requested authority.
+TEST_F(ProxyRequirements, P5_FlowIdBelongsToItsAuthorityAfterItsEndToo) {
+  ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
+  world.Close(kAlice, 0);
+  EXPECT_EQ(Open(kAlice, 4, 0, "client-1", "5.6.7.9:443"), 400u);
+  EXPECT_EQ(world.Field(kAlice, 4, "proxy-status"),
+            "ngmasque; error=http_request_error; details=\"flow id is used up\"");
+  EXPECT_EQ(Open(kAlice, 8, 0, "client-1", "5.6.7.8:444"), 400u);
+  EXPECT_EQ(world.Request(kAlice, 12, Plain("5.6.7.9:443", 0)), 400u);
+  EXPECT_EQ(Open(kAlice, 16, 0, "client-1"), 200u) << "with the same authority";
+  // One that was refused has been used, too: before its look-up, and after it.
+  ASSERT_EQ(Open(kAlice, 20, 2, "client-2", "10.0.0.1:443"), 403u);
+  EXPECT_EQ(Open(kAlice, 24, 2, "client-2"), 400u);
+  ASSERT_EQ(Open(kAlice, 28, 4, "client-2", kName), 0u);
+  world.NotFound(world.lookup(), LookupError::kFailed);
+  EXPECT_EQ(Open(kAlice, 32, 4, "client-2"), 400u);
+  // Of another connection they say nothing.
+  EXPECT_EQ(Open(kBob, 0, 0, "client-3", "5.6.7.9:443"), 200u);
+  world.Do(world.proxy.RemoveConnection(kAlice));
+  ASSERT_TRUE(world.proxy.AddConnection(kAlice, Tuple(1)));
+  EXPECT_EQ(Open(kAlice, 36, 0, "client-1", "5.6.7.9:443"), 200u);
+}
+
+TEST_F(ProxyRequirements, P5_FlowIdsThatAreForgottenAreUsedUp) {
+  constexpr FlowId remembered = 256;
+  StreamId stream = 0;
+  const auto use = [&](FlowId flow, std::string_view authority) {
+    const auto status = Open(kAlice, stream, flow, "client-1", authority);
+    world.Close(kAlice, stream);
+    stream += 4;
+    return status;
+  };
+  ASSERT_EQ(Open(kBob, 0, 0, "client-0"), 200u);
+  ASSERT_EQ(Open(kAlice, stream, 2, "client-2"), 200u);
+  stream += 4;
+  for (FlowId number = 0; number <= remembered; ++number) {
+    ASSERT_EQ(use(4 + 2 * number, kTarget), 200u) << number;
+  }
+  const FlowId highest = 4 + 2 * remembered;
+  EXPECT_EQ(use(4, kTarget), 400u) << "forgotten, so nobody knows";
+  EXPECT_EQ(use(0, kTarget), 400u) << "never used, but lower";
+  EXPECT_EQ(use(6, kTarget), 200u);
+  EXPECT_EQ(use(6, "5.6.7.9:443"), 400u);
+  EXPECT_EQ(use(highest, "5.6.7.9:443"), 400u);
+  EXPECT_EQ(use(highest + 2, "5.6.7.9:443"), 200u);
+  // A flow that is there goes on.
+  EXPECT_EQ(world.Request(kAlice, stream, WithServerId(kTarget, 2, "server-1")), 200u);
+}
+
+TEST_F(ProxyRequirements, P5_OddFlowIdsAreTheProxys) {
+  EXPECT_EQ(Open(kAlice, 0, 1, "client-1"), 400u);
+  EXPECT_EQ(world.Request(kAlice, 4, Plain(kTarget, 3)), 400u);
+  EXPECT_EQ(Open(kAlice, 8, 999'999'999'999'999, "client-1"), 400u);
+  EXPECT_EQ(Open(kAlice, 12, 999'999'999'999'998, "client-1"), 200u);
+  EXPECT_TRUE(world.lookups.empty());
+}
+
 TEST_F(ProxyRequirements, P6_NoSecondLookupForSocketOrFlow) {
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
   EXPECT_EQ(world.lookups.at(world.lookup()), "target.example");
