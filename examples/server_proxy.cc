@@ -26,6 +26,7 @@ constexpr option kOptions[] = {
   {"connect-udp-connection-ids", required_argument, nullptr, 0},
   {"connect-udp-port-sharing", required_argument, nullptr, 0},
   {"connect-udp-allow", required_argument, nullptr, 0},
+  {"connect-udp-ports", required_argument, nullptr, 0},
   {"connect-udp-min-connection-id", required_argument, nullptr, 0},
   {"connect-udp-max-flows", required_argument, nullptr, 0},
   {"connect-udp-max-connection-ids", required_argument, nullptr, 0},
@@ -46,15 +47,22 @@ std::optional<FourTuple> ToFourTuple(const sockaddr *local, const sockaddr *remo
   return FourTuple{.local = *from, .remote = *to};
 }
 
-std::vector<ngmasque::Address> LocalAddresses() {
-  std::vector<ngmasque::Address> found;
+// Those of the interfaces, and the prefixes that the server takes addresses from.
+std::vector<AddressBlock> LocalAddresses() {
+  std::vector<AddressBlock> found;
+  for (const auto &prefix : config.alternate_prefixes) {
+    if (const auto endpoint = ToEndpoint(prefix.addr.as_sockaddr())) {
+      found.push_back({.address = endpoint->address,
+                       .length = static_cast<unsigned>(prefix.len) + (IsIpv4(*endpoint) ? 96 : 0)});
+    }
+  }
   ifaddrs *list = nullptr;
   if (getifaddrs(&list) != 0) {
     return found;
   }
   for (const auto *item = list; item; item = item->ifa_next) {
     if (const auto endpoint = item->ifa_addr ? ToEndpoint(item->ifa_addr) : std::nullopt) {
-      found.push_back(endpoint->address);
+      found.push_back({.address = endpoint->address});
     }
   }
   freeifaddrs(list);
@@ -89,7 +97,14 @@ void ServerProxy::print_help(FILE *out) const {
   --connect-udp-allow=<CIDR>
               Allow targets in <CIDR>, for example 127.0.0.0/8.  It can
               be repeated.   By default,  only  global  addresses  are
-              allowed; all others are answered with 403.
+              allowed; all others are answered with 403.   Those that
+              this machine has when the server starts  are never  al-
+              lowed, except for loopback addresses.
+  --connect-udp-ports=<PORT>[-<PORT>][,...]
+              Allow targets on these ports only;  all others  are  an-
+              swered with 403.
+              Default: 80, 443, and those from 1024 on, but  for those
+              that are known to amplify
   --connect-udp-min-connection-id=<N>
               Requests with  shorter connection IDs are answered with
               409.
@@ -160,6 +175,13 @@ std::expected<void, Error> ServerProxy::set_option(std::string_view name, const 
       return refuse("must be an address or <ADDRESS>/<LENGTH> without further bits");
     }
     options_.policy.allow.push_back(*block);
+    return {};
+  }
+  if (name == "connect-udp-ports") {
+    options_.policy.ports = ParsePorts(arg);
+    if (!options_.policy.ports) {
+      return refuse("must be ports of 1 to 65535 and ranges of them, separated by commas");
+    }
     return {};
   }
   if (name == "connect-udp-min-connection-id") {

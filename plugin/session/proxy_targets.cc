@@ -32,6 +32,10 @@ Verdict ToVerdict(SocketError error) {
 //# This will generally involve performing a DNS lookup for the hostname in the request authority,
 //# or finding an existing server-facing socket to the authority.
 void Proxy::State::FindTarget(Tunnel &tunnel, ProxyActions &actions) {
+  if (!policy.AllowsPort(tunnel.authority.port)) {
+    RefuseAll(tunnel, WithError(403, "http_request_denied"), actions);
+    return;
+  }
   if (Shares(tunnel)) {
     if (const auto named = by_authority.find(AuthorityText(tunnel.authority));
         named != by_authority.end()) {

@@ -182,7 +182,7 @@ std::optional<AddressBlock> ParseAddressBlock(std::string_view text) {
 
 std::string_view ReasonName(Prohibited reason) {
   switch (reason) {
-  case Prohibited::kPort: return "port 0";
+  case Prohibited::kPort: return "port that is not allowed";
   case Prohibited::kOwn: return "the proxy itself";
   case Prohibited::kUnspecified: return "unspecified address";
   case Prohibited::kLoopback: return "loopback address";
@@ -208,16 +208,23 @@ bool TargetPolicy::IsOwn(const Address &address, std::uint16_t port) const {
   const auto reason = Classify(address);
   // To an unspecified address systems connect as to a loopback one, whichever.
   const auto anywhere = reason == Prohibited::kUnspecified;
+  const auto loopback = anywhere || reason == Prohibited::kLoopback;
   const auto local =
-    anywhere || reason == Prohibited::kLoopback || std::ranges::contains(options_.local, address);
+    loopback || std::ranges::any_of(options_.local, [&](const AddressBlock &block) {
+      return block.Contains(address);
+    });
+  if (local && !loopback) {
+    return true;
+  }
   return std::ranges::any_of(options_.own, [&](const Endpoint &own) {
     const auto wildcard = own.address == Address{} || own.address == kMapped;
-    return own.port == port && (anywhere || (wildcard ? local : own.address == address));
+    const auto here = anywhere || (wildcard ? local : own.address == address);
+    return here && (own.port == port || !loopback);
   });
 }
 
 std::expected<void, Prohibited> TargetPolicy::Check(const Endpoint &target) const {
-  if (target.port == 0) {
+  if (!AllowsPort(target.port)) {
     return std::unexpected(Prohibited::kPort);
   }
   const auto embedded = FindEmbedded(target.address);

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 # Below the range from which Linux picks ports by itself (32768 and above), so
 # that a port that was free a moment ago is not given to some client meanwhile.
-PORTS = range(20000, 32000)
+# Between some that a proxy refuses to go to, such as 20800 and 27015
+PORTS = range(21000, 27000)
 # What says to other tests on this machine that a port is taken, from its choice to the end of this
 # process, whether it is bound already or not
 _taken: list[socket.socket] = []

@@ -111,6 +111,9 @@ SERVER_OPTIONS = [
                           "129_bits": "::/129", "negative": "10.0.0.0/-1", "no_bits": "10.0.0.0/",
                           "bits_word": "10.0.0.0/many", "five_octets": "1.2.3.4.5/8", "two": "10.0.0.0/8,11.0.0.0/8"
                           }.items()],
+    *[(f"connect_udp_ports_{name}", ["--connect-udp", f"--connect-udp-ports={value}"], "connect-udp-ports")
+      for name, value in {"empty": "", "word": "https", "zero": "0", "65536": "65536", "backwards": "443-80",
+                          "open": "1024-", "no_end": "443,"}.items()],
     *[(f"connect_udp_{option.replace('-', '_')}_{name}", ["--connect-udp", f"--connect-udp-{option}={value}"],
        f"connect-udp-{option}")
       for option in ("min-connection-id", "max-flows", "max-connection-ids", "max-sockets", "max-early-datagrams",

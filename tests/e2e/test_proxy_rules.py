@@ -7,9 +7,13 @@ rules of forwarding.
 Most clients here are the one of proxy_client.py, and targets are UDP sockets.
 """
 
+import ipaddress
+import json
+import subprocess
 import time
 
 import tap
+from net import Addr
 from proxy_case import PacketCase
 from proxy_client import MESSAGE_ERROR, PATIENCE, ProxyClient, sf_bytes
 from quic_packets import QuicError
@@ -103,6 +107,33 @@ class RulesTest(PacketCase):
                 self.check_flow(one, target, 0, ONE)
                 self.check_flow(two, target, 10, TWO)
             self.assertEqual(self.stop(world)["refused"], {"409": 11})
+
+    # Wrong targets
+
+    def test_own_addresses(self):
+        """Whatever is allowed, and whoever listens there: neither the proxy's listener nor another
+        address of this machine, apart from loopback ones."""
+        shown = json.loads(subprocess.run(["ip", "-json", "address"], check=True, capture_output=True).stdout)
+        own = [info["local"] for device in shown for info in device["addr_info"]]
+        own = [host for host in own if not ipaddress.ip_address(host).is_loopback]
+        if not own:
+            self.skipTest("this machine has loopback addresses only")
+        with self.proxy("--connect-udp-allow=0.0.0.0/0", "--connect-udp-allow=::/0") as world:
+            refused = [world.proxy_addr, Addr("0.0.0.0", world.proxy_addr.port),
+                       *(Addr(host, port) for host in own for port in (443, world.proxy_addr.port))]
+            with ProxyClient(world.proxy_addr) as client:
+                for flow, addr in enumerate(refused):
+                    self.assertEqual(client.ask(str(addr), 2 * flow, client_cid=ONE), 403, addr)
+            self.assertEqual(self.stop(world)["sockets"], 0)
+
+    def test_ports(self):
+        with self.proxy() as world, ProxyClient(world.proxy_addr) as client:
+            for flow, (port, status) in enumerate({443: 200, 53: 403, 5353: 403, 11211: 403, 4433: 200}.items()):
+                self.assertEqual(client.ask(f"127.0.0.3:{port}", 2 * flow, client_cid=ONE), status, port)
+                self.assertEqual(client.ask(f"localhost:{port}", 2 * flow + 20, client_cid=TWO) == 403, status == 403)
+        with self.proxy("--connect-udp-ports=53,5000-5999") as world, ProxyClient(world.proxy_addr) as client:
+            for flow, (port, status) in enumerate({443: 403, 53: 200, 5353: 200, 4999: 403, 6000: 403}.items()):
+                self.assertEqual(client.ask(f"127.0.0.3:{port}", 2 * flow, client_cid=ONE), status, port)
 
     # Forwarding
 

@@ -81,6 +81,14 @@ TEST_F(ProxyTargets, ProhibitedTargets) {
   EXPECT_TRUE(world.targets.empty());
 }
 
+TEST_F(ProxyTargets, PortsAreCheckedBeforeTheLookup) {
+  EXPECT_EQ(Open(kAlice, 0, 0, "client-1", "target.example:53"), 403u);
+  EXPECT_EQ(ProxyStatus(kAlice, 0), "ngmasque; error=http_request_denied");
+  EXPECT_EQ(Open(kAlice, 4, 2, "client-1", "5.6.7.8:11211"), 403u);
+  EXPECT_EQ(world.proxy.counters().lookups, 0u);
+  EXPECT_TRUE(world.targets.empty());
+}
+
 TEST_F(ProxyTargets, AnswerThatChangesIsCheckedAgain) {
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
   world.Found(world.lookup(), {At("5.6.7.8", 0)});

@@ -164,9 +164,9 @@ TEST_F(ProxyRequirements, P6_NoSecondLookupForSocketOrFlow) {
   EXPECT_EQ(world.proxy.counters().lookups, 1u);
   EXPECT_EQ(world.targets.size(), 1u);
   // With another port it is another one.
-  ASSERT_EQ(Open(kBob, 4, 2, "client-4", "target.example:444"), 0u);
+  ASSERT_EQ(Open(kBob, 4, 2, "client-4", "target.example:4443"), 0u);
   world.Found(world.lookup(), {At("5.6.7.8", 0)});
-  EXPECT_EQ(world.targets.at(world.Send(kBob, 2, "a").value()), At("5.6.7.8", 444));
+  EXPECT_EQ(world.targets.at(world.Send(kBob, 2, "a").value()), At("5.6.7.8", 4443));
   // When the last flow for it is gone, so is the memory of the name.
   world.Do(world.proxy.RemoveConnection(kAlice, world.now));
   world.Do(world.proxy.RemoveConnection(kBob, world.now));
@@ -305,13 +305,13 @@ TEST_F(ProxyRequirements, P14_SharedAndPlainSockets) {
 }
 
 TEST_F(ProxyRequirements, P15_SourceIsChecked) {
-  ASSERT_EQ(world.Request(kAlice, 0, Plain("[2606:4700::1]:53", 0)), 200u);
+  ASSERT_EQ(world.Request(kAlice, 0, Plain("[2606:4700::1]:5300", 0)), 200u);
   const auto from = [&](const Endpoint &source) {
     return world.Receive(world.socket(), source, Short("answer"));
   };
-  EXPECT_TRUE(from(At("2606:4700::1", 53)));
+  EXPECT_TRUE(from(At("2606:4700::1", 5300)));
   EXPECT_EQ(from(At("2606:4700::2", 53)).error(), NotPassed::kWrongSource);
-  EXPECT_EQ(from(At("2606:4700::1", 54)).error(), NotPassed::kWrongSource);
+  EXPECT_EQ(from(At("2606:4700::1", 5301)).error(), NotPassed::kWrongSource);
   EXPECT_EQ(world.proxy.counters().not_passed[std::size_t(NotPassed::kWrongSource)], 2u);
 }
 

@@ -164,11 +164,55 @@ TEST(TargetPolicy, DefaultOfIpv6) {
 }
 
 TEST(TargetPolicy, PortZero) {
-  const TargetPolicy all({.allow = Blocks({"0.0.0.0/0", "::/0"}), .own = {}, .local = {}});
+  const TargetPolicy all({.allow = Blocks({"0.0.0.0/0", "::/0"}),
+                          .own = {},
+                          .local = {},
+                          .ports = ParsePorts("1-65535")});
   EXPECT_EQ(Why(all, At("5.6.7.8", 0)), Prohibited::kPort);
   EXPECT_EQ(Why(all, At("5.6.7.8", 1)), std::nullopt);
   EXPECT_EQ(Why(all, At("5.6.7.8", 65535)), std::nullopt);
   EXPECT_EQ(Why({}, At("5.6.7.8", 0)), Prohibited::kPort);
+}
+
+TEST(TargetPolicy, Ports) {
+  for (const std::uint16_t port : {80, 443, 1024, 4433, 8443, 65535}) {
+    EXPECT_EQ(Why({}, At("5.6.7.8", port)), std::nullopt) << port;
+    EXPECT_TRUE(TargetPolicy().AllowsPort(port));
+  }
+  // Those of CISA's alert TA14-017A, all below 1024, and some that amplify above.
+  for (const std::uint16_t port :
+       {1,    17,   19,   53,   69,    111,   123,   137,   161,   389,
+        520,  1023, 1900, 3283, 3389,  3702,  4672,  5353,  6881,  11211,
+        5683, 5093, 1434, 1604, 10001, 17185, 27015, 27960, 37810, 47808}) {
+    EXPECT_EQ(Why({}, At("5.6.7.8", port)), Prohibited::kPort) << port;
+    EXPECT_FALSE(TargetPolicy().AllowsPort(port));
+  }
+  const TargetPolicy some({.allow = Blocks({"127.0.0.0/8"}),
+                           .own = {},
+                           .local = {},
+                           .ports = ParsePorts("53,5000-5353")});
+  EXPECT_EQ(Why(some, At("5.6.7.8", 53)), std::nullopt);
+  EXPECT_EQ(Why(some, At("127.0.0.1", 5353)), std::nullopt);
+  for (const std::uint16_t port : {0, 52, 54, 443, 4999, 5354}) {
+    EXPECT_EQ(Why(some, At("127.0.0.1", port)), Prohibited::kPort) << port;
+  }
+}
+
+TEST(TargetPolicy, ParsePorts) {
+  using Ranges = std::vector<PortRange>;
+  EXPECT_EQ(ParsePorts("443"), (Ranges{{443, 443}}));
+  EXPECT_EQ(ParsePorts("1-65535"), (Ranges{{1, 65535}}));
+  EXPECT_EQ(ParsePorts("443,80,8000-8000"), (Ranges{{443, 443}, {80, 80}, {8000, 8000}}));
+  for (const auto *text : {"", ",", "443,", ",443", "0", "0-80", "65536", "80-65536", "90-80",
+                           "-80", "80-", "1-2-3", "+80", " 80", "80 ", "https", "4294967739"}) {
+    EXPECT_EQ(ParsePorts(text), std::nullopt) << text;
+  }
+  std::string list = "1";
+  for (std::size_t ranges = 1; ranges < kMaxPortRanges; ++ranges) {
+    list += ",1";
+  }
+  EXPECT_TRUE(ParsePorts(list));
+  EXPECT_FALSE(ParsePorts(list + ",1"));
 }
 
 TEST(TargetPolicy, AllowList) {
@@ -198,23 +242,34 @@ TEST(TargetPolicy, OwnListeners) {
   const auto everything = Blocks({"0.0.0.0/0", "::/0"});
   const TargetPolicy one({.allow = everything, .own = {At("5.6.7.8")}, .local = {}});
   EXPECT_EQ(Why(one, At("5.6.7.8")), Prohibited::kOwn);
-  EXPECT_EQ(Why(one, At("5.6.7.8", 444)), std::nullopt);
+  EXPECT_EQ(Why(one, At("5.6.7.8", 4444)), Prohibited::kOwn) << "whatever listens there";
   EXPECT_EQ(Why(one, At("5.6.7.9")), std::nullopt);
   EXPECT_EQ(Why(one, At("64:ff9b::5.6.7.8")), Prohibited::kOwn) << "by a detour";
   EXPECT_EQ(Why(one, At("2002:506:708::1")), Prohibited::kOwn);
   EXPECT_EQ(Why(one, At("127.0.0.1")), std::nullopt);
 
   for (const auto *wildcard : {"0.0.0.0", "::"}) {
-    const TargetPolicy any({.allow = everything,
-                            .own = {At(wildcard)},
-                            .local = {*ParseAddress("5.6.7.8"), *ParseAddress("2606:4700::1")}});
-    for (const auto *own : {"5.6.7.8", "2606:4700::1", "127.0.0.1", "127.1.2.3", "::1", "0.0.0.0",
-                            "::", "64:ff9b::5.6.7.8"}) {
+    const TargetPolicy any(
+      {.allow = everything,
+       .own = {At(wildcard)},
+       .local = Blocks({"5.6.7.8", "2606:4700::1", "127.0.0.1", "9.8.7.0/24"})});
+    for (const auto *own : {"5.6.7.8", "2606:4700::1", "64:ff9b::5.6.7.8", "9.8.7.255"}) {
       EXPECT_EQ(Why(any, At(own)), Prohibited::kOwn) << own << ", " << wildcard;
-      EXPECT_EQ(Why(any, At(own, 444)), std::nullopt) << own;
+      EXPECT_EQ(Why(any, At(own, 4444)), Prohibited::kOwn) << own;
+    }
+    for (const auto *own : {"127.0.0.1", "127.1.2.3", "::1", "0.0.0.0", "::"}) {
+      EXPECT_EQ(Why(any, At(own)), Prohibited::kOwn) << own << ", " << wildcard;
+      EXPECT_EQ(Why(any, At(own, 4444)), std::nullopt) << own << " is allowed";
     }
     EXPECT_EQ(Why(any, At("5.6.7.9")), std::nullopt);
+    EXPECT_EQ(Why(any, At("9.8.6.255")), std::nullopt);
   }
+
+  // Nobody has to be told that an own address is not to be a target.
+  const TargetPolicy by_default(
+    {.allow = {}, .own = {}, .local = Blocks({"5.6.7.8", "127.0.0.1"})});
+  EXPECT_EQ(Why(by_default, At("5.6.7.8")), Prohibited::kOwn);
+  EXPECT_EQ(Why(by_default, At("127.0.0.1")), Prohibited::kLoopback);
 
   // To connect to an unspecified address is to connect to oneself.
   const TargetPolicy loopback({.allow = everything, .own = {At("::1")}, .local = {}});

@@ -34,10 +34,23 @@ struct AddressBlock {
 /// Reads `192.0.2.0/24`, `2001:db8::/32`, or one address.  Bits after the prefix must be zero.
 [[nodiscard]] std::optional<AddressBlock> ParseAddressBlock(std::string_view text);
 
-/// Why a target is refused: 403, `error=destination_ip_prohibited`.
+/// Ports from `first` to `last`.
+struct PortRange {
+  std::uint16_t first{};
+  std::uint16_t last{};
+  [[nodiscard]] bool operator==(const PortRange &) const = default;
+};
+
+/// Reads ranges and single ports, separated by commas: `443,8000-8999`.  Neither 0 nor a range that
+/// ends before it begins; at most kMaxPortRanges.
+[[nodiscard]] std::optional<std::vector<PortRange>> ParsePorts(std::string_view text);
+inline constexpr std::size_t kMaxPortRanges = 64;
+
+/// Why a target is refused: 403, `error=destination_ip_prohibited`; for kPort
+/// `error=http_request_denied`.
 enum class Prohibited : std::uint8_t {
-  kPort,          ///< Port 0.
-  kOwn,           ///< A listener of the proxy itself.
+  kPort,          ///< A port that is not allowed, such as 0.
+  kOwn,           ///< The proxy itself.
   kUnspecified,   ///< 0.0.0.0/8, ::
   kLoopback,      ///< 127.0.0.0/8, ::1
   kPrivate,       ///< RFC 1918, unique local addresses, site-local ones
@@ -56,16 +69,22 @@ enum class Prohibited : std::uint8_t {
 /// Default deny (proxying.md, section 5): only global unicast addresses by the registries of IANA
 /// (RFC 6890), unless a block allows more.  An IPv6 address that leads to an IPv4 address, by NAT64
 /// (64:ff9b::/96), 6to4 (2002::/16) or Teredo (2001::/32), is as good as that one.
+///
+/// Of the ports, 443, 80 and those from 1024 on, but for those that are known to amplify: a short
+/// request from anybody brings much more.  target_policy_ports.cc lists them.
 class TargetPolicy {
 public:
   struct Options {
-    /// Addresses that are allowed, whatever they are.  It never allows port 0 or an own listener.
+    /// Addresses that are allowed, whatever they are, except for the proxy's own.  Of these it can
+    /// allow loopback addresses, as they are nobody else's, but never a listener.
     std::vector<AddressBlock> allow;
     /// The proxy's own listeners.  One without an address (0.0.0.0 or ::) means its port on all
     /// addresses in `local`, and on loopback addresses.
     std::vector<Endpoint> own;
-    /// The addresses of this machine.
-    std::vector<Address> local;
+    /// The addresses of this machine: what else listens there is no target either, on any port.
+    std::vector<AddressBlock> local;
+    /// The ports that are allowed, instead of those above.
+    std::optional<std::vector<PortRange>> ports = {};
   };
 
   TargetPolicy() = default;
@@ -74,6 +93,9 @@ public:
   /// Whether a socket may be opened to `target`: to be asked after the look-up, for the very
   /// address that is used.  Cost: linear in the lists.
   [[nodiscard]] std::expected<void, Prohibited> Check(const Endpoint &target) const;
+
+  /// Whether a target may have that port: part of Check, which can be asked before the look-up.
+  [[nodiscard]] bool AllowsPort(std::uint16_t port) const;
 
 private:
   [[nodiscard]] bool IsAllowed(const Address &address) const;
