@@ -67,7 +67,7 @@ Proxy::OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> &inpu
   }
   auto &payloads = request->payloads;
   if (!payloads) {
-    payloads = std::make_unique<StreamLengthParser>(state_->options.max_stream_payload);
+    payloads = std::make_unique<StreamLengthParser>();
   }
   const auto payload = payloads->Next(input);
   if (payload) {

@@ -149,12 +149,13 @@ TEST_F(ProxyPackets, EarlyPayloadsOnStream) {
 }
 
 TEST_F(ProxyPackets, StreamPayloadsThatAreTooLong) {
-  world = ProxyWorld({.max_stream_payload = 4});
   ASSERT_EQ(world.Request(kAlice, 0, Plain(kTarget)), 200u);
-  auto bytes = OnStream("12345");
-  const auto good = OnStream("1234");
+  // As long as what a target can send.
+  const std::string longest(kMaxUdpPayload, 'x');
+  auto bytes = OnStream(longest + 'x');
+  const auto good = OnStream(longest);
   bytes.insert(bytes.end(), good.begin(), good.end());
-  EXPECT_EQ(Stream({kAlice, 0}, bytes).first, std::vector<std::string>{"1234"});
+  EXPECT_EQ(Stream({kAlice, 0}, bytes).first, std::vector<std::string>{longest});
   EXPECT_EQ(Count(NotPassed::kTooLong), 1u);
   EXPECT_EQ(Stream({kAlice, 4}, good).second, NotPassed::kUnknownFlow);
   EXPECT_EQ(Stream({kAlice, 0}, {0}).second, NotPassed::kIncomplete);

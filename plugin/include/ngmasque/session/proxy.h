@@ -46,7 +46,6 @@ struct ProxyOptions {
   std::size_t max_lookups_per_connection = 16; ///< 429
   std::size_t max_lookups = 1024;              ///< Of all clients together: 503
   std::size_t max_addresses = 8;               ///< That are tried, of one name.
-  std::size_t max_stream_payload = 16'384;     ///< On the stream; longer ones are dropped.
   std::uint64_t max_bytes_per_second = 0;      ///< Per client connection, both ways; 0: no bound.
   std::uint64_t burst_bytes = std::uint64_t{1} << 20; ///< What may come at once.
 };

@@ -55,7 +55,7 @@ enum class NotPassed : std::uint8_t {
   kKept,        ///< Until its flow is there, or refused.
   kIncomplete,  ///< On the stream: nothing is wrong, the rest of the payload is to come.
   // Drops of a tunnel.
-  kTooLong,     ///< Longer than a UDP payload can be, or than max_stream_payload.
+  kTooLong,     ///< Longer than a UDP payload can be: kMaxUdpPayload.
   kRateLimited, ///< max_bytes_per_second
   // Those that the caller reports: Proxy::NotSent.
   kClientQueue, ///< Too much is waiting for the client already.
