@@ -256,7 +256,7 @@ std::expected<void, Error> ServerProxy::recv_settings(ngtcp2_conn *conn,
                                                       const nghttp3_proto_settings &settings) {
   const auto *params = ngtcp2_conn_get_remote_transport_params2(conn);
   if (settings.h3_datagram_draft05 && (!params || params->max_datagram_frame_size == 0)) {
-    std::println(stderr, "connect-udp: H3_DATAGRAM without max_datagram_frame_size");
+    Complain("H3_DATAGRAM without max_datagram_frame_size");
     return std::unexpected(Error::HTTP3);
   }
   return {};
@@ -281,6 +281,12 @@ bool ServerProxy::recv_packet(const ::Endpoint &, const ::Address &local_addr,
 }
 
 void ServerProxy::recv_done() { proxy_->OnClientPacketsDone(); }
+
+void ServerProxy::Complain(std::string_view line) {
+  if (const auto end = complaints_.Take(util::timestamp())) {
+    std::println(stderr, "connect-udp: {}{}", line, *end);
+  }
+}
 
 std::string ServerProxy::stats() const {
   if (!proxy_) {

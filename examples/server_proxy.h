@@ -45,10 +45,10 @@ public:
 
   // ProxyServer::Client.
   std::expected<void, NotPassed> SendDatagram(FlowId flow,
-                                               std::span<const std::uint8_t> payload) override;
+                                              std::span<const std::uint8_t> payload) override;
   std::expected<void, NotPassed> SendOnStream(StreamId stream,
-                                               std::span<const std::uint8_t> payload) override;
-  std::expected<void, NotPassed> Forward(const Burst &packets) override;
+                                              std::span<const std::uint8_t> payload) override;
+  SendOutcome Forward(const FourTuple &tuple, const Burst &packets) override;
   void OnActivity() override;
   void Respond(StreamId stream, unsigned status, std::span<const HeaderField> fields) override;
   void ResetStream(StreamId stream) override;
@@ -58,16 +58,12 @@ private:
   /// the tunnelled connection's own congestion control notices.
   static constexpr std::size_t kMaxQueue = std::size_t{1} << 20;
 
-  void SetPath(const ngtcp2_path &path);
-
   ServerProxy &proxy_;
   Handler &handler_;
   OuterConnection id_;
   bool registered_ = false;
-  // Where forwarded packets go: the path that was validated last.
+  // That of the path that was validated last: forwarded packets leave from there.
   const ::Endpoint *endpoint_ = nullptr;
-  ::ngtcp2::Address local_;
-  ::ngtcp2::Address remote_;
   DatagramQueue queue_{kMaxQueue};
 };
 
@@ -99,6 +95,8 @@ public:
   [[nodiscard]] Server &server() const { return *server_; }
   void CountTooLarge() { ++too_large_; }
   void CountDisplaced(std::size_t datagrams) { displaced_ += datagrams; }
+  /// What clients can bring about.
+  void Complain(std::string_view line);
 
 private:
   bool enabled_ = false;
@@ -108,6 +106,7 @@ private:
   std::uint64_t next_connection_ = 0;
   std::uint64_t too_large_ = 0;
   std::uint64_t displaced_ = 0;
+  LogLimit complaints_;
   // Of the UDP payload that came last: if it makes a new connection, its packets are as large.
   std::size_t last_packet_ = 0;
   std::string stats_; // When proxy_ is gone.

@@ -8,10 +8,12 @@
 #include "ngmasque/wire/stream_length.h"
 
 #include "server.h"
+#include "stats.h"
 #include "util.h"
 
 #include <array>
-#include <print>
+
+extern Config config;
 
 namespace ngmasque::examples {
 
@@ -32,11 +34,11 @@ void ServerProxyConn::Register() {
     return;
   }
   if (const auto added = proxy_.proxy()->AddConnection(id_, *tuple, *this); !added) {
-    std::println(stderr, "connect-udp: {}", ReasonName(added.error()));
+    proxy_.Complain(ReasonName(added.error()));
     return;
   }
   registered_ = true;
-  SetPath(path);
+  endpoint_ = static_cast<const ::Endpoint *>(path.user_data);
   const auto *params = ngtcp2_conn_get_remote_transport_params2(conn);
   proxy_.proxy()->SetDatagrams(id_, params && params->max_datagram_frame_size > 0);
 
@@ -45,18 +47,12 @@ void ServerProxyConn::Register() {
   for (const auto &scid : scids) {
     // With a conflict the connection has no way to know its own packets from forwarded ones.
     if (!new_scid(scid)) {
-      std::println(stderr, "connect-udp: a connection ID of another client's target is in the way");
+      proxy_.Complain("a connection ID of another client's target is in the way");
       proxy_.proxy()->RemoveConnection(id_);
       registered_ = false;
       return;
     }
   }
-}
-
-void ServerProxyConn::SetPath(const ngtcp2_path &path) {
-  endpoint_ = static_cast<const ::Endpoint *>(path.user_data);
-  local_.set(path.local.addr);
-  remote_.set(path.remote.addr);
 }
 
 void ServerProxyConn::recv_request(int64_t stream_id, const ngtcp2::HTTPFields &fields) {
@@ -89,7 +85,7 @@ void ServerProxyConn::stream_closed(int64_t stream_id) {
 
 std::expected<void, uint64_t> ServerProxyConn::recv_datagram(std::span<const uint8_t> data) {
   if (proxy_.proxy() && !proxy_.proxy()->OnDatagram(id_, data)) {
-    std::println(stderr, "connect-udp: malformed datagram");
+    proxy_.Complain("malformed datagram");
     return std::unexpected(NGHTTP3_H3_GENERAL_PROTOCOL_ERROR);
   }
   return {};
@@ -107,7 +103,7 @@ void ServerProxyConn::datagram_done(bool sent) {
 void ServerProxyConn::path_validated(const ngtcp2_path &path) {
   const auto tuple = ToFourTuple(path);
   if (tuple && registered_ && proxy_.proxy()) {
-    SetPath(path);
+    endpoint_ = static_cast<const ::Endpoint *>(path.user_data);
     proxy_.proxy()->MoveConnection(id_, *tuple);
   }
 }
@@ -153,14 +149,22 @@ ServerProxyConn::SendOnStream(StreamId stream, std::span<const std::uint8_t> pay
   return {};
 }
 
-std::expected<void, NotPassed> ServerProxyConn::Forward(const Burst &packets) {
-  const auto rest =
-    proxy_.server().send_packet(*endpoint_, as_ngtcp2_addr(local_), as_ngtcp2_addr(remote_),
-                                packets.ecn, packets.data, packets.segment);
-  if (!rest.empty()) {
-    return std::unexpected(NotPassed::kBlocked);
+// Not by the server, which takes what the system refuses for sent, and prints a line for each.
+SendOutcome ServerProxyConn::Forward(const FourTuple &tuple, const Burst &packets) {
+  auto &control = endpoint_->tx_ctrl;
+  auto path = tuple;
+  if (ToEndpoint(endpoint_->addr.as_sockaddr()) == tuple.local) {
+    path.local = {}; // There is no other.  Not all kernels know how to choose.
   }
-  return {};
+  SendExtras extras{.gso = !config.no_gso && !control.no_gso, .ecn = !control.no_ecn};
+  auto outcome = SendOn(endpoint_->fd, path, packets, extras);
+  control = {.no_gso = !extras.gso, .no_ecn = !extras.ecn};
+  if (const auto sent = packets.data.size() - outcome.rest.size(); sent != 0 && stats.enabled()) {
+    SocketAddress local(tuple.local), remote(tuple.remote);
+    stats.datagrams_sent({.addr = local.get(), .addrlen = local.size()},
+                         {.addr = remote.get(), .addrlen = remote.size()}, sent, packets.segment);
+  }
+  return outcome;
 }
 
 void ServerProxyConn::OnActivity() {

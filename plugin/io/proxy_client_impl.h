@@ -8,6 +8,7 @@
 #include "ngmasque/quic/http3_client.h"
 #include "ngmasque/routing/siphash.h"
 
+#include <array>
 #include <deque>
 #include <list>
 #include <map>
@@ -139,6 +140,8 @@ private:
   void Drop(ClientDrop reason);
   void Tell(Event event);
   void Log(LogLevel level, std::string_view text) const;
+  /// What a peer can bring about.
+  void Log(LogLimit &limit, LogLevel level, std::string_view text) const;
 
   struct ev_loop *const loop_;
   Options options_;
@@ -156,6 +159,9 @@ private:
   std::unique_ptr<Http3Client> http3_;
   std::set<ConnectionId> local_ids_; ///< Those in use; ngtcp2 bounds them.
   std::optional<Blocked> blocked_;
+  std::array<LogLimit, std::tuple_size_v<decltype(ProxyClientStatistics::fallbacks)>>
+    fallback_lines_;
+  LogLimit response_lines_, unsent_lines_;
   std::set<std::string> gave_up_; ///< What has been logged of SendOutcome::gave_up, a few texts.
   bool ready_ = false;
   bool closed_ = false;

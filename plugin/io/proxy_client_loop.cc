@@ -185,4 +185,10 @@ void ProxyClient::Impl::Log(LogLevel level, std::string_view text) const {
   }
 }
 
+void ProxyClient::Impl::Log(LogLimit &limit, LogLevel level, std::string_view text) const {
+  if (const auto end = limit.Take(SteadyNow())) {
+    Log(level, std::string(text) + *end);
+  }
+}
+
 } // namespace ngmasque

@@ -185,7 +185,8 @@ bool ProxyClient::Impl::SendOuter(const OutgoingBurst &burst) {
   }
   if (outcome.error != 0) {
     // As good as lost on the way.
-    Log(LogLevel::kDebug, std::format("packet is not sent: {}", std::strerror(outcome.error)));
+    Log(unsent_lines_, LogLevel::kDebug,
+        std::format("packet is not sent: {}", std::strerror(outcome.error)));
     if (outcome.error == EMSGSIZE && !ready_ && failure_.empty()) {
       // All of the handshake's are padded to the same size: it cannot complete.
       failure_ = std::format("{} bytes of UDP payload: {}", burst.segment, std::strerror(EMSGSIZE));

@@ -167,7 +167,7 @@ SendStatus ProxyClient::Impl::Forward(std::span<const std::uint8_t> &packets, st
       return SendStatus::kBlocked;
     }
     // What is wrong with the first one may be wrong with it alone, such as its size.
-    Log(LogLevel::kDebug,
+    Log(unsent_lines_, LogLevel::kDebug,
         std::format("forwarded packet is not sent: {}", std::strerror(outcome.error)));
     Drop(ClientDrop::kSendError);
     packets = packets.subspan(std::min(segment, packets.size()));

@@ -66,7 +66,8 @@ void ProxyClient::Impl::Run(std::vector<ClientAction> actions) {
                  },
                  [&](client_action::FellBack &action) {
                    ++statistics_.fallbacks[static_cast<std::size_t>(action.reason)];
-                   Log(LogLevel::kWarning, ReasonName(action.reason));
+                   Log(fallback_lines_[static_cast<std::size_t>(action.reason)], LogLevel::kWarning,
+                       ReasonName(action.reason));
                  },
                  [&](auto &action) { Tell(std::move(action)); },
                },
@@ -138,7 +139,8 @@ void ProxyClient::Impl::OnResponse(StreamId stream, std::span<const HeaderField>
   const auto key = found->second;
   const auto response = ParseResponse(fields);
   if (!response) {
-    Log(LogLevel::kWarning, std::format("malformed response: {}", ErrorName(response.error())));
+    Log(response_lines_, LogLevel::kWarning,
+        std::format("malformed response: {}", ErrorName(response.error())));
     malformed_.insert(key);
   } else {
     Log(LogLevel::kDebug, std::format("response {} {}", response->status, response->proxy_status));

@@ -111,9 +111,8 @@ void ProxyServer::State::Perform(ProxyActions actions) {
                    }
                  },
                  [&](const proxy_action::ResetStream &a) {
-                   Log(LogLevel::kWarning,
-                       std::format("connection {} stream {}: reset",
-                                   std::to_underlying(a.stream.connection), a.stream.stream));
+                   Log(reset_lines, LogLevel::kWarning, "connection {} stream {}: reset",
+                       std::to_underlying(a.stream.connection), a.stream.stream);
                    if (auto *client = Find(a.stream.connection)) {
                      client->ResetStream(a.stream.stream);
                    }
@@ -137,10 +136,9 @@ void ProxyServer::State::Lookup(const proxy_action::Lookup &action) {
   resolver->Lookup(action.host, [this, id = action.lookup, host = action.host](
                                   const Resolver::Result &result) {
     if (!result) {
-      Log(LogLevel::kWarning,
-          std::format("{}: {}", host,
-                      result.error() == LookupError::kTimeout ? "no name server has answered"
-                                                              : "name does not resolve"));
+      Log(lookup_lines, LogLevel::kWarning, "{}: {}", host,
+          result.error() == LookupError::kTimeout ? "no name server has answered"
+                                                  : "name does not resolve");
     }
     Perform(proxy.OnLookup(id, result, SteadyNow()));
   });
@@ -153,8 +151,8 @@ void ProxyServer::State::Open(const proxy_action::OpenSocket &action) {
   }
   auto socket = UdpSocket::Connect(action.target);
   if (!socket) {
-    Log(LogLevel::kWarning, std::format("server-facing socket {}: {}", std::to_underlying(action.socket),
-                                        std::strerror(socket.error())));
+    Log(open_lines, LogLevel::kWarning, "server-facing socket {}: {}",
+        std::to_underlying(action.socket), std::strerror(socket.error()));
     Perform(proxy.OnSocket(action.socket, std::unexpected(ToSocketError(socket.error())), SteadyNow()));
     return;
   }
@@ -205,8 +203,8 @@ void ProxyServer::State::Read(Target &target) {
 
 void ProxyServer::State::OnSocketError(const Target &target, int error) {
   if (IsUnreachable(error)) {
-    Log(LogLevel::kWarning,
-        std::format("server-facing socket {}: target is unreachable", std::to_underlying(target.id)));
+    Log(unreachable_lines, LogLevel::kWarning, "server-facing socket {}: target is unreachable",
+        std::to_underlying(target.id));
     failed.insert(target.id);
     if (!in_batch) {
       ActOnFailed();
@@ -256,10 +254,10 @@ void ProxyServer::MoveConnection(OuterConnection connection, const FourTuple &tu
   state_->EndBatch();
   auto moved = state_->proxy.MoveConnection(connection, tuple, SteadyNow());
   if (!moved.reserved.empty()) {
-    state_->Log(LogLevel::kWarning,
-                std::format("connection {}: {} of its connection IDs belong to another client's "
-                            "target on the new path",
-                            std::to_underlying(connection), moved.reserved.size()));
+    state_->Log(state_->moved_lines, LogLevel::kWarning,
+                "connection {}: {} of its connection IDs belong to another client's target on the "
+                "new path",
+                std::to_underlying(connection), moved.reserved.size());
   }
   state_->Perform(std::move(moved.actions));
 }

@@ -5,15 +5,52 @@
 #include "ngmasque/wire/stream_length.h"
 
 #include <cerrno>
+#include <cstring>
 #include <format>
 #include <utility>
 
 namespace ngmasque {
 
+namespace {
+
+NotPassed ToDrop(int error) {
+  switch (error) {
+  case 0:
+  case ENOBUFS:
+  case ENOMEM: return NotPassed::kBlocked;
+  case EMSGSIZE: return NotPassed::kTooLarge;
+  case ECONNREFUSED:
+  case EHOSTUNREACH:
+  case ENETDOWN:
+  case ENETUNREACH: return NotPassed::kUnreachable;
+  default: return NotPassed::kSendError;
+  }
+}
+
+} // namespace
+
 Traffic ProxyServer::State::TrafficOf(const Burst &burst) {
   Traffic traffic;
   Count(traffic, burst);
   return traffic;
+}
+
+ProxyServer::State::Unsent ProxyServer::State::Account(const Burst &packets,
+                                                       const SendOutcome &outcome,
+                                                       std::string_view where) {
+  if (IsNews(outcome, gave_up)) {
+    Log(LogLevel::kWarning, std::format("packets to {}: {}", where, outcome.gave_up));
+  }
+  if (outcome.sent) {
+    return {};
+  }
+  const auto reason = ToDrop(outcome.error);
+  if (outcome.error != 0) {
+    Log(drop_lines[static_cast<std::size_t>(reason)], LogLevel::kWarning,
+        "packets to {} are dropped: {}", where, std::strerror(outcome.error));
+  }
+  return {.traffic = TrafficOf({.data = outcome.rest, .segment = packets.segment}),
+          .reason = reason};
 }
 
 // They are not marked: the bits of the outer connection's packets are not theirs.
@@ -33,20 +70,11 @@ void ProxyServer::State::SendTunnelled(const PayloadToTarget &payload) {
 
 ProxyServer::State::Unsent ProxyServer::State::SendToTarget(Target &target, const Burst &packets) {
   const auto outcome = target.socket.Send(packets);
-  if (IsNews(outcome, gave_up)) {
-    Log(LogLevel::kWarning, std::format("server-facing sockets: {}", outcome.gave_up));
-  }
   // What ICMP says of earlier packets is told to whoever uses the socket next, reader or sender.
   if (const int error = outcome.refused ? ECONNREFUSED : outcome.error) {
     OnSocketError(target, error);
   }
-  if (outcome.sent) {
-    return {};
-  }
-  return {.traffic = TrafficOf({.data = outcome.rest, .segment = packets.segment}),
-          .reason = outcome.error == 0          ? NotPassed::kBlocked
-                    : outcome.error == EMSGSIZE ? NotPassed::kTooLarge
-                                                : NotPassed::kSendError};
+  return Account(packets, outcome, "targets");
 }
 
 void ProxyServer::State::EndRun() {
@@ -120,8 +148,11 @@ void ProxyServer::State::ToClients(const ServerSocket *socket, const Burst &burs
 }
 
 void ProxyServer::State::Forward(const PacketToClient &to, const Burst &packets) {
-  if (const auto sent = ClientOf(*to.tunnel->connection).Forward(packets); !sent) {
-    proxy.NotSent(*to.tunnel, Way::kForwardedToClient, sent.error(), TrafficOf(packets));
+  const auto &connection = *to.tunnel->connection;
+  const auto unsent = Account(
+    packets, ClientOf(connection).Forward(connection.path->tuple, packets), "clients");
+  if (unsent.traffic.packets > 0) {
+    proxy.NotSent(*to.tunnel, Way::kForwardedToClient, unsent.reason, unsent.traffic);
   }
 }
 

@@ -7,12 +7,16 @@
 #include <ev.h>
 
 #include <algorithm>
+#include <array>
 #include <deque>
+#include <format>
 #include <iterator>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "common.h"
@@ -34,6 +38,14 @@ struct ProxyServer::State {
   static void OnReadable(struct ev_loop *loop, ev_io *watcher, int events);
 
   void Log(LogLevel level, std::string_view line) const;
+  // What a peer can bring about.
+  template <typename... Args>
+  void Log(LogLimit &limit, LogLevel level, std::format_string<Args...> line,
+           Args &&...args) const {
+    if (const auto end = limit.Take(SteadyNow())) {
+      Log(level, std::format(line, std::forward<Args>(args)...) + *end);
+    }
+  }
   void Perform(ProxyActions actions);
   void Lookup(const proxy_action::Lookup &action);
   void Open(const proxy_action::OpenSocket &action);
@@ -52,6 +64,9 @@ struct ProxyServer::State {
   void ToClients(const ServerSocket *socket, const Burst &burst);
   void Forward(const PacketToClient &to, const Burst &packets);
   [[nodiscard]] Unsent SendToTarget(Target &target, const Burst &packets);
+  // What has become of packets to `where`.
+  [[nodiscard]] Unsent Account(const Burst &packets, const SendOutcome &outcome,
+                               std::string_view where);
   void EndRun();
   // Sends what there is and forgets `path`: before tunnels and connections come, move and go.
   void EndBatch();
@@ -74,6 +89,8 @@ struct ProxyServer::State {
   bool reading = false;
   std::deque<ProxyAction> todo; // Empty but during Perform.
   bool performing = false;
+  LogLimit lookup_lines, open_lines, reset_lines, unreachable_lines, moved_lines;
+  std::array<LogLimit, kNotPassedReasons> drop_lines;
   std::set<std::string> gave_up; // What has been logged of SendOutcome::gave_up, a few texts.
 
   // Forwarded packets of a tunnel that lie one after the other in memory.  They are sent before

@@ -77,6 +77,123 @@ void ReadControl(msghdr &message, Burst &burst) {
   }
 }
 
+// A socket to send on.
+struct Outlet {
+  int fd;
+  bool ipv4;
+  const FourTuple *path; // Null if it is connected.
+};
+
+int SendOnce(const Outlet &outlet, std::span<const std::uint8_t> packets, std::size_t segment,
+             unsigned ecn, SendExtras extras) {
+  iovec vec{.iov_base = const_cast<std::uint8_t *>(packets.data()), .iov_len = packets.size()};
+  alignas(cmsghdr)
+    std::array<std::uint8_t, CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(std::uint16_t)) +
+                               CMSG_SPACE(sizeof(in6_pktinfo))>
+      control{};
+  msghdr message{};
+  message.msg_iov = &vec;
+  message.msg_iovlen = 1;
+
+  std::size_t size = 0;
+  const auto put = [&](int level, int type, auto value) {
+    PutControl(*reinterpret_cast<cmsghdr *>(control.data() + size), level, type, value);
+    size += CMSG_SPACE(sizeof(value));
+  };
+  if (extras.ecn) {
+    put(outlet.ipv4 ? IPPROTO_IP : IPPROTO_IPV6, outlet.ipv4 ? IP_TOS : IPV6_TCLASS,
+        static_cast<int>(ecn & kEcnMask));
+  }
+  if (packets.size() > segment) {
+    put(SOL_UDP, UDP_SEGMENT, static_cast<std::uint16_t>(segment));
+  }
+  SocketAddress from, to;
+  if (outlet.path) {
+    from = SocketAddress(outlet.path->local);
+    to = SocketAddress(outlet.path->remote);
+    message.msg_name = to.get();
+    message.msg_namelen = to.size();
+  }
+  if (outlet.path && outlet.path->local != Endpoint{}) {
+    if (outlet.ipv4) {
+      in_pktinfo info{};
+      info.ipi_spec_dst = reinterpret_cast<const sockaddr_in *>(from.get())->sin_addr;
+      put(IPPROTO_IP, IP_PKTINFO, info);
+    } else {
+      in6_pktinfo info{};
+      info.ipi6_addr = reinterpret_cast<const sockaddr_in6 *>(from.get())->sin6_addr;
+      put(IPPROTO_IPV6, IPV6_PKTINFO, info);
+    }
+  }
+  if (size != 0) {
+    message.msg_control = control.data();
+    message.msg_controllen = size;
+  }
+
+  int error = 0;
+  do {
+    error = ::sendmsg(outlet.fd, &message, 0) < 0 ? errno : 0;
+  } while (error == EINTR);
+  return error;
+}
+
+// Systems, network devices and sandboxes refuse ECN bits and UDP_SEGMENT with all kinds of errors.
+// It is one of these if the same packets leave without it; then it is not used any more.  Returns
+// the error that is left; `packets` becomes what it is about, fewer of them without GSO.
+int SendWithout(const Outlet &outlet, std::span<const std::uint8_t> &packets, const Burst &burst,
+                int error, SendExtras &extras, SendOutcome &outcome) {
+  const SendExtras used{.gso = packets.size() > burst.segment, .ecn = extras.ecn};
+  for (const SendExtras without :
+       {SendExtras{.gso = true, .ecn = false}, SendExtras{.gso = false, .ecn = true},
+        SendExtras{.gso = true, .ecn = true}}) {
+    if ((without.gso && !used.gso) || (without.ecn && !used.ecn)) {
+      continue;
+    }
+    const auto part = without.gso ? packets.first(burst.segment) : packets;
+    const SendExtras left{.gso = extras.gso && !without.gso, .ecn = extras.ecn && !without.ecn};
+    const int rest = SendOnce(outlet, part, burst.segment, burst.ecn, left);
+    if (rest != 0 && rest != EAGAIN && rest != EWOULDBLOCK) {
+      continue;
+    }
+    extras = left;
+    packets = part;
+    outcome.gave_up = std::format("{} refused ({}), going on without",
+                                  !without.ecn   ? "GSO"
+                                  : !without.gso ? "ECN"
+                                                 : "GSO and ECN",
+                                  std::strerror(error));
+    return rest;
+  }
+  return error;
+}
+
+SendOutcome SendAll(const Outlet &outlet, const Burst &burst, SendExtras &extras) {
+  SendOutcome outcome{.rest = burst.data};
+  auto &rest = outcome.rest;
+  do {
+    const auto segments =
+      extras.gso ? std::clamp(kMaxCallBytes / burst.segment, std::size_t{1}, kMaxSegments)
+                 : std::size_t{1};
+    auto part = rest.first(std::min(rest.size(), segments * burst.segment));
+    int error = SendOnce(outlet, part, burst.segment, burst.ecn, extras);
+    if (error == ECONNREFUSED) {
+      // An ICMP message about an earlier packet; this one has not been tried, so try it.
+      outcome.refused = true;
+      error = SendOnce(outlet, part, burst.segment, burst.ecn, extras);
+    }
+    if (error != 0 && !IsOfTheMoment(error)) {
+      error = SendWithout(outlet, part, burst, error, extras, outcome);
+    }
+    if (error != 0) {
+      outcome.error = error == EAGAIN || error == EWOULDBLOCK ? 0 : error;
+      return outcome;
+    }
+    rest = rest.subspan(part.size());
+  } while (!rest.empty());
+  outcome.sent = true;
+  return outcome;
+}
+
 } // namespace
 
 std::expected<UdpSocket, int> UdpSocket::Connect(const Endpoint &remote) {
@@ -168,95 +285,12 @@ std::expected<void, int> UdpSocket::Read(std::span<std::uint8_t> buffer, const R
   return {};
 }
 
-int UdpSocket::SendOnce(std::span<const std::uint8_t> packets, std::size_t segment, unsigned ecn,
-                        Extras extras) const {
-  iovec vec{.iov_base = const_cast<std::uint8_t *>(packets.data()), .iov_len = packets.size()};
-  alignas(cmsghdr)
-    std::array<std::uint8_t, CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(std::uint16_t))>
-      control{};
-  msghdr message{};
-  message.msg_iov = &vec;
-  message.msg_iovlen = 1;
-
-  std::size_t size = 0;
-  const auto put = [&](int level, int type, auto value) {
-    PutControl(*reinterpret_cast<cmsghdr *>(control.data() + size), level, type, value);
-    size += CMSG_SPACE(sizeof(value));
-  };
-  if (extras.ecn) {
-    const bool ipv4 = IsIpv4(remote_);
-    put(ipv4 ? IPPROTO_IP : IPPROTO_IPV6, ipv4 ? IP_TOS : IPV6_TCLASS,
-        static_cast<int>(ecn & kEcnMask));
-  }
-  if (packets.size() > segment) {
-    put(SOL_UDP, UDP_SEGMENT, static_cast<std::uint16_t>(segment));
-  }
-  if (size != 0) {
-    message.msg_control = control.data();
-    message.msg_controllen = size;
-  }
-
-  int error = 0;
-  do {
-    error = ::sendmsg(fd_, &message, 0) < 0 ? errno : 0;
-  } while (error == EINTR);
-  return error;
-}
-
-// Systems, network devices and sandboxes refuse ECN bits and UDP_SEGMENT with all kinds of errors.
-// It is one of these if the same packets leave without it; then it is not used any more.  Returns
-// the error that is left; `packets` becomes what it is about, fewer of them without GSO.
-int UdpSocket::SendWithout(std::span<const std::uint8_t> &packets, const Burst &burst, int error,
-                           SendOutcome &outcome) {
-  const Extras used{.gso = packets.size() > burst.segment, .ecn = extras_.ecn};
-  for (const Extras without : {Extras{.gso = true, .ecn = false}, Extras{.gso = false, .ecn = true},
-                               Extras{.gso = true, .ecn = true}}) {
-    if ((without.gso && !used.gso) || (without.ecn && !used.ecn)) {
-      continue;
-    }
-    const auto part = without.gso ? packets.first(burst.segment) : packets;
-    const Extras left{.gso = extras_.gso && !without.gso, .ecn = extras_.ecn && !without.ecn};
-    const int rest = SendOnce(part, burst.segment, burst.ecn, left);
-    if (rest != 0 && rest != EAGAIN && rest != EWOULDBLOCK) {
-      continue;
-    }
-    extras_ = left;
-    packets = part;
-    outcome.gave_up = std::format("{} refused ({}), going on without",
-                                  !without.ecn   ? "GSO"
-                                  : !without.gso ? "ECN"
-                                                 : "GSO and ECN",
-                                  std::strerror(error));
-    return rest;
-  }
-  return error;
-}
-
 SendOutcome UdpSocket::Send(const Burst &burst) {
-  SendOutcome outcome{.rest = burst.data};
-  auto &rest = outcome.rest;
-  do {
-    const auto segments =
-      extras_.gso ? std::clamp(kMaxCallBytes / burst.segment, std::size_t{1}, kMaxSegments)
-                  : std::size_t{1};
-    auto part = rest.first(std::min(rest.size(), segments * burst.segment));
-    int error = SendOnce(part, burst.segment, burst.ecn, extras_);
-    if (error == ECONNREFUSED) {
-      // An ICMP message about an earlier packet; this one has not been tried, so try it.
-      outcome.refused = true;
-      error = SendOnce(part, burst.segment, burst.ecn, extras_);
-    }
-    if (error != 0 && !IsOfTheMoment(error)) {
-      error = SendWithout(part, burst, error, outcome);
-    }
-    if (error != 0) {
-      outcome.error = error == EAGAIN || error == EWOULDBLOCK ? 0 : error;
-      return outcome;
-    }
-    rest = rest.subspan(part.size());
-  } while (!rest.empty());
-  outcome.sent = true;
-  return outcome;
+  return SendAll({.fd = fd_, .ipv4 = IsIpv4(remote_), .path = nullptr}, burst, extras_);
+}
+
+SendOutcome SendOn(int fd, const FourTuple &path, const Burst &burst, SendExtras &extras) {
+  return SendAll({.fd = fd, .ipv4 = IsIpv4(path.remote), .path = &path}, burst, extras);
 }
 
 } // namespace ngmasque

@@ -57,6 +57,7 @@ std::string_view ReasonName(NotPassed reason) {
   case NotPassed::kClientQueue: return "queue to the client is full";
   case NotPassed::kTooLarge: return "packet is too large";
   case NotPassed::kBlocked: return "socket is blocked";
+  case NotPassed::kUnreachable: return "there is no way to it";
   case NotPassed::kSendError: return "packet could not be sent";
   }
   return "unknown reason";

@@ -5,20 +5,25 @@
 //   REFUSE_GRO, REFUSE_RECV_ECN, REFUSE_PKTINFO
 //                            errno for that option of a socket for receiving
 //   REFUSE_ROOM              every so many packets there is no room: EAGAIN
+//   REFUSE_LARGE             the most bytes that a packet can have, and
+//   REFUSE_LARGE_ERROR       errno for longer ones
 //   REFUSE_COUNTS            a directory: what was refused is in the file PID there at the end
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum kind { GSO, ECN, GRO, RECV_ECN, PKTINFO, ROOM, KINDS };
+enum kind { GSO, ECN, GRO, RECV_ECN, PKTINFO, ROOM, LARGE, LARGE_ERROR, KINDS };
 
-static const char *const names[KINDS] = {"GSO", "ECN", "GRO", "RECV_ECN", "PKTINFO", "ROOM"};
+static const char *const names[KINDS] = {"GSO",     "ECN",  "GRO",   "RECV_ECN",
+                                         "PKTINFO", "ROOM", "LARGE", "LARGE_ERROR"};
 
 // Descriptors beyond share the last counter.
 #define MAX_FDS 256
@@ -73,11 +78,17 @@ static int refuse(enum kind kind, int fd, int error) {
 
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
   static unsigned packets;
+  size_t segment = message->msg_iov->iov_len; // The programs have one for all that they send.
   struct msghdr *header = (struct msghdr *)message; // For the macros, which take no constant.
   for (struct cmsghdr *control = CMSG_FIRSTHDR(header); control;
        control = CMSG_NXTHDR(header, control)) {
     if (setting[GSO] && control->cmsg_level == SOL_UDP && control->cmsg_type == UDP_SEGMENT) {
       return refuse(GSO, fd, setting[GSO]);
+    }
+    if (control->cmsg_level == SOL_UDP && control->cmsg_type == UDP_SEGMENT) {
+      uint16_t value;
+      memcpy(&value, CMSG_DATA(control), sizeof(value));
+      segment = value;
     }
     if (setting[ECN] && ((control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_TOS) ||
                          (control->cmsg_level == IPPROTO_IPV6 && control->cmsg_type == IPV6_TCLASS))) {
@@ -97,6 +108,9 @@ ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
     (domain == AF_INET || domain == AF_INET6);
   if (internet && setting[ROOM] && ++packets % (unsigned)setting[ROOM] == 0) {
     return refuse(ROOM, fd, EAGAIN);
+  }
+  if (internet && setting[LARGE] && segment > (size_t)setting[LARGE]) {
+    return refuse(LARGE, fd, setting[LARGE_ERROR]);
   }
   taken += (unsigned)internet;
   return next_sendmsg(fd, message, flags);

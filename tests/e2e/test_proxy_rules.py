@@ -7,6 +7,7 @@ rules of forwarding.
 Most clients here are the one of proxy_client.py, and targets are UDP sockets.
 """
 
+import errno
 import ipaddress
 import json
 import subprocess
@@ -17,6 +18,7 @@ from net import Addr
 from proxy_case import PacketCase
 from proxy_client import MESSAGE_ERROR, PATIENCE, ProxyClient, sf_bytes
 from quic_packets import QuicError
+from refusing import refusing
 from udp_target import LONG, SHORT, SILENCE, Target, packet
 
 ONE, TWO = b"client-one", b"client-two"
@@ -107,6 +109,39 @@ class RulesTest(PacketCase):
                 self.check_flow(one, target, 0, ONE)
                 self.check_flow(two, target, 10, TWO)
             self.assertEqual(self.stop(world)["refused"], {"409": 11})
+
+    # Packets that the system refuses to send
+
+    def test_refused_packets(self):
+        """They are counted as dropped and not as sent, both ways, and a target cannot fill the log
+        with them."""
+        small, large = (packet(SHORT, ONE, bytes(size)) for size in (100, 1500))
+        for error, reason in ((errno.EMSGSIZE, "packet is too large"), (errno.ENETUNREACH, "there is no way to it"),
+                              (errno.ENOBUFS, "socket is blocked"), (errno.EPERM, "packet could not be sent")):
+            with (refusing(self.build, self.work / f"refused-{error}", LARGE=1400, LARGE_ERROR=error),
+                  self.proxy() as world, Target() as target):
+                with ProxyClient(world.proxy_addr) as client:
+                    self.assertEqual(client.ask(target.authority, 0, client_cid=ONE), 200)
+                    self.assertEqual(client.ask(target.authority, 0, server_cid=b"server-id"), 200)
+                    self.check_flow(client, target, 0, ONE)
+                    client.forward(packet(SHORT, b"server-id", b"up"))
+                    target.receive(client)
+                    for number in range(100):
+                        target.send(large)
+                        client.forward(packet(SHORT, b"server-id", bytes(1500)))
+                        if number % 10 == 0:  # The proxy's sockets have room for them.
+                            target.send(small)
+                            client.wait(lambda: client.forwarded, "a small packet does not arrive")
+                            self.assertEqual(client.forwarded.pop(), small)
+                    target.send(small)
+                    client.wait(lambda: client.forwarded, "the last packet does not arrive")
+                    self.assertTrue(target.silent(client))
+                proxy = self.stop(world)
+                self.assertEqual(proxy["dropped"], {reason: 200})
+                self.assertEqual(proxy["forwarded_tx"]["packets"], 11)
+                said = [line for line in world.proxy.log.read_text().splitlines() if "sendmsg" in line or "drop" in line]
+                self.assertTrue(said)
+                self.assertLess(len(said), 20, said)
 
     # Wrong targets
 

@@ -41,7 +41,7 @@ public:
     virtual std::expected<void, NotPassed> SendOnStream(StreamId stream,
                                                          std::span<const std::uint8_t> payload) = 0;
     /// Sends packets as they are on the 4-tuple of the connection.
-    virtual std::expected<void, NotPassed> Forward(const Burst &packets) = 0;
+    virtual SendOutcome Forward(const FourTuple &tuple, const Burst &packets) = 0;
     /// The client has forwarded packets: its connection is not idle (P11).
     virtual void OnActivity() = 0;
     /// Answers a request; a status of 300 or more ends the stream.

@@ -33,6 +33,17 @@ struct SendOutcome {
   std::string gave_up{};
 };
 
+/// What goes with packets beyond their bytes, until the system has refused it.
+struct SendExtras {
+  bool gso = true;
+  bool ecn = true;
+};
+
+/// Sends as UdpSocket::Send does, but on somebody else's socket that is not connected: to
+/// `path.remote`, and from `path.local` unless that is Endpoint{}.
+[[nodiscard]] SendOutcome SendOn(int fd, const FourTuple &path, const Burst &burst,
+                                 SendExtras &extras);
+
 /// Non-blocking.  Packets are never fragmented, and what ICMP says about the path's MTU is not
 /// believed.  A value that owns its descriptor.
 class UdpSocket {
@@ -73,18 +84,9 @@ public:
 
 private:
   UdpSocket(int fd, const Endpoint &remote) : fd_(fd), remote_(remote) {}
-  /// What goes with the packets beyond their bytes.
-  struct Extras {
-    bool gso = true;
-    bool ecn = true;
-  };
-  [[nodiscard]] int SendOnce(std::span<const std::uint8_t> packets, std::size_t segment,
-                             unsigned ecn, Extras extras) const;
-  [[nodiscard]] int SendWithout(std::span<const std::uint8_t> &packets, const Burst &burst, int error,
-                                SendOutcome &outcome);
 
   int fd_ = -1;
-  Extras extras_;
+  SendExtras extras_;
   Endpoint local_;
   Endpoint remote_;
 };

@@ -59,11 +59,12 @@ enum class NotPassed : std::uint8_t {
   kRateLimited, ///< max_bytes_per_second
   // Those that the caller reports: Proxy::NotSent.
   kClientQueue, ///< Too much is waiting for the client already.
-  kTooLarge,    ///< It does not fit the path to the target, or the datagrams to the client.
-  kBlocked,     ///< The socket has no room.
-  kSendError,   ///< The system refused to send it.
+  kTooLarge,    ///< It does not fit the path, or the datagrams to the client.
+  kBlocked,     ///< The socket or the system has no room.
+  kUnreachable, ///< There is no way to where it goes.
+  kSendError,   ///< The system refused to send it, for another reason.
 };
-inline constexpr std::size_t kNotPassedReasons = 16;
+inline constexpr std::size_t kNotPassedReasons = 17;
 inline constexpr auto kFirstTunnelDrop = NotPassed::kTooLong;
 inline constexpr std::size_t kTunnelDrops =
   kNotPassedReasons - static_cast<std::size_t>(kFirstTunnelDrop);
