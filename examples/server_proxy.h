@@ -6,15 +6,18 @@
 #include "ngmasque/quic/socket_address.h"
 
 #include "server_ext.h"
+#include "util.h"
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <expected>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 namespace ngmasque::examples {
@@ -40,6 +43,9 @@ public:
   std::span<const uint8_t> datagram() override;
   void datagram_done(bool sent) override;
   void path_validated(const ngtcp2_path &path) override;
+  /// To be called after each packet that was read: back to a path that was validated before, the
+  /// connection goes without a call of path_validated.
+  void FollowPath();
   bool new_scid(const ngtcp2_cid &cid) override;
   void remove_scid(const ngtcp2_cid &cid) override;
 
@@ -62,8 +68,12 @@ private:
   Handler &handler_;
   OuterConnection id_;
   bool registered_ = false;
-  // That of the path that was validated last: forwarded packets leave from there.
-  const ::Endpoint *endpoint_ = nullptr;
+  /// ngtcp2 remembers four paths besides the one in use, for ten minutes.
+  static constexpr std::size_t kMaxValidated = 5;
+
+  std::deque<FourTuple> validated_;      // kMaxValidated; the last one is that of the mappings.
+  const ::Endpoint *endpoint_ = nullptr; // Of that one: forwarded packets leave from there.
+  std::vector<ngtcp2_cid> ids_;          // Its own, which ngtcp2 bounds.
   DatagramQueue queue_{kMaxQueue};
 };
 
@@ -93,16 +103,24 @@ public:
   /// Null once the server stops.
   [[nodiscard]] ProxyServer *proxy() const { return proxy_.get(); }
   [[nodiscard]] Server &server() const { return *server_; }
+  void Forget(const ServerProxyConn &conn);
+  void AddOwnId(const ngtcp2_cid &cid, ServerProxyConn &conn);
+  void RemoveOwnId(const ngtcp2_cid &cid);
   void CountTooLarge() { ++too_large_; }
   void CountDisplaced(std::size_t datagrams) { displaced_ += datagrams; }
   /// What clients can bring about.
   void Complain(std::string_view line);
 
 private:
+  /// The last packet has been read.
+  void FollowPath();
+
   bool enabled_ = false;
   ProxyServer::Options options_;
   Server *server_ = nullptr;
   std::unique_ptr<ProxyServer> proxy_;
+  std::unordered_map<ngtcp2_cid, ServerProxyConn *> own_ids_;
+  ServerProxyConn *reader_ = nullptr; // Whose packet is being read, if it is a known one's.
   std::uint64_t next_connection_ = 0;
   std::uint64_t too_large_ = 0;
   std::uint64_t displaced_ = 0;

@@ -11,6 +11,7 @@
 #include "stats.h"
 #include "util.h"
 
+#include <algorithm>
 #include <array>
 
 extern Config config;
@@ -21,6 +22,10 @@ ServerProxyConn::ServerProxyConn(ServerProxy &proxy, Handler &handler, OuterConn
   : proxy_(proxy), handler_(handler), id_(id) {}
 
 ServerProxyConn::~ServerProxyConn() {
+  for (const auto &cid : ids_) {
+    proxy_.RemoveOwnId(cid);
+  }
+  proxy_.Forget(*this);
   if (registered_ && proxy_.proxy()) {
     proxy_.proxy()->RemoveConnection(id_);
   }
@@ -38,6 +43,7 @@ void ServerProxyConn::Register() {
     return;
   }
   registered_ = true;
+  validated_.push_back(*tuple);
   endpoint_ = static_cast<const ::Endpoint *>(path.user_data);
   const auto *params = ngtcp2_conn_get_remote_transport_params2(conn);
   proxy_.proxy()->SetDatagrams(id_, params && params->max_datagram_frame_size > 0);
@@ -103,18 +109,43 @@ void ServerProxyConn::datagram_done(bool sent) {
 void ServerProxyConn::path_validated(const ngtcp2_path &path) {
   const auto tuple = ToFourTuple(path);
   if (tuple && registered_ && proxy_.proxy()) {
+    std::erase(validated_, *tuple);
+    if (validated_.size() == kMaxValidated) {
+      validated_.pop_front();
+    }
+    validated_.push_back(*tuple);
     endpoint_ = static_cast<const ::Endpoint *>(path.user_data);
     proxy_.proxy()->MoveConnection(id_, *tuple);
   }
 }
 
+void ServerProxyConn::FollowPath() {
+  const auto &path = *ngtcp2_conn_get_path2(handler_.conn());
+  // The path that it uses now may not be validated yet.
+  if (const auto tuple = ToFourTuple(path);
+      tuple && *tuple != validated_.back() && std::ranges::contains(validated_, *tuple)) {
+    path_validated(path);
+  }
+}
+
 bool ServerProxyConn::new_scid(const ngtcp2_cid &cid) {
-  return !registered_ || !proxy_.proxy() || proxy_.proxy()->Reserve(id_, ToConnectionId(cid));
+  if (!registered_ || !proxy_.proxy()) {
+    return true;
+  }
+  if (!proxy_.proxy()->Reserve(id_, ToConnectionId(cid))) {
+    return false;
+  }
+  ids_.push_back(cid);
+  proxy_.AddOwnId(cid, *this);
+  return true;
 }
 
 void ServerProxyConn::remove_scid(const ngtcp2_cid &cid) {
   if (registered_ && proxy_.proxy()) {
     proxy_.proxy()->Unreserve(id_, ToConnectionId(cid));
+  }
+  if (std::erase_if(ids_, [&](const ngtcp2_cid &id) { return ngtcp2_cid_eq(&id, &cid); }) != 0) {
+    proxy_.RemoveOwnId(cid);
   }
 }
 

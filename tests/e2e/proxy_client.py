@@ -61,6 +61,11 @@ class ProxyClient:
     def addr(self) -> Addr:
         return Addr(*self._sock.getsockname()[:2])
 
+    def use(self, sock: socket.socket) -> socket.socket:
+        """Moves to another socket, which is connected to the proxy, and returns the one that was in use."""
+        self._sock, before = sock, self._sock
+        return before
+
     # Requests
 
     def request(self, authority: str, flow: int, *, client_cid: bytes | None = None,

@@ -10,6 +10,7 @@ Most clients here are the one of proxy_client.py, and targets are UDP sockets.
 import errno
 import ipaddress
 import json
+import socket
 import subprocess
 import time
 
@@ -109,6 +110,35 @@ class RulesTest(PacketCase):
                 self.check_flow(one, target, 0, ONE)
                 self.check_flow(two, target, 10, TWO)
             self.assertEqual(self.stop(world)["refused"], {"409": 11})
+
+    def test_return_to_earlier_path(self):
+        """The client goes from one address to another and back, which QUIC does not validate again:
+        what is mapped goes with it each time."""
+        server_id = b"server-id-18-bytes"
+        with self.proxy() as world, Target() as target, ProxyClient(world.proxy_addr) as client:
+            self.assertEqual(client.ask(target.authority, 0, client_cid=ONE), 200)
+            self.assertEqual(client.ask(target.authority, 0, server_cid=server_id), 200)
+            other = socket.socket(world.proxy_addr.family, socket.SOCK_DGRAM)
+            other.setblocking(False)
+            other.connect(world.proxy_addr)
+            with other:
+                for turn in range(4):
+                    client.send(0, packet(LONG, server_id, b"%d" % turn))
+                    target.receive(client)
+                    up, down = packet(SHORT, server_id, b"up %d" % turn), packet(SHORT, ONE, b"down %d" % turn)
+                    # Nothing before the new address is validated.
+                    deadline = time.monotonic() + PATIENCE
+                    client.forward(up)
+                    while target.silent(client):
+                        self.assertLess(time.monotonic(), deadline, f"turn {turn}: nothing is forwarded")
+                        client.forward(up)
+                    client.forwarded.clear()
+                    target.send(down)
+                    client.wait(lambda: client.forwarded, f"turn {turn}: nothing comes back")
+                    self.assertEqual(client.forwarded.pop(), down)
+                    other = client.use(other)
+                    while not target.silent(client):
+                        target.receive(client)
 
     # Packets that the system refuses to send
 
