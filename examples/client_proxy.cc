@@ -107,6 +107,7 @@ public:
   void OnReady(std::size_t max_payload) override;
   void OnPacket(std::span<const std::uint8_t> packet, unsigned ecn) override;
   void OnPacketsDone() override;
+  std::chrono::nanoseconds ProbeTimeout() const override;
   void OnReleaseClientId(const ConnectionId &id) override;
   void OnDiscardClientId(const ConnectionId &id) override;
   void OnOpened() override { opened_ = true; }
@@ -354,6 +355,11 @@ void ProxyExt::OnPacketsDone() {
   if (client_ && client_->recv_done()) {
     (void)client_->on_write();
   }
+}
+
+std::chrono::nanoseconds ProxyExt::ProbeTimeout() const {
+  return client_ ? std::chrono::nanoseconds(ngtcp2_conn_get_pto2(client_->conn()))
+                 : Handler::ProbeTimeout();
 }
 
 void ProxyExt::OnReleaseClientId(const ConnectionId &id) {

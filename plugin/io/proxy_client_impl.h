@@ -123,6 +123,13 @@ private:
   void SendBlocked();
   void DeliverEvents();
   void SetTimer();
+  /// Something has come from the proxy.
+  void Hear();
+  /// A packet was forwarded, and is to be answered.
+  void AwaitAnswer();
+  void OnNoAnswer();
+  /// Has the proxy see where the client is.
+  void Ping();
   void TryNextOrClose(std::string text);
   /// The socket of a local endpoint, or null.
   Socket *FindSocket(const Endpoint &local);
@@ -148,6 +155,11 @@ private:
   ProxyClient::Handler &handler_;
   ProxyClientStatistics statistics_;
   Nanoseconds heard_{};       // When the proxy was heard of last, at first that of Start.
+  // Of forwarded packets; see Handler::ProbeTimeout.
+  Nanoseconds unanswered_{
+    kNever};                // When the first one left since something came; kNever: none did.
+  Nanoseconds next_ping_{}; // At most one in a probe timeout.
+  ev_timer answer_timer_{};
   std::uint64_t received_{};  // Http3Client::packets_received, as far as it is in heard_.
   std::optional<HashKey> key_; // Nothing: no randomness, which Start reports.
   std::vector<std::uint8_t> read_buffer_;

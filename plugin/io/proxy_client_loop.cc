@@ -5,6 +5,7 @@
 #include "ngmasque/wire/datagram.h"
 #include "ngmasque/wire/varint.h"
 
+#include <algorithm>
 #include <format>
 
 namespace ngmasque {
@@ -48,7 +49,10 @@ ProxyClient::Impl::Impl(struct ev_loop *loop, Options options, ProxyClient::Hand
   ev_init(&flush_, [](struct ev_loop *, ev_prepare *watcher, int) {
     static_cast<Impl *>(watcher->data)->Flush();
   });
-  writable_.data = timer_.data = flush_.data = this;
+  ev_init(&answer_timer_, [](struct ev_loop *, ev_timer *watcher, int) {
+    static_cast<Impl *>(watcher->data)->OnNoAnswer();
+  });
+  writable_.data = timer_.data = flush_.data = answer_timer_.data = this;
   // After all others that are pending: what they have to send goes into the same packets.
   ev_set_priority(&flush_, EV_MINPRI);
 }
@@ -112,6 +116,46 @@ void ProxyClient::Impl::SetTimer() {
   ev_now_update(loop_);
   ev_timer_set(&timer_, static_cast<ev_tstamp>(after) / 1e9, 0.);
   ev_timer_start(loop_, &timer_);
+}
+
+void ProxyClient::Impl::Hear() {
+  heard_ = SteadyNow();
+  unanswered_ = kNever;
+}
+
+// The timer goes on when something comes, so that it is not set for each packet.
+void ProxyClient::Impl::AwaitAnswer() {
+  if (unanswered_ != kNever) {
+    return;
+  }
+  unanswered_ = SteadyNow();
+  if (!ev_is_active(&answer_timer_)) {
+    OnNoAnswer();
+  }
+}
+
+void ProxyClient::Impl::OnNoAnswer() {
+  if (unanswered_ == kNever || closed_) {
+    return;
+  }
+  const auto now = SteadyNow();
+  const auto due =
+    std::max(unanswered_ + static_cast<Nanoseconds>(handler_.ProbeTimeout().count()), next_ping_);
+  if (now >= due) {
+    Ping(); // Which the outer connection repeats until it has an answer.
+    return;
+  }
+  ev_now_update(loop_);
+  ev_timer_set(&answer_timer_, static_cast<ev_tstamp>(due - now) / 1e9, 0.);
+  ev_timer_start(loop_, &answer_timer_);
+}
+
+void ProxyClient::Impl::Ping() {
+  if (const auto now = SteadyNow(); now >= next_ping_) {
+    next_ping_ = now + static_cast<Nanoseconds>(handler_.ProbeTimeout().count());
+    http3_->Ping();
+    Wake();
+  }
 }
 
 std::size_t ProxyClient::Impl::MaxPayload() const {

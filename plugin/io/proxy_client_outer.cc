@@ -3,6 +3,7 @@
 #include "proxy_client_impl.h"
 
 #include "ngmasque/quic/socket_address.h"
+#include "ngmasque/wire/quic_header.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -140,10 +141,16 @@ void ProxyClient::Impl::OnReadable(Socket &socket) {
   const auto read =
     socket.udp.Read(read_buffer_, [&](std::span<const std::uint8_t> packet, unsigned ecn) {
       if (tunnel_ && tunnel_->IsForwarded(packet)) {
-        heard_ = SteadyNow();
+        Hear();
         TakeForwarded(packet, ecn);
-      } else {
-        WithHttp3([&](Http3Client &http3) { http3.Receive(path, ecn, packet, SteadyNow()); });
+        return !closed_;
+      }
+      const auto before = http3_->packets_received();
+      WithHttp3([&](Http3Client &http3) { http3.Receive(path, ecn, packet, SteadyNow()); });
+      // A stateless reset, perhaps: the proxy does not know what has been forwarded, or from where.
+      if (!closed_ && statistics_.forwarded_tx.packets != 0 &&
+          PeekHeaderForm(packet) == HeaderForm::kShort && http3_->packets_received() == before) {
+        Ping();
       }
       return !closed_;
     });
@@ -154,7 +161,7 @@ void ProxyClient::Impl::OnReadable(Socket &socket) {
   // A proxy that has been restarted answers too, with packets that are nobody's.
   if (const auto received = http3_ ? http3_->packets_received() : received_;
       std::exchange(received_, received) != received) {
-    heard_ = SteadyNow();
+    Hear();
   }
   if (std::exchange(delivered_, false) && !closed_) {
     handler_.OnPacketsDone();
@@ -315,6 +322,7 @@ void ProxyClient::Impl::StopWatchers() {
   }
   ev_io_stop(loop_, &writable_);
   ev_timer_stop(loop_, &timer_);
+  ev_timer_stop(loop_, &answer_timer_);
   ev_prepare_stop(loop_, &flush_);
 }
 

@@ -156,6 +156,7 @@ SendStatus ProxyClient::Impl::Forward(std::span<const std::uint8_t> &packets, st
     const auto outcome = SendOn(*current_, {.data = packets, .segment = segment, .ecn = ecn});
     if (const auto sent = packets.size() - outcome.rest.size()) {
       Count(statistics_.forwarded_tx, {.data = packets.first(sent), .segment = segment});
+      AwaitAnswer();
     }
     packets = outcome.rest;
     if (packets.empty()) {

@@ -239,6 +239,14 @@ std::expected<void, Http3Error> Http3Client::Migrate(const Endpoint &local, Nano
   }
 }
 
+// ngtcp2 writes a PING of its own accord only.
+void Http3Client::Ping() {
+  if (impl_->state == Impl::State::kOpen && impl_->handshake_done) {
+    impl_->ping = true;
+    ngtcp2_conn_set_keep_alive_timeout(impl_->conn.get(), 1);
+  }
+}
+
 void Http3Client::Close(std::uint64_t code, Nanoseconds now, const BurstSink &sink) {
   if (impl_->state == Impl::State::kOpen) {
     ngtcp2_ccerr_set_application_error(&impl_->close_error, code, nullptr, 0);

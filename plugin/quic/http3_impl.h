@@ -123,6 +123,8 @@ struct Http3Client::Impl {
 
   std::optional<bool> peer_h3_datagram;
   bool handshake_done = false;
+  std::uint64_t keep_alive = UINT64_MAX; ///< As ngtcp2 wants it.
+  bool ping = false;                     ///< It is set to the least there is until a packet leaves.
   bool going_away = false;
   bool room_wanted = false;
   // What Deliver tells.

@@ -37,7 +37,8 @@ int OnHandshakeCompleted(ngtcp2_conn *conn, void *user_data) {
   const auto keep_alive = self.options.keep_alive
                             ? static_cast<ngtcp2_duration>(self.options.keep_alive->count())
                             : idle / 3;
-  ngtcp2_conn_set_keep_alive_timeout(conn, keep_alive == 0 ? UINT64_MAX : keep_alive);
+  self.keep_alive = keep_alive == 0 ? UINT64_MAX : keep_alive;
+  ngtcp2_conn_set_keep_alive_timeout(conn, self.keep_alive);
   self.handshake_done = true;
   self.tell_ready = true;
   return 0;

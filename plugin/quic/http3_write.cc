@@ -5,6 +5,7 @@
 #include "ngmasque/quic/packet_size.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace ngmasque {
 
@@ -163,6 +164,9 @@ void Impl::WriteBursts(Nanoseconds now, const BurstSink &sink) {
       return;
     }
     ngtcp2_conn_update_pkt_tx_time(conn.get(), now);
+    if (written != 0 && std::exchange(ping, false)) {
+      ngtcp2_conn_set_keep_alive_timeout(conn.get(), keep_alive);
+    }
     if (written == 0 || !sink({.path = ToFourTuple(storage.path),
                                .ecn = pi.ecn,
                                .data = {buffer.data(), static_cast<std::size_t>(written)},

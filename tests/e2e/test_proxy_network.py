@@ -11,7 +11,7 @@ import signal
 
 import stats
 import tap
-from proxied import Client, Proxied
+from proxied import Client, Outcome, Proxied
 from proxy_case import MIB, ProxyCase
 from relay import Impairment
 from transfer import Site
@@ -119,7 +119,7 @@ class NetworkTest(ProxyCase):
         client.wait_received(self.site.size // 4)
         self.assertLess(client.received(), self.site.size)
 
-    def check_rebinding(self, mode: str) -> None:
+    def check_rebinding(self, mode: str) -> Outcome:
         """The client's address changes on its way to the proxy, of which it knows nothing."""
         with self.proxied(front=(PLAIN, SLOW)) as world:
             client = world.start(mode=mode)
@@ -132,12 +132,16 @@ class NetworkTest(ProxyCase):
         self.assertEqual(len(stats.by_server_address(proxy, "remote", "packets_received")), 2)
         # The target has not noticed.
         self.assertEqual(len(stats.by_server_address(target, "remote", "packets_received")), 1)
+        return outcome
 
     def test_rebinding_tunnelled(self):
         self.check_rebinding("tunnel")
 
     def test_rebinding_forwarded(self):
-        self.check_rebinding("forward")
+        """The proxy does not know where the packets come from that are forwarded to it; the client
+        notices, long before the outer connection's next keep-alive."""
+        outcome = self.check_rebinding("forward")
+        self.assertLess(outcome.stats["longest_gap_ms"], 5_000, "half of the time between keep-alives")
 
     def check_change_of_address(self, mode: str, *options: str) -> None:
         """The client moves its outer connection to another socket."""

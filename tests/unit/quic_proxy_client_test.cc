@@ -112,6 +112,46 @@ TEST_F(ProxyClientTest, ForwardsBothWays) {
   EXPECT_EQ(client->statistics().forwarded_rx.packets, 1u);
 }
 
+// A stateless reset, for example, by a proxy that does not know where a packet comes from.
+TEST_F(ProxyClientTest, UnknownPacketMakesTheOuterConnectionSpeak) {
+  BeginForwarding();
+  RunUntilQuiet();
+  const auto began = Now();
+  auto before = proxy->received;
+  proxy->SendRaw(proxy->server->path.remote, Short(0x99));
+  ASSERT_TRUE(RunUntil([&] { return proxy->received > before; }));
+  EXPECT_LT(Now() - began, 5'000'000'000u) << "that is half of the time to the next keep-alive";
+  // A flood of them does not become one of ours.
+  RunUntilQuiet();
+  RunFor(probe_timeout);
+  before = proxy->received;
+  for (int i = 0; i < 50; ++i) {
+    proxy->SendRaw(proxy->server->path.remote, Short(0x99));
+    RunFor(std::chrono::milliseconds(1));
+  }
+  EXPECT_GT(proxy->received, before);
+  EXPECT_LE(proxy->received, before + 4);
+}
+
+TEST_F(ProxyClientTest, SilenceMakesTheOuterConnectionSpeak) {
+  probe_timeout = std::chrono::milliseconds(100);
+  BeginForwarding();
+  RunUntilQuiet();
+  const auto began = Now();
+  auto before = proxy->received;
+  EXPECT_EQ(client->Send(Short(0x55), 0), SendStatus::kSent);
+  ASSERT_TRUE(RunUntil([&] { return proxy->received > before; }));
+  EXPECT_GE(Now() - began, 100'000'000u);
+  EXPECT_LT(Now() - began, 5'000'000'000u);
+  // With an answer it keeps quiet, and without a packet that wants one.
+  RunUntilQuiet();
+  before = proxy->received;
+  EXPECT_EQ(client->Send(Short(0x55), 0), SendStatus::kSent);
+  proxy->SendRaw(proxy->server->path.remote, Short(0x11));
+  RunFor(std::chrono::milliseconds(500));
+  EXPECT_EQ(proxy->received, before);
+}
+
 TEST_F(ProxyClientTest, ForwardedPacketThatThePathCannotTakeIsDropped) {
   BeginForwarding();
   const auto sent = client->statistics().forwarded_tx.packets;

@@ -79,6 +79,7 @@ public:
 
   std::unique_ptr<Server> server;
   std::vector<std::pair<ngmasque::Endpoint, Bytes>> forwarded; ///< To Id(0x55).
+  int received = 0;                                            ///< Packets for its own QUIC.
   std::size_t path_limit = SIZE_MAX; ///< What is larger is lost, both ways.
   std::string status = "200";
   bool echo = true;
@@ -101,6 +102,7 @@ private:
         forwarded.emplace_back(remote, std::move(bytes));
         continue;
       }
+      ++received;
       const Packet packet{.path = {.local = local_, .remote = remote}, .ecn = 0, .bytes = bytes};
       if (!server) {
         server = std::make_unique<Server>(options_, certificate_, packet, Now());
@@ -187,6 +189,19 @@ protected:
     proxy->forwarded.clear();
   }
 
+  // Until nothing has come to the proxy's own QUIC for a while.
+  void RunUntilQuiet() {
+    int before = -1;
+    while (std::exchange(before, proxy->received) != proxy->received) {
+      RunFor(std::chrono::milliseconds(300));
+    }
+  }
+
+  void RunFor(std::chrono::nanoseconds time) {
+    const auto end = Now() + static_cast<ngmasque::Nanoseconds>(time.count());
+    EXPECT_TRUE(RunUntil([&] { return Now() >= end; }));
+  }
+
   bool RunUntil(const std::function<bool()> &done) {
     const auto end = Now() + 20'000'000'000;
     while (!done()) {
@@ -206,6 +221,7 @@ protected:
     }
   }
   void OnPacketsDone() override { ++packets_done; }
+  std::chrono::nanoseconds ProbeTimeout() const override { return probe_timeout; }
   void OnOpened() override { ++opened; }
   void OnReleaseClientId(const ngmasque::ConnectionId &id) override { released.push_back(id); }
   void OnDiscardClientId(const ngmasque::ConnectionId &id) override { discarded.push_back(id); }
@@ -219,6 +235,7 @@ protected:
   struct ev_loop *loop = ev_loop_new(0);
   std::unique_ptr<Proxy> proxy;
   std::unique_ptr<ngmasque::ProxyClient> client;
+  std::chrono::milliseconds probe_timeout{1'000};
   std::size_t max_payload = 0;
   std::vector<Bytes> packets;
   int packets_done = 0;

@@ -130,6 +130,14 @@ public:
     /// All packets that were there have been handed over: time to answer.
     virtual void OnPacketsDone() {}
 
+    /// How long the inner connection waits for an answer before it probes (RFC 9002, section 6.2).
+    /// When nothing has come for so long after a forwarded packet, the outer connection sends a
+    /// PING: if a NAT has given the client another port, the proxy does not know it before that.
+    /// Also called from within Send and SendBurst.
+    [[nodiscard]] virtual std::chrono::nanoseconds ProbeTimeout() const {
+      return std::chrono::seconds(1);
+    }
+
     /// The proxy has accepted the tunnel.  (Packets may be sent before.)
     virtual void OnOpened() {}
 

@@ -235,6 +235,9 @@ public:
   /// Errors: kClosed, kNotReady (the handshake is not confirmed), kNotSupported, kInternal.
   [[nodiscard]] std::expected<void, Http3Error> Migrate(const Endpoint &local, Nanoseconds now);
 
+  /// Has the next packet elicit an acknowledgement, with a PING if there is nothing else.
+  void Ping();
+
   /// Closes the connection with an error code of HTTP/3.  The handler is not called any more.
   void Close(std::uint64_t code, Nanoseconds now, const BurstSink &sink);
 
