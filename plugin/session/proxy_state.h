@@ -31,7 +31,7 @@ struct Verdict {
   std::string proxy_status = {}; // May be empty.
 };
 
-// `details` is free of quotes and backslashes.
+// `details` is printable ASCII.
 Verdict BadRequest(std::string_view details);
 Verdict TooMany(std::string_view details); // Bounds of one client.
 Verdict Exhausted();                       // Bounds of all.

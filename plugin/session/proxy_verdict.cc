@@ -2,6 +2,8 @@
 
 #include "proxy_state.h"
 
+#include "ngmasque/wire/structured_field.h"
+
 namespace ngmasque {
 
 namespace {
@@ -9,11 +11,12 @@ namespace {
 // The client learns no more than it needs: for example not what others have registered, nor into
 // which private network a name leads (RFC 9209, section 4).
 std::string ProxyStatus(std::string_view error, std::string_view details = {}) {
-  auto text = "ngmasque; error=" + std::string(error);
+  sf::Item item{.value = sf::Token{"ngmasque"},
+                .parameters = {{.key = "error", .value = sf::Token{std::string(error)}}}};
   if (!details.empty()) {
-    text += "; details=\"" + std::string(details) + '"';
+    item.parameters.push_back({.key = "details", .value = sf::String(details)});
   }
-  return text;
+  return sf::SerializeItem(item).value_or(std::string());
 }
 
 } // namespace

@@ -60,16 +60,16 @@ std::expected<std::size_t, DatagramError> WriteFlowDatagramHeader(std::uint64_t 
 
 std::expected<HttpDatagram, DatagramError> ParseHttpDatagram(std::span<const std::uint8_t> data) {
   //= RFC 9297, section 2.1
-  // # Receipt of a QUIC DATAGRAM frame whose payload is too short to allow
-  // # parsing the Quarter Stream ID field MUST be treated as an HTTP/3
-  // # connection error of type H3_DATAGRAM_ERROR (0x33).
+  //# Receipt of a QUIC DATAGRAM frame whose payload is too short to allow
+  //# parsing the Quarter Stream ID field MUST be treated as an HTTP/3
+  //# connection error of type H3_DATAGRAM_ERROR (0x33).
   const auto quarter = DecodeVarint(data);
   if (!quarter) {
     return std::unexpected(FromVarint(quarter.error()));
   }
   //= RFC 9297, section 2.1
-  // # Receipt of an HTTP/3 Datagram that includes a larger value MUST be
-  // # treated as an HTTP/3 connection error of type H3_DATAGRAM_ERROR (0x33).
+  //# Receipt of an HTTP/3 Datagram that includes a larger value MUST be
+  //# treated as an HTTP/3 connection error of type H3_DATAGRAM_ERROR (0x33).
   if (quarter->value > kQuarterStreamIdMax) {
     return std::unexpected(DatagramError::kIdTooLarge);
   }

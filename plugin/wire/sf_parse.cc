@@ -156,14 +156,14 @@ Result<BareItem> Parser::Bytes() {
     return std::unexpected(Error::kByteSequence);
   }
   //= RFC 8941, section 4.2.7
-  // # parsers SHOULD NOT fail when "=" padding is not present, unless they
-  // # cannot be configured to do so.
+  //# parsers SHOULD NOT fail when "=" padding is not present, unless they
+  //# cannot be configured to do so.
   //= RFC 8941, section 4.2.7
-  // # parsers SHOULD NOT fail when non-zero pad bits are present, unless
-  // # they cannot be configured to do so.
+  //# parsers SHOULD NOT fail when non-zero pad bits are present, unless
+  //# they cannot be configured to do so.
   //= RFC 8941, section 4.2.7
-  // # parsers MUST fail on characters outside the base64 alphabet and on
-  // # line feeds in encoded data.
+  //# parsers MUST fail on characters outside the base64 alphabet and on
+  //# line feeds in encoded data.
   auto value = DecodeBase64(content);
   if (!value) {
     return std::unexpected(Error::kByteSequence);
@@ -255,11 +255,11 @@ Result<Parameters> Parser::AllParameters() {
 
 std::expected<Item, Error> ParseItem(std::string_view field) {
   //= RFC 8941, section 3.3.5
-  // # Parsers MUST support Byte Sequences with at least 16384 octets after
-  // # decoding.
+  //# Parsers MUST support Byte Sequences with at least 16384 octets after
+  //# decoding.
   //= RFC 8941, section 3.1.2
-  // # Parsers MUST support at least 256 parameters on an Item or Inner List,
-  // # and support parameter keys with at least 64 characters.
+  //# Parsers MUST support at least 256 parameters on an Item or Inner List,
+  //# and support parameter keys with at least 64 characters.
   if (field.size() > kMaxLength) {
     return std::unexpected(Error::kTooLong);
   }

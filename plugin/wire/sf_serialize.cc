@@ -108,8 +108,8 @@ public:
     }
     out += ';' + parameter.key;
     //= RFC 8941, section 3.1.2
-    // # Parameters whose value is Boolean true MUST omit that value when
-    // # serialized.
+    //# Parameters whose value is Boolean true MUST omit that value when
+    //# serialized.
     if (parameter.value == BareItem{true}) {
       return {};
     }

@@ -24,8 +24,8 @@ std::expected<Varint, VarintError> DecodeVarint(std::span<const std::uint8_t> da
     return std::unexpected(VarintError::kTruncated);
   }
   //= RFC 9000, section 16
-  // # Values do not need to be encoded on the minimum number of bytes
-  // # necessary, with the sole exception of the Frame Type field
+  //# Values do not need to be encoded on the minimum number of bytes
+  //# necessary, with the sole exception of the Frame Type field
   std::uint64_t value = data[0] & 0x3f;
   for (const auto byte : data.subspan(1, length - 1)) {
     value = value << 8 | byte;

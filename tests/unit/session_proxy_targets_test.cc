@@ -35,12 +35,12 @@ TEST_F(ProxyTargets, LookupThatFails) {
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
   world.NotFound(world.lookup(), LookupError::kFailed);
   EXPECT_EQ(world.Status(kAlice, 0), 502u);
-  EXPECT_EQ(ProxyStatus(kAlice, 0), "ngmasque; error=dns_error");
+  EXPECT_EQ(ProxyStatus(kAlice, 0), "ngmasque;error=dns_error");
 
   ASSERT_EQ(Open(kAlice, 4, 2, "client-1", kName), 0u);
   world.NotFound(world.lookup(), LookupError::kTimeout);
   EXPECT_EQ(world.Status(kAlice, 4), 504u);
-  EXPECT_EQ(ProxyStatus(kAlice, 4), "ngmasque; error=dns_timeout");
+  EXPECT_EQ(ProxyStatus(kAlice, 4), "ngmasque;error=dns_timeout");
 
   ASSERT_EQ(Open(kAlice, 8, 4, "client-1", kName), 0u);
   world.Found(world.lookup(), {});
@@ -59,7 +59,7 @@ TEST_F(ProxyTargets, ProhibitedTargets) {
       world.Found(world.lookup(), found);
     }
     return world.Status(kAlice, stream) == 403 && world.targets.empty() &&
-           ProxyStatus(kAlice, stream) == "ngmasque; error=destination_ip_prohibited";
+           ProxyStatus(kAlice, stream) == "ngmasque;error=destination_ip_prohibited";
   };
   EXPECT_TRUE(refused("127.0.0.1:443"));
   EXPECT_TRUE(refused("[::1]:443"));
@@ -83,7 +83,7 @@ TEST_F(ProxyTargets, ProhibitedTargets) {
 
 TEST_F(ProxyTargets, PortsAreCheckedBeforeTheLookup) {
   EXPECT_EQ(Open(kAlice, 0, 0, "client-1", "target.example:53"), 403u);
-  EXPECT_EQ(ProxyStatus(kAlice, 0), "ngmasque; error=http_request_denied");
+  EXPECT_EQ(ProxyStatus(kAlice, 0), "ngmasque;error=http_request_denied");
   EXPECT_EQ(Open(kAlice, 4, 2, "client-1", "5.6.7.8:11211"), 403u);
   EXPECT_EQ(world.proxy.counters().lookups, 0u);
   EXPECT_TRUE(world.targets.empty());
@@ -138,12 +138,12 @@ TEST_F(ProxyTargets, NoAddressCanBeConnectedTo) {
   world.NotOpened(world.socket(), SocketError::kUnroutable);
   world.NotOpened(world.socket(), SocketError::kUnroutable);
   EXPECT_EQ(world.Status(kAlice, 0), 502u);
-  EXPECT_EQ(ProxyStatus(kAlice, 0), "ngmasque; error=destination_ip_unroutable");
+  EXPECT_EQ(ProxyStatus(kAlice, 0), "ngmasque;error=destination_ip_unroutable");
 
   ASSERT_EQ(Open(kAlice, 4, 2, "client-1"), 0u);
   world.NotOpened(world.socket(), SocketError::kExhausted);
   EXPECT_EQ(world.Status(kAlice, 4), 503u);
-  EXPECT_EQ(ProxyStatus(kAlice, 4), "ngmasque; error=connection_limit_reached");
+  EXPECT_EQ(ProxyStatus(kAlice, 4), "ngmasque;error=connection_limit_reached");
   EXPECT_EQ(world.proxy.counters().sockets, (Level{.now = 0, .highest = 1}));
 }
 
@@ -243,7 +243,7 @@ TEST_F(ProxyTargets, P13_Flows) {
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
   EXPECT_EQ(Open(kAlice, 4, 2, "client-2"), 429u) << "those that wait count";
   EXPECT_EQ(ProxyStatus(kAlice, 4),
-            "ngmasque; error=http_request_error; details=\"too many flows on the connection\"");
+            "ngmasque;error=http_request_error;details=\"too many flows on the connection\"");
   EXPECT_EQ(Open(kBob, 0, 0, "client-3"), 200u);
   world.Found(world.lookup(), {At("5.6.7.8", 0)});
   EXPECT_EQ(world.Status(kAlice, 0), 200u);
@@ -275,7 +275,7 @@ TEST_F(ProxyTargets, P13_Sockets) {
   Start({.routing = {.max_sockets = 1}});
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
   EXPECT_EQ(Open(kAlice, 4, 2, "client-2", "5.6.7.9:443"), 503u);
-  EXPECT_EQ(ProxyStatus(kAlice, 4), "ngmasque; error=connection_limit_reached");
+  EXPECT_EQ(ProxyStatus(kAlice, 4), "ngmasque;error=connection_limit_reached");
   EXPECT_EQ(Open(kBob, 0, 0, "client-2"), 200u) << "on the one that there is";
   EXPECT_TRUE(world.Send(kAlice, 0, "a"));
 }

@@ -66,7 +66,7 @@ TEST_F(ProxyRequirements, P4_ConflictsAreRefused) {
     stream += 4;
   }
   EXPECT_EQ(world.Field(kAlice, stream - 4, "proxy-status"),
-            "ngmasque; error=http_request_error; details=\"connection ID conflict\"");
+            "ngmasque;error=http_request_error;details=\"connection ID conflict\"");
   world.proxy.Unreserve(kAlice, Id("proxy-id"));
   EXPECT_EQ(world.Request(kAlice, stream, WithServerId(kTarget, 0, "proxy-id")), 200u);
   EXPECT_FALSE(world.proxy.Reserve(kAlice, Id("proxy-id"))) << "now it is the client's";
@@ -77,7 +77,7 @@ TEST_F(ProxyRequirements, P5_MalformedRequestsAreRefused) {
   fields.push_back({"server-connection-id", ":MTIzNDU2:"});
   EXPECT_EQ(world.Request(kAlice, 0, fields), 400u);
   EXPECT_EQ(world.Field(kAlice, 0, "proxy-status"),
-            "ngmasque; error=http_request_error; "
+            "ngmasque;error=http_request_error;"
             "details=\"client-connection-id together with server-connection-id\"");
   ASSERT_EQ(Open(kAlice, 4, 0, "client-1"), 200u);
   EXPECT_EQ(Open(kAlice, 8, 0, "client-2", "5.6.7.9:443"), 400u) << "flow with another authority";
@@ -97,7 +97,7 @@ TEST_F(ProxyRequirements, P5_FlowIdBelongsToItsAuthorityAfterItsEndToo) {
   world.Close(kAlice, 0);
   EXPECT_EQ(Open(kAlice, 4, 0, "client-1", "5.6.7.9:443"), 400u);
   EXPECT_EQ(world.Field(kAlice, 4, "proxy-status"),
-            "ngmasque; error=http_request_error; details=\"flow id is used up\"");
+            "ngmasque;error=http_request_error;details=\"flow id is used up\"");
   EXPECT_EQ(Open(kAlice, 8, 0, "client-1", "5.6.7.8:444"), 400u);
   EXPECT_EQ(world.Request(kAlice, 12, Plain("5.6.7.9:443", 0)), 400u);
   EXPECT_EQ(Open(kAlice, 16, 0, "client-1"), 200u) << "with the same authority";
@@ -231,7 +231,7 @@ TEST_F(ProxyRequirements, P10_ForwardingOff) {
   world = ProxyWorld({.forwarding = false});
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
   EXPECT_EQ(world.Request(kAlice, 4, WithServerId(kTarget, 0, "server-1")), 403u);
-  EXPECT_EQ(world.Field(kAlice, 4, "proxy-status"), "ngmasque; error=http_request_denied");
+  EXPECT_EQ(world.Field(kAlice, 4, "proxy-status"), "ngmasque;error=http_request_denied");
   EXPECT_TRUE(world.Send(kAlice, 0, "the flow goes on"));
   EXPECT_EQ(Open(kAlice, 8, 0, "client-2"), 200u);
 }

@@ -136,8 +136,8 @@ TEST(WireHttpDatagram, StreamThenContextThenPayload) {
 
 TEST(WireHttpDatagram, LargestStreamId) {
   //= RFC 9297, section 2.1
-  // # Receipt of an HTTP/3 Datagram that includes a larger value MUST be
-  // # treated as an HTTP/3 connection error of type H3_DATAGRAM_ERROR (0x33).
+  //# Receipt of an HTTP/3 Datagram that includes a larger value MUST be
+  //# treated as an HTTP/3 connection error of type H3_DATAGRAM_ERROR (0x33).
   const auto largest = ParseHttpDatagram(Hex("cfff ffff ffff ffff 00"));
   ASSERT_TRUE(largest);
   EXPECT_EQ(largest->stream_id, kVarintMax - 3);
@@ -147,9 +147,9 @@ TEST(WireHttpDatagram, LargestStreamId) {
 
 TEST(WireHttpDatagram, TooShort) {
   //= RFC 9297, section 2.1
-  // # Receipt of a QUIC DATAGRAM frame whose payload is too short to allow
-  // # parsing the Quarter Stream ID field MUST be treated as an HTTP/3
-  // # connection error of type H3_DATAGRAM_ERROR (0x33).
+  //# Receipt of a QUIC DATAGRAM frame whose payload is too short to allow
+  //# parsing the Quarter Stream ID field MUST be treated as an HTTP/3
+  //# connection error of type H3_DATAGRAM_ERROR (0x33).
   EXPECT_EQ(ErrorOf(ParseHttpDatagram({})), DatagramError::kTruncated);
   EXPECT_EQ(ErrorOf(ParseHttpDatagram(Hex("8000 00"))), DatagramError::kTruncated);
   const auto data = Hex("00");

@@ -66,20 +66,20 @@ TEST(WireStructuredField, ZeroLengthByteSequence) {
 
 TEST(WireStructuredField, Base64WithoutPaddingOrWithPadBits) {
   //= RFC 8941, section 4.2.7
-  // # parsers SHOULD NOT fail when "=" padding is not present, unless they
-  // # cannot be configured to do so.
+  //# parsers SHOULD NOT fail when "=" padding is not present, unless they
+  //# cannot be configured to do so.
   EXPECT_EQ(Value(":aGVsbG8:"), Value(":aGVsbG8=:"));
   EXPECT_EQ(Value(":iQ:"), Value(":iQ==:"));
   //= RFC 8941, section 4.2.7
-  // # parsers SHOULD NOT fail when non-zero pad bits are present, unless
-  // # they cannot be configured to do so.
+  //# parsers SHOULD NOT fail when non-zero pad bits are present, unless
+  //# they cannot be configured to do so.
   EXPECT_EQ(Value(":iZ==:"), sf::BareItem{sf::ByteSequence{0x89}});
 }
 
 TEST(WireStructuredField, CharactersOutsideBase64) {
   //= RFC 8941, section 4.2.7
-  // # parsers MUST fail on characters outside the base64 alphabet and on
-  // # line feeds in encoded data.
+  //# parsers MUST fail on characters outside the base64 alphabet and on
+  //# line feeds in encoded data.
   constexpr std::string_view alphabet =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   for (int c = 0; c < 256; ++c) {
@@ -126,22 +126,22 @@ TEST(WireStructuredField, ParametersAreFound) {
 
 TEST(WireStructuredField, SizesThatHaveToBeSupported) {
   //= RFC 8941, section 3.1.2
-  // # Parsers MUST support at least 256 parameters on an Item or Inner List,
-  // # and support parameter keys with at least 64 characters.
+  //# Parsers MUST support at least 256 parameters on an Item or Inner List,
+  //# and support parameter keys with at least 64 characters.
   const auto many = ParseItem("1" + ManyParameters(256));
   ASSERT_TRUE(many);
   EXPECT_EQ(many->parameters.size(), 256u);
   EXPECT_TRUE(ParseItem("1;" + std::string(64, 'k')));
   //= RFC 8941, section 3.3.3
-  // # Parsers MUST support Strings (after any decoding) with at least 1024
-  // # characters.
+  //# Parsers MUST support Strings (after any decoding) with at least 1024
+  //# characters.
   EXPECT_EQ(Value('"' + Repeated("\\\"", 1024) + '"'), sf::BareItem{std::string(1024, '"')});
   //= RFC 8941, section 3.3.4
-  // # Parsers MUST support Tokens with at least 512 characters.
+  //# Parsers MUST support Tokens with at least 512 characters.
   EXPECT_EQ(Value(std::string(512, 't')), sf::BareItem{sf::Token{std::string(512, 't')}});
   //= RFC 8941, section 3.3.5
-  // # Parsers MUST support Byte Sequences with at least 16384 octets after
-  // # decoding.
+  //# Parsers MUST support Byte Sequences with at least 16384 octets after
+  //# decoding.
   EXPECT_EQ(Value(':' + Repeated("AAAA", 16384 / 3) + "AA==:"),
             sf::BareItem{sf::ByteSequence(16384)});
 }

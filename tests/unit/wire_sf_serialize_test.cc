@@ -101,8 +101,8 @@ TEST(WireStructuredFieldWriting, Decimals) {
 
 TEST(WireStructuredFieldWriting, Parameters) {
   //= RFC 8941, section 3.1.2
-  // # Parameters whose value is Boolean true MUST omit that value when
-  // # serialized.
+  //# Parameters whose value is Boolean true MUST omit that value when
+  //# serialized.
   EXPECT_EQ(Text(sf::Integer{1}, {{"a", true}, {"b", false}, {"*c", sf::Integer{2}}}),
             "1;a;b=?0;*c=2");
 }

@@ -69,8 +69,8 @@ TEST(WireVarint, EdgesOfEachLength) {
 
 TEST(WireVarint, LongerEncodingsThanNeededAreRead) {
   //= RFC 9000, section 16
-  // # Values do not need to be encoded on the minimum number of bytes
-  // # necessary, with the sole exception of the Frame Type field
+  //# Values do not need to be encoded on the minimum number of bytes
+  //# necessary, with the sole exception of the Frame Type field
   for (const std::uint64_t value : {0, 1, 63}) {
     for (const auto length : kLengths) {
       EXPECT_EQ(DecodeVarint(EncodingOf(value, length)), (Varint{value, length}));
