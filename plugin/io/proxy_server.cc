@@ -19,6 +19,11 @@ namespace {
 // Of one socket, before others get their turn; each can bring 64 packets.
 constexpr int kReadsPerEvent = 8;
 
+// What may wait at a socket to be read: for each of its flows about as much as a system gives a
+// socket by default, and at most so much for all of them.
+constexpr std::size_t kReceiveBytesPerFlow = std::size_t{128} << 10;
+constexpr std::size_t kMaxReceiveBytes = std::size_t{4} << 20;
+
 SocketError ToSocketError(int error) {
   switch (error) {
   case EMFILE:
@@ -100,6 +105,7 @@ void ProxyServer::State::Perform(ProxyActions actions) {
                  [&](const proxy_action::Lookup &a) { Lookup(a); },
                  [&](const proxy_action::CancelLookup &) {}, // c-ares cannot take one back.
                  [&](const proxy_action::OpenSocket &a) { Open(a); },
+                 [&](const proxy_action::GrowSocket &a) { Grow(a); },
                  [&](const proxy_action::CloseSocket &a) { Close(a.socket); },
                  [&](const proxy_action::Respond &a) {
                    Log(LogLevel::kInfo,
@@ -165,6 +171,13 @@ void ProxyServer::State::Open(const proxy_action::OpenSocket &action) {
   ev_io_start(loop, &target->watcher);
   targets.emplace(action.socket, std::move(target));
   Perform(proxy.OnSocket(action.socket, user_data, SteadyNow()));
+}
+
+void ProxyServer::State::Grow(const proxy_action::GrowSocket &action) {
+  if (const auto found = targets.find(action.socket); found != targets.end()) {
+    found->second->socket.GrowReceiveBuffer(
+      std::min(action.flows * kReceiveBytesPerFlow, kMaxReceiveBytes));
+  }
 }
 
 void ProxyServer::State::Close(SocketId id) {

@@ -49,6 +49,7 @@ struct ProxyServer::State {
   void Perform(ProxyActions actions);
   void Lookup(const proxy_action::Lookup &action);
   void Open(const proxy_action::OpenSocket &action);
+  void Grow(const proxy_action::GrowSocket &action);
   void Close(SocketId id);
   void Read(Target &target);
   void OnSocketError(const Target &target, int error);

@@ -246,6 +246,17 @@ UdpSocket::~UdpSocket() {
   }
 }
 
+void UdpSocket::GrowReceiveBuffer(std::size_t bytes) {
+  int before = 0;
+  socklen_t size = sizeof(before);
+  const auto wanted = static_cast<int>(bytes);
+  // Linux shows twice of what was set.
+  if (::getsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &before, &size) == 0 && wanted > before / 2 &&
+      ::setsockopt(fd_, SOL_SOCKET, SO_RCVBUFFORCE, &wanted, sizeof(wanted)) != 0) {
+    SetOption(fd_, SOL_SOCKET, SO_RCVBUF, wanted); // Only up to net.core.rmem_max.
+  }
+}
+
 std::expected<Burst, int> UdpSocket::ReadBurst(std::span<std::uint8_t> buffer) {
   iovec vec{.iov_base = buffer.data(), .iov_len = buffer.size()};
   alignas(cmsghdr) std::array<std::uint8_t, 2 * CMSG_SPACE(sizeof(int))> control;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <tuple>
 #include <utility>
 
@@ -143,6 +144,9 @@ void Proxy::State::Join(Tunnel &tunnel, ServerSocket &socket, ProxyActions &acti
     return;
   }
   tunnel.stage = Stage::kOpening;
+  if (const auto flows = socket.users.size(); flows > 1 && std::has_single_bit(flows)) {
+    actions.emplace_back(proxy_action::GrowSocket{.socket = socket.id, .flows = flows});
+  }
   if (socket.open) {
     Register(tunnel, actions);
   }

@@ -6,7 +6,10 @@
 Most clients here are the one of proxy_client.py, and targets are UDP sockets.
 """
 
+import os
+import signal
 import time
+import unittest
 
 import tap
 from proxied import ALLOW
@@ -174,6 +177,24 @@ class BoundsTest(PacketCase):
             first.wait_received(first.received() + MIB)
             first.kill()
             self.assertEqual(self.stop(world)["refused"], {"503": 1})
+
+    @unittest.skipIf(os.geteuid() != 0, "only root may have larger buffers than the system's bound")
+    def test_shared_socket(self):
+        """Its buffer grows with the flows: a burst for all of them waits there until the proxy has
+        time for it."""
+        flows, packets = 32, 600  # By default there is room for about a hundred.
+        with self.proxy() as world, Target() as target, ProxyClient(world.proxy_addr) as client:
+            for flow in range(flows):
+                self.assertEqual(client.ask(target.authority, 2 * flow, client_cid=b"client-%02d" % flow), 200)
+            client.send(0, packet(LONG, b"server-id", b"begin"))
+            target.receive(client)
+            world.proxy.send_signal(signal.SIGSTOP)
+            for number in range(packets):
+                target.send(packet(LONG, b"client-%02d" % (number % flows), bytes(1000)))
+            world.proxy.send_signal(signal.SIGCONT)
+            client.wait(lambda: len(client.tunnelled) >= packets // 2, "too few of the packets arrive")
+            proxy = self.stop(world)
+            self.assertEqual((proxy["sockets"], proxy["tunnelled_tx"]["packets"]), (1, packets), proxy["dropped"])
 
 
 if __name__ == "__main__":

@@ -198,6 +198,7 @@ public:
   std::map<LookupId, std::string> lookups; // That are not answered or cancelled yet.
   std::map<SocketId, Endpoint> targets;    // Of all sockets that ever were.
   std::set<SocketId> opening, open;
+  std::vector<std::pair<SocketId, std::size_t>> grown;
   std::vector<StreamKey> resets;
   std::vector<std::pair<SocketId, std::string>> sent; // By SendToTarget.
   std::vector<proxy_action::Ended> ended;
@@ -215,6 +216,10 @@ private:
     if (open_at_once) {
       Opened(a.socket);
     }
+  }
+  void Do(const proxy_action::GrowSocket &a) {
+    EXPECT_TRUE(open.contains(a.socket) || opening.contains(a.socket));
+    grown.emplace_back(a.socket, a.flows);
   }
   void Do(const proxy_action::CloseSocket &a) {
     if (opening.erase(a.socket) == 0) {

@@ -116,6 +116,20 @@ TEST_F(ProxyTargets, AllowListAndOwnListener) {
   EXPECT_EQ(Open(kAlice, 8, 4, "client-3", "[::1]:443"), 403u);
 }
 
+TEST_F(ProxyTargets, SharedSocketsGrowWithTheirFlows) {
+  StreamId stream = 0;
+  for (FlowId flow = 0; flow < 18; flow += 2) {
+    ASSERT_EQ(Open(kAlice, stream, flow, "client-" + std::to_string(flow + 10)), 200u);
+    stream += 4;
+  }
+  const auto socket = world.socket();
+  using Grown = std::vector<std::pair<SocketId, std::size_t>>;
+  EXPECT_EQ(world.grown, (Grown{{socket, 2}, {socket, 4}, {socket, 8}}));
+  // Plain ones have one each.
+  ASSERT_EQ(world.Request(kAlice, stream, Plain(kTarget, 100)), 200u);
+  EXPECT_EQ(world.grown.size(), 3u);
+}
+
 TEST_F(ProxyTargets, NextAddressIsTried) {
   world.open_at_once = false;
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);

@@ -61,6 +61,10 @@ public:
   [[nodiscard]] const Endpoint &local() const { return local_; }
   [[nodiscard]] const Endpoint &remote() const { return remote_; }
 
+  /// Makes room for `bytes` that wait to be read, or as much as the system allows.  Never less than
+  /// there was.
+  void GrowReceiveBuffer(std::size_t bytes);
+
   /// Reads once: one payload, or several of the same size that the kernel has put together.  The
   /// view is into `buffer`, of kReadBufferSize bytes; a payload of no bytes gives empty data.
   /// Errors: errno; EAGAIN if nothing is there.

@@ -66,6 +66,12 @@ struct OpenSocket {
   SocketId socket{};
   Endpoint target;
 };
+/// A shared socket has so many flows: what may wait there to be read should grow with them.  Said for
+/// each power of two.
+struct GrowSocket {
+  SocketId socket{};
+  std::size_t flows{};
+};
 /// Close a socket.  It is said once of each that OnSocket said was opened, and of one that is not
 /// opened yet when nobody waits for it any more; OnSocket is ignored from then on.
 struct CloseSocket {
@@ -100,8 +106,8 @@ struct Ended {
 
 using ProxyAction =
   std::variant<proxy_action::Lookup, proxy_action::CancelLookup, proxy_action::OpenSocket,
-               proxy_action::CloseSocket, proxy_action::Respond, proxy_action::ResetStream,
-               proxy_action::SendToTarget, proxy_action::Ended>;
+               proxy_action::GrowSocket, proxy_action::CloseSocket, proxy_action::Respond,
+               proxy_action::ResetStream, proxy_action::SendToTarget, proxy_action::Ended>;
 using ProxyActions = std::vector<ProxyAction>;
 
 /// A payload for a target.
