@@ -217,7 +217,6 @@ std::expected<void, Error> ServerProxy::set_option(std::string_view name, const 
 }
 
 std::expected<void, Error> ServerProxy::start(struct ev_loop *loop, Server *server) {
-  server_ = server;
   for (const auto &ep : server->endpoints()) {
     if (const auto own = ToEndpoint(ep.addr.as_sockaddr())) {
       options_.policy.own.push_back(*own);

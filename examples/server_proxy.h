@@ -102,7 +102,6 @@ public:
 
   /// Null once the server stops.
   [[nodiscard]] ProxyServer *proxy() const { return proxy_.get(); }
-  [[nodiscard]] Server &server() const { return *server_; }
   void Forget(const ServerProxyConn &conn);
   void AddOwnId(const ngtcp2_cid &cid, ServerProxyConn &conn);
   void RemoveOwnId(const ngtcp2_cid &cid);
@@ -117,7 +116,6 @@ private:
 
   bool enabled_ = false;
   ProxyServer::Options options_;
-  Server *server_ = nullptr;
   std::unique_ptr<ProxyServer> proxy_;
   std::unordered_map<ngtcp2_cid, ServerProxyConn *> own_ids_;
   ServerProxyConn *reader_ = nullptr; // Whose packet is being read, if it is a known one's.
