@@ -117,7 +117,7 @@ private:
   bool enabled_ = false;
   ProxyServer::Options options_;
   std::unique_ptr<ProxyServer> proxy_;
-  std::unordered_map<ngtcp2_cid, ServerProxyConn *> own_ids_;
+  std::unordered_map<ngtcp2_cid, ServerProxyConn *> own_ids_; // Of all of them.
   ServerProxyConn *reader_ = nullptr; // Whose packet is being read, if it is a known one's.
   std::uint64_t next_connection_ = 0;
   std::uint64_t too_large_ = 0;

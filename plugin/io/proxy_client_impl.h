@@ -155,10 +155,9 @@ private:
   ProxyClient::Handler &handler_;
   ProxyClientStatistics statistics_;
   Nanoseconds heard_{};       // When the proxy was heard of last, at first that of Start.
-  // Of forwarded packets; see Handler::ProbeTimeout.
-  Nanoseconds unanswered_{
-    kNever};                // When the first one left since something came; kNever: none did.
-  Nanoseconds next_ping_{}; // At most one in a probe timeout.
+  // See Handler::ProbeTimeout.
+  Nanoseconds unanswered_ = kNever; // When the first packet was forwarded since something came.
+  Nanoseconds next_ping_{};         // At most one in a probe timeout.
   ev_timer answer_timer_{};
   std::uint64_t received_{};  // Http3Client::packets_received, as far as it is in heard_.
   std::optional<HashKey> key_; // Nothing: no randomness, which Start reports.

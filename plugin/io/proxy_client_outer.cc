@@ -145,11 +145,12 @@ void ProxyClient::Impl::OnReadable(Socket &socket) {
         TakeForwarded(packet, ecn);
         return !closed_;
       }
-      const auto before = http3_->packets_received();
+      const bool forwarding = statistics_.forwarded_tx.packets != 0;
+      const auto before = forwarding ? http3_->packets_received() : 0;
       WithHttp3([&](Http3Client &http3) { http3.Receive(path, ecn, packet, SteadyNow()); });
       // A stateless reset, perhaps: the proxy does not know what has been forwarded, or from where.
-      if (!closed_ && statistics_.forwarded_tx.packets != 0 &&
-          PeekHeaderForm(packet) == HeaderForm::kShort && http3_->packets_received() == before) {
+      if (forwarding && !closed_ && PeekHeaderForm(packet) == HeaderForm::kShort &&
+          http3_->packets_received() == before) {
         Ping();
       }
       return !closed_;

@@ -13,8 +13,8 @@ namespace ngmasque {
 /// The flows of a connection that have ended or were refused.
 ///
 /// Clients count their flow ids up, so the lowest ones are forgotten first, and none up to the
-/// highest one of these can be used any more, whatever its authority.  A client that chooses its flow
-/// ids in another way comes to need a new connection.
+/// highest one of these can be used any more, whatever its authority.  A client that chooses its
+/// flow ids in another way comes to need a new connection.
 class EndedFlows {
 public:
   /// `key`: see HashKey.

@@ -44,7 +44,8 @@ struct Draft00 final : DialectState {
     Tunnel *tunnel = nullptr;
     Mapping *mapping = nullptr;               // Once it is accepted, if it has a connection ID.
     std::unique_ptr<ConnectUdpRequest> asked; // Until it is answered.
-    // From the first byte on the stream.  It keeps what is there of one payload, at most kMaxUdpPayload.
+    // From the first byte on the stream.  It keeps what is there of one payload, at most
+    // kMaxUdpPayload.
     std::unique_ptr<StreamLengthParser> payloads;
   };
 

@@ -14,8 +14,8 @@ namespace ngmasque {
 [[nodiscard]] std::string EncodeBase64(std::span<const std::uint8_t> bytes);
 
 /// Padding has to be complete or absent; pad bits may be anything.  Characters outside the alphabet
-/// are errors, also line ends and spaces.  (nettle, which GnuTLS brings, skips these and refuses pad
-/// bits: to correct it takes as much code.)
+/// are errors, also line ends and spaces.  (nettle, which GnuTLS brings, skips these and refuses
+/// pad bits: to correct it takes as much code.)
 [[nodiscard]] std::optional<std::vector<std::uint8_t>> DecodeBase64(std::string_view text);
 
 } // namespace ngmasque

@@ -158,8 +158,9 @@ private:
   }
 
   void Request() {
-    constexpr std::array<std::string_view, 6> authorities{
-      "5.6.7.1:443", "5.6.7.2:443", "10.0.0.1:443", "a.example:443", "b.example:443", "5.6.7.1:8443"};
+    constexpr std::array<std::string_view, 6> authorities{"5.6.7.1:443",   "5.6.7.2:443",
+                                                          "10.0.0.1:443",  "a.example:443",
+                                                          "b.example:443", "5.6.7.1:8443"};
     StreamKey stream{.connection = AnyConnection(), .stream = next_stream_ += 4};
     ConnectUdpRequest request{.authority = *ParseAuthority(authorities[Below(6)]),
                               .flow = 2 * Below(kFlows),

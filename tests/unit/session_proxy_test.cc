@@ -90,8 +90,8 @@ TEST_F(ProxyRequirements, P5_MalformedRequestsAreRefused) {
 }
 
 //= draft-00, section 5
-//# The proxy also MUST reject the request if the requested datagram flow ID has already been used on
-//# that client <-> proxy QUIC connection with a different requested authority.
+//# The proxy also MUST reject the request if the requested datagram flow ID has already been used
+//# on that client <-> proxy QUIC connection with a different requested authority.
 TEST_F(ProxyRequirements, P5_FlowIdBelongsToItsAuthorityAfterItsEndToo) {
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
   world.Close(kAlice, 0);

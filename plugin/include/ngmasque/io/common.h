@@ -16,13 +16,13 @@ enum class LogLevel : std::uint8_t { kDebug, kInfo, kWarning, kError };
 /// Takes one line, without a line feed.
 using LogFunction = std::function<void(LogLevel, std::string_view)>;
 
-/// Keeps what a peer can bring about as often as it likes from filling a log: one line a second, and
-/// with it how many were left out.  There is one of these for each kind of line.
+/// Keeps what a peer can bring about as often as it likes from filling a log: one line a second,
+/// and with it how many were left out.  There is one of these for each kind of line.
 class LogLimit {
 public:
   static constexpr std::uint64_t kInterval = 1'000'000'000;
 
-  /// Whether a line may be written at `now`, in nanoseconds: then the end of it, which may be empty.
+  /// Whether a line may be written at `now`, in nanoseconds: then its end, which may be empty.
   [[nodiscard]] std::optional<std::string> Take(std::uint64_t now) {
     if (now < next_) {
       ++left_out_;

@@ -66,8 +66,8 @@ struct OpenSocket {
   SocketId socket{};
   Endpoint target;
 };
-/// A shared socket has so many flows: what may wait there to be read should grow with them.  Said for
-/// each power of two.
+/// A shared socket has so many flows: what may wait there to be read should grow with them.  Said
+/// for each power of two.
 struct GrowSocket {
   SocketId socket{};
   std::size_t flows{};
