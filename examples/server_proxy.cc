@@ -298,7 +298,7 @@ void ServerProxy::FollowPath() {
 
 bool ServerProxy::recv_packet(const ::Endpoint &, const ::Address &local_addr,
                               const ::Address &remote_addr, const ngtcp2_pkt_info &pi,
-                              std::span<const uint8_t> data) {
+                              std::span<uint8_t> data) {
   FollowPath();
   last_packet_ = data.size();
   const auto tuple = ToFourTuple(local_addr.as_sockaddr(), remote_addr.as_sockaddr());

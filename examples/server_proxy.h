@@ -97,7 +97,7 @@ public:
   std::unique_ptr<ngtcp2::ServerConnExt> new_conn(Handler *handler) override;
   bool recv_packet(const ::Endpoint &ep, const ::ngtcp2::Address &local_addr,
                    const ::ngtcp2::Address &remote_addr, const ngtcp2_pkt_info &pi,
-                   std::span<const uint8_t> data) override;
+                   std::span<uint8_t> data) override;
   void recv_done() override;
 
   /// Null once the server stops.

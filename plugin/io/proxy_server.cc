@@ -202,9 +202,10 @@ void ProxyServer::State::OnReadable(struct ev_loop *, ev_io *watcher, int) {
 
 void ProxyServer::State::Read(Target &target) {
   for (int i = 0; i < kReadsPerEvent && ev_is_active(&target.watcher); ++i) {
-    const auto burst = target.socket.ReadBurst(buffer);
+    const auto packets = std::span(buffer).subspan(kPacketRoom, kReadBufferSize);
+    const auto burst = target.socket.ReadBurst(packets);
     if (burst) {
-      ToClients(target.handle, *burst);
+      ToClients(target.handle, packets.first(burst->data.size()), *burst);
       continue;
     }
     if (burst.error() == EAGAIN) {

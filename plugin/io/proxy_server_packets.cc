@@ -96,34 +96,44 @@ void ProxyServer::State::EndBatch() {
   ActOnFailed();
 }
 
-void ProxyServer::State::ToClients(const ServerSocket *socket, const Burst &burst) {
+void ProxyServer::State::ToClients(const ServerSocket *socket, std::span<std::uint8_t> packets,
+                                   const Burst &burst) {
   const auto now = SteadyNow();
-  // Neighbours that are forwarded to the same client go together.
-  PacketToClient to;
+  // Neighbours that are forwarded for the same tunnel go together.
+  Tunnel *of = nullptr;
   Burst together{.data = {}, .segment = burst.segment, .ecn = burst.ecn};
   const auto end = [&] {
     if (!together.data.empty()) {
-      Forward(to, together);
+      Forward(*of, together);
       together.data = {};
     }
   };
 
-  auto rest = burst.data;
+  auto rest = packets;
   do {
-    const auto packet = rest.first(std::min(burst.segment, rest.size()));
-    rest = rest.subspan(packet.size());
-    const auto way = proxy.FromTarget(socket, packet, now);
+    const auto bytes = rest.first(std::min(burst.segment, rest.size()));
+    rest = rest.subspan(bytes.size());
+    // Around the others are packets that wait to be sent, or to be looked at.
+    const auto way = proxy.FromTarget(socket,
+                                      {.bytes = bytes,
+                                       .before = bytes.data() == packets.data() ? kPacketRoom : 0,
+                                       .behind = rest.empty() ? kPacketRoom : 0},
+                                      now);
     if (!way) {
       continue; // The proxy has counted it.
     }
+    const std::span<const std::uint8_t> packet = way->packet.bytes;
     if (way->form == ClientForm::kForward) {
-      if (!together.data.empty() && *way == to &&
+      // The last packet of a run may be shorter than the others.
+      if (!together.data.empty() && way->tunnel == of &&
+          together.data.size() % together.segment == 0 && packet.size() <= together.segment &&
           together.data.data() + together.data.size() == packet.data()) {
         together.data = {together.data.data(), together.data.size() + packet.size()};
       } else {
         end();
-        to = *way;
+        of = way->tunnel;
         together.data = packet;
+        together.segment = std::max<std::size_t>(packet.size(), 1);
       }
       continue;
     }
@@ -147,12 +157,12 @@ void ProxyServer::State::ToClients(const ServerSocket *socket, const Burst &burs
   end();
 }
 
-void ProxyServer::State::Forward(const PacketToClient &to, const Burst &packets) {
-  const auto &connection = *to.tunnel->connection;
-  const auto unsent = Account(
-    packets, ClientOf(connection).Forward(connection.path->tuple, packets), "clients");
+void ProxyServer::State::Forward(Tunnel &tunnel, const Burst &packets) {
+  const auto &connection = *tunnel.connection;
+  const auto unsent =
+    Account(packets, ClientOf(connection).Forward(connection.path->tuple, packets), "clients");
   if (unsent.traffic.packets > 0) {
-    proxy.NotSent(*to.tunnel, Way::kForwardedToClient, unsent.reason, unsent.traffic);
+    proxy.NotSent(tunnel, Way::kForwardedToClient, unsent.reason, unsent.traffic);
   }
 }
 
@@ -174,7 +184,7 @@ void ProxyServer::OnStreamData(const StreamKey &stream, std::span<const std::uin
   }
 }
 
-bool ProxyServer::OnClientPacket(const FourTuple &tuple, std::span<const std::uint8_t> packet,
+bool ProxyServer::OnClientPacket(const FourTuple &tuple, std::span<std::uint8_t> packet,
                                  unsigned ecn) {
   auto &s = *state_;
   s.in_batch = true;
@@ -183,23 +193,25 @@ bool ProxyServer::OnClientPacket(const FourTuple &tuple, std::span<const std::ui
     s.path = s.proxy.FindPath(tuple);
     s.path_tuple = tuple;
   }
-  const auto mapping = s.proxy.FromClient(s.path, packet, SteadyNow());
-  if (!mapping) {
-    return !IsForQuic(mapping.error());
+  // Around it are its neighbours.
+  const auto to = s.proxy.FromClient(s.path, {.bytes = packet}, SteadyNow());
+  if (!to) {
+    return !IsForQuic(to.error());
   }
-  auto *tunnel = (*mapping)->tunnel;
+  auto *tunnel = to->mapping->tunnel;
+  const std::span<const std::uint8_t> data = to->packet.bytes;
 
   auto &run = s.run;
   // The last packet of a run may be shorter than the others.
   const bool joins = !run.data.empty() && s.run_of == tunnel && run.ecn == ecn &&
-                     run.data.size() % run.segment == 0 && packet.size() <= run.segment &&
-                     run.data.data() + run.data.size() == packet.data();
+                     run.data.size() % run.segment == 0 && data.size() <= run.segment &&
+                     run.data.data() + run.data.size() == data.data();
   if (joins) {
-    run.data = {run.data.data(), run.data.size() + packet.size()};
+    run.data = {run.data.data(), run.data.size() + data.size()};
   } else {
     s.EndRun();
     s.run_of = tunnel;
-    run = {.data = packet, .segment = packet.size(), .ecn = ecn};
+    run = {.data = data, .segment = data.size(), .ecn = ecn};
   }
   return true;
 }

@@ -23,6 +23,9 @@
 
 namespace ngmasque {
 
+// A packet that gets another connection ID may need so much more.
+inline constexpr std::size_t kPacketRoom = kMaxConnectionIdLength;
+
 struct ProxyServer::State {
   struct Target {
     State *state;
@@ -62,8 +65,9 @@ struct ProxyServer::State {
   };
   static Traffic TrafficOf(const Burst &burst);
   void SendTunnelled(const PayloadToTarget &payload);
-  void ToClients(const ServerSocket *socket, const Burst &burst);
-  void Forward(const PacketToClient &to, const Burst &packets);
+  // `packets`: the data of the burst, with kPacketRoom around it.
+  void ToClients(const ServerSocket *socket, std::span<std::uint8_t> packets, const Burst &burst);
+  void Forward(Tunnel &tunnel, const Burst &packets);
   [[nodiscard]] Unsent SendToTarget(Target &target, const Burst &packets);
   // What has become of packets to `where`.
   [[nodiscard]] Unsent Account(const Burst &packets, const SendOutcome &outcome,
@@ -106,7 +110,8 @@ struct ProxyServer::State {
   // be theirs.
   std::set<SocketId> failed; // At most one per socket.
 
-  std::vector<std::uint8_t> buffer = std::vector<std::uint8_t>(kReadBufferSize);
+  std::vector<std::uint8_t> buffer =
+    std::vector<std::uint8_t>(kPacketRoom + kReadBufferSize + kPacketRoom);
   // The last one, so that it is the first to go: it calls back no more.
   std::unique_ptr<Resolver> resolver;
 };

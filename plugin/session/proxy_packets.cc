@@ -83,38 +83,41 @@ const ClientPath *Proxy::FindPath(const FourTuple &tuple) const {
   return state_->tunnels.FindPath(tuple);
 }
 
-std::expected<Mapping *, NotPassed>
-Proxy::FromClient(const ClientPath *path, std::span<const std::uint8_t> packet, Timestamp now) {
-  const auto mapping = state_->tunnels.FromClient(path, packet);
+std::expected<PacketToTarget, NotPassed>
+Proxy::FromClient(const ClientPath *path, const MutablePacket &packet, Timestamp now) {
+  const auto mapping = state_->tunnels.FromClient(path, packet.bytes);
   if (!mapping) {
-    return IsForQuic(mapping.error()) ? mapping : state_->Count(mapping.error());
+    return IsForQuic(mapping.error()) ? std::unexpected(mapping.error())
+                                      : state_->Count(mapping.error());
   }
   auto &tunnel = *(*mapping)->tunnel;
-  if (!tunnel.connection->bucket.Take(packet.size(), now)) {
+  const auto size = packet.bytes.size();
+  if (!tunnel.connection->bucket.Take(size, now)) {
     return state_->Count(tunnel, Way::kForwardedToTarget, NotPassed::kRateLimited);
   }
-  tunnel.statistics[Way::kForwardedToTarget].passed.Add(packet.size(), false);
-  return mapping;
+  tunnel.statistics[Way::kForwardedToTarget].passed.Add(size, false);
+  return PacketToTarget{.mapping = *mapping, .packet = packet};
 }
 
 std::expected<PacketToClient, NotPassed>
-Proxy::FromTarget(const ServerSocket *socket, std::span<const std::uint8_t> packet, Timestamp now) {
+Proxy::FromTarget(const ServerSocket *socket, const MutablePacket &packet, Timestamp now) {
   if (!socket) {
     return state_->Count(NotPassed::kUnknownSocket);
   }
-  const auto to = state_->tunnels.FromTarget(*socket, packet);
+  const auto to = state_->tunnels.FromTarget(*socket, packet.bytes);
   if (!to) {
     return state_->Count(to.error());
   }
   auto &tunnel = *to->tunnel;
   auto &connection = *tunnel.connection;
+  const auto size = packet.bytes.size();
   const auto way = to->forward ? Way::kForwardedToClient : Way::kTunnelledToClient;
-  if (!connection.bucket.Take(packet.size(), now)) {
+  if (!connection.bucket.Take(size, now)) {
     return state_->Count(tunnel, way, NotPassed::kRateLimited);
   }
-  tunnel.statistics[way].passed.Add(packet.size(), IsLong(packet));
+  tunnel.statistics[way].passed.Add(size, IsLong(packet.bytes));
 
-  PacketToClient result{.tunnel = &tunnel};
+  PacketToClient result{.tunnel = &tunnel, .mapping = to->mapping, .packet = packet};
   if (to->forward) {
     result.form = ClientForm::kForward;
     return result;
@@ -127,9 +130,10 @@ Proxy::FromTarget(const ServerSocket *socket, std::span<const std::uint8_t> pack
   return result;
 }
 
-std::expected<PacketToClient, NotPassed>
-Proxy::FromTarget(const ServerSocket *socket, const Endpoint &source,
-                  std::span<const std::uint8_t> packet, Timestamp now) {
+std::expected<PacketToClient, NotPassed> Proxy::FromTarget(const ServerSocket *socket,
+                                                           const Endpoint &source,
+                                                           const MutablePacket &packet,
+                                                           Timestamp now) {
   if (socket && socket->target != source) {
     return state_->Count(NotPassed::kWrongSource);
   }

@@ -30,7 +30,7 @@ TEST(ProxyAllocation, NoneForPackets) {
   ASSERT_EQ(world.Request(kAlice, 4, WithServerId(target, 0, "server-1")), 200u);
   ASSERT_EQ(world.Request(kBob, 0, Plain(target)), 200u);
   const auto datagram = Datagram(0, "payload"), on_stream = OnStream("payload");
-  const auto from_client = Short("server-1..."), from_target = Short("client-1..."),
+  auto from_client = Short("server-1..."), from_target = Short("client-1..."),
              unknown = Short("unknown..."), is_long = Long("client-1");
   const auto *shared = world.proxy.Find(SocketId{0}), *own = world.proxy.Find(SocketId{1});
   const auto *path = world.proxy.FindPath(Tuple(1));
@@ -48,12 +48,12 @@ TEST(ProxyAllocation, NoneForPackets) {
     input = on_stream;
     count(world.proxy.OnDatagram(kAlice, datagram, 1));
     count(world.proxy.OnStreamData({kBob, 0}, input, 1));
-    count(world.proxy.FromClient(path, from_client, 1));
-    count(world.proxy.FromClient(path, unknown, 1));
-    count(world.proxy.FromTarget(shared, from_target, 1));
-    count(world.proxy.FromTarget(shared, is_long, 1));
-    count(world.proxy.FromTarget(shared, unknown, 1));
-    count(world.proxy.FromTarget(own, unknown, 1));
+    count(world.proxy.FromClient(path, {.bytes = from_client}, 1));
+    count(world.proxy.FromClient(path, {.bytes = unknown}, 1));
+    count(world.proxy.FromTarget(shared, {.bytes = from_target}, 1));
+    count(world.proxy.FromTarget(shared, {.bytes = is_long}, 1));
+    count(world.proxy.FromTarget(shared, {.bytes = unknown}, 1));
+    count(world.proxy.FromTarget(own, {.bytes = unknown}, 1));
   }
   EXPECT_EQ(allocations.load(), before);
   EXPECT_GT(passed, 20);

@@ -329,6 +329,39 @@ TEST_F(ProxyPackets, StatisticsOfATunnel) {
   EXPECT_EQ(ended.statistics, statistics);
 }
 
+// What is forwarded is handed out with its mapping, to be written anew where it lies.
+TEST_F(ProxyPackets, ForwardedPacketsCanBeRewritten) {
+  ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
+  ASSERT_EQ(world.Request(kAlice, 4, WithServerId(kTarget, 0, "server-1")), 200u);
+  Bytes memory(100);
+  const auto packet = [&](const Bytes &bytes) {
+    std::ranges::copy(bytes, memory.begin() + 20);
+    return MutablePacket{.bytes = std::span(memory).subspan(20, bytes.size()),
+                         .before = 20,
+                         .behind = 80 - bytes.size()};
+  };
+  const auto check = [&](const Mapping &mapping, const MutablePacket &out, std::string_view id) {
+    EXPECT_EQ(mapping.id, Id(id));
+    EXPECT_EQ(out.bytes.data(), memory.data() + 20);
+    EXPECT_EQ(out.before, 20u);
+    EXPECT_EQ(out.behind, 80 - out.bytes.size());
+    // A longer connection ID: what is in front of it moves, the rest does not.
+    out.bytes.data()[-3] = out.bytes[0];
+  };
+  const auto *path = world.proxy.FindPath(Tuple(1));
+  const auto to_target = world.proxy.FromClient(path, packet(Short("server-1...")), world.now);
+  ASSERT_TRUE(to_target);
+  EXPECT_EQ(to_target->mapping->direction, Direction::kToTarget);
+  check(*to_target->mapping, to_target->packet, "server-1");
+  const auto *socket = world.proxy.Find(world.socket());
+  const auto to_client =
+    world.proxy.FromTarget(socket, packet(Short("client-1...")), world.now);
+  ASSERT_TRUE(to_client);
+  EXPECT_EQ(to_client->form, ClientForm::kForward);
+  EXPECT_EQ(to_client->mapping->direction, Direction::kToClient);
+  check(*to_client->mapping, to_client->packet, "client-1");
+}
+
 TEST_F(ProxyPackets, ReasonsOfEnds) {
   const auto reason = [&] {
     EXPECT_FALSE(world.ended.empty());

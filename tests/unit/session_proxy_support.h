@@ -175,18 +175,21 @@ public:
     return to->tunnel->socket->id;
   }
   std::expected<Received, NotPassed> Receive(SocketId socket, const Bytes &packet) {
-    return ToReceived(proxy.FromTarget(proxy.Find(socket), packet, now));
+    auto bytes = packet;
+    return ToReceived(proxy.FromTarget(proxy.Find(socket), {.bytes = bytes}, now));
   }
   std::expected<Received, NotPassed> Receive(SocketId socket, const Endpoint &source,
                                              const Bytes &packet) {
-    return ToReceived(proxy.FromTarget(proxy.Find(socket), source, packet, now));
+    auto bytes = packet;
+    return ToReceived(proxy.FromTarget(proxy.Find(socket), source, {.bytes = bytes}, now));
   }
   std::expected<ToTarget, NotPassed> Forward(const FourTuple &tuple, const Bytes &packet) {
-    const auto mapping = proxy.FromClient(proxy.FindPath(tuple), packet, now);
-    if (!mapping) {
-      return std::unexpected(mapping.error());
+    auto bytes = packet;
+    const auto to = proxy.FromClient(proxy.FindPath(tuple), {.bytes = bytes}, now);
+    if (!to) {
+      return std::unexpected(to.error());
     }
-    const auto &tunnel = *(*mapping)->tunnel;
+    const auto &tunnel = *to->mapping->tunnel;
     return ToTarget{tunnel.connection->id, tunnel.flow, tunnel.socket->id};
   }
 

@@ -79,9 +79,10 @@ public:
   [[nodiscard]] bool OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram);
   void OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> data);
 
-  /// A UDP packet from a client.  False: it is for the proxy's own QUIC.  Packets that lie one after
+  /// A UDP packet from a client.  False: it is for the proxy's own QUIC,
+  /// and as it was; otherwise it may be written anew.  Packets that lie one after
   /// the other in memory are sent together; they have to be there until OnClientPacketsDone.
-  [[nodiscard]] bool OnClientPacket(const FourTuple &tuple, std::span<const std::uint8_t> packet,
+  [[nodiscard]] bool OnClientPacket(const FourTuple &tuple, std::span<std::uint8_t> packet,
                                     unsigned ecn);
   void OnClientPacketsDone();
 

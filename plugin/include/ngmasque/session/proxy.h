@@ -123,12 +123,19 @@ enum class ClientForm : std::uint8_t {
   kForward,  ///< As it is, on the 4-tuple of the tunnel's connection.
 };
 
+/// A client's packet, forwarded to the socket of the mapping's tunnel.
+struct PacketToTarget {
+  Mapping *mapping{};
+  MutablePacket packet; ///< To be sent like this.
+};
+
 /// Where a packet of a target goes.
 struct PacketToClient {
   Tunnel *tunnel{};
+  const Mapping *mapping{}; ///< Null if it has no registered connection ID.
   ClientForm form{};
-  StreamId stream{}; ///< For kStream and kDatagram: of the flow's first request that is open.
-  [[nodiscard]] bool operator==(const PacketToClient &) const = default;
+  StreamId stream{};    ///< For kStream and kDatagram: of the flow's first request that is open.
+  MutablePacket packet; ///< To be sent like this.
 };
 
 /// How many there are, and how many there were at most.
@@ -260,22 +267,21 @@ public:
   /// a connection is added, moved or removed: one call will do for packets that arrive together.
   [[nodiscard]] const ClientPath *FindPath(const FourTuple &tuple) const;
 
-  /// A UDP packet of a client, that is to be forwarded to the socket of the mapping's tunnel if there
-  /// is no error: then it restarts the idle timer of the tunnel's connection (P11).
+  /// A UDP packet of a client, that is to be forwarded if there is no error: then it restarts the idle timer of the tunnel's connection (P11).
   /// Errors: kLongHeader, kReserved, kUnknownTuple if `path` is null, kUnknownConnectionId, for all
   /// of which IsForQuic holds; kRateLimited, kMalformed.
-  [[nodiscard]] std::expected<Mapping *, NotPassed>
-  FromClient(const ClientPath *path, std::span<const std::uint8_t> packet, Timestamp now);
+  [[nodiscard]] std::expected<PacketToTarget, NotPassed>
+  FromClient(const ClientPath *path, const MutablePacket &packet, Timestamp now);
 
   /// A packet that has arrived on a server-facing socket, which the system has connected.
   /// Errors: kUnknownSocket if it is null, kUnknownConnectionId, kMalformed, kRateLimited.
   [[nodiscard]] std::expected<PacketToClient, NotPassed>
-  FromTarget(const ServerSocket *socket, std::span<const std::uint8_t> packet, Timestamp now);
+  FromTarget(const ServerSocket *socket, const MutablePacket &packet, Timestamp now);
 
   /// The same for sockets that are not connected.  Errors: kWrongSource (P15), too.
   [[nodiscard]] std::expected<PacketToClient, NotPassed>
-  FromTarget(const ServerSocket *socket, const Endpoint &source,
-             std::span<const std::uint8_t> packet, Timestamp now);
+  FromTarget(const ServerSocket *socket, const Endpoint &source, const MutablePacket &packet,
+             Timestamp now);
 
   /// What was handed out to be sent `way` has not left, after all: it is a drop of its tunnel.
   /// `reason`: kClientQueue or a later one.

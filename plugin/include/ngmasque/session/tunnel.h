@@ -22,6 +22,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -122,6 +123,13 @@ enum class EndReason : std::uint8_t {
 
 /// Nanoseconds on a clock of the caller's that does not go back.
 using Timestamp = std::uint64_t;
+
+/// A UDP payload in memory of the caller's, which a dialect may write anew where it lies.
+struct MutablePacket {
+  std::span<std::uint8_t> bytes;
+  std::size_t before = 0; ///< How many bytes in front of it are free to be written.
+  std::size_t behind = 0; ///< How many after it.
+};
 
 /// Which way the packets go that begin with a connection ID.
 enum class Direction : std::uint8_t {
