@@ -159,7 +159,8 @@ void ProxyServer::State::Open(const proxy_action::OpenSocket &action) {
   if (!socket) {
     Log(open_lines, LogLevel::kWarning, "server-facing socket {}: {}",
         std::to_underlying(action.socket), std::strerror(socket.error()));
-    Perform(proxy.OnSocket(action.socket, std::unexpected(ToSocketError(socket.error())), SteadyNow()));
+    Perform(proxy.OnSocket(action.socket, std::unexpected(ToSocketError(socket.error())),
+                           SteadyNow()));
     return;
   }
   auto target = std::make_unique<Target>(Target{.state = this,

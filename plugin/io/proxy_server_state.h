@@ -102,7 +102,7 @@ struct ProxyServer::State {
   // anything else is done, so that the tunnel is there still.
   Tunnel *run_of = nullptr;
   Burst run;
-  // Where the last packet of a client came from, until OnClientPacketsDone; null if it is not known.
+  // Where the last packet of a client came from, until OnClientPacketsDone; null if not known.
   const ClientPath *path = nullptr;
   FourTuple path_tuple;
   bool in_batch = false;

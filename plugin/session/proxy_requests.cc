@@ -53,9 +53,8 @@ ProxyActions Proxy::OnRequest(const StreamKey &stream, std::span<const HeaderFie
     state_->Respond(stream, *parsed, *verdict, actions);
     return actions;
   }
-  const auto found = is_new
-                       ? state_->tunnels.AddTunnel(*connection, parsed->id_header == IdHeader::kNone)
-                       : known->second;
+  const auto plain = parsed->id_header == IdHeader::kNone;
+  const auto found = is_new ? state_->tunnels.AddTunnel(*connection, plain) : known->second;
   if (!found) {
     state_->Respond(stream, *parsed, TooMany(ReasonName(found.error())), actions);
     return actions;

@@ -244,7 +244,8 @@ void Proxy::State::Name(Tunnel &tunnel) {
   if (tunnel.named || !Shares(tunnel)) {
     return;
   }
-  // Another tunnel may have got another answer to a look-up at the same time: then it is the name's.
+  // Another tunnel may have got another answer to a look-up at the same time: then it is the
+  // name's.
   auto &named =
     by_authority.try_emplace(AuthorityText(tunnel.authority), Named{.socket = tunnel.socket})
       .first->second;

@@ -59,8 +59,8 @@ std::expected<Destination, NotPassed> Tunnels::FromTarget(const ServerSocket &so
     // by connection ID.
     //
     //= draft-00, section 5
-    //# The proxy MUST use tunnelled mode (DATAGRAM frames) on the correct datagram flow for any long
-    //# header packets.
+    //# The proxy MUST use tunnelled mode (DATAGRAM frames) on the correct datagram flow for any
+    //# long header packets.
     return Destination{.tunnel = mapping.tunnel,
                        .mapping = &mapping,
                        .forward = form == HeaderForm::kShort && mapping.tunnel->forwarding &&

@@ -94,7 +94,8 @@ struct Scene {
         return *ConnectionId::From(id);
       };
       // A hundred targets.
-      ConnectUdpRequest request{.authority = {.host = "5.6.7." + std::to_string(flow / 2), .port = 443},
+      const auto host = "5.6.7." + std::to_string(flow / 2);
+      ConnectUdpRequest request{.authority = {.host = host, .port = 443},
                                 .flow = flow,
                                 .id_header = IdHeader::kClient,
                                 .id = draw(std::span(sample.to_client).subspan(1))};

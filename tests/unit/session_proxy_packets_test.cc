@@ -273,7 +273,8 @@ TEST_F(ProxyPackets, Counters) {
   EXPECT_EQ(counters.tunnels[Way::kTunnelledToTarget].passed, (Traffic{.packets = 1, .bytes = 5}));
   EXPECT_EQ(counters.tunnels[Way::kForwardedToTarget].passed, (Traffic{.packets = 1, .bytes = 9}));
   EXPECT_EQ(counters.tunnels[Way::kForwardedToClient].passed, (Traffic{.packets = 1, .bytes = 9}));
-  EXPECT_EQ(counters.tunnels[Way::kTunnelledToClient].passed, (Traffic{.packets = 1, .bytes = 16, .long_headers = 1}));
+  EXPECT_EQ(counters.tunnels[Way::kTunnelledToClient].passed,
+            (Traffic{.packets = 1, .bytes = 16, .long_headers = 1}));
   EXPECT_EQ(counters.flows, (Level{.now = 1, .highest = 2}));
   EXPECT_EQ(counters.sockets, (Level{.now = 1, .highest = 1}));
   EXPECT_EQ(Count(NotPassed::kUnknownConnectionId), 1u) << "from the target alone";

@@ -40,7 +40,8 @@ public:
       }
     }
     for (const auto &[connection, tuple] : tuples_) {
-      Do(world_.proxy.RemoveConnection(connection, world_.now), [](const StreamKey &) { return false; });
+      Do(world_.proxy.RemoveConnection(connection, world_.now),
+         [](const StreamKey &) { return false; });
     }
     EXPECT_TRUE(world_.lookups.empty());
     EXPECT_TRUE(world_.opening.empty());
@@ -198,7 +199,8 @@ private:
     world_.lookups.erase(lookup);
     if (Below(6) == 0) {
       Do(world_.proxy.OnLookup(
-        lookup, std::unexpected(Below(2) == 0 ? LookupError::kFailed : LookupError::kTimeout), world_.now));
+        lookup, std::unexpected(Below(2) == 0 ? LookupError::kFailed : LookupError::kTimeout),
+        world_.now));
       return;
     }
     std::vector<Endpoint> addresses;
@@ -215,8 +217,9 @@ private:
     const auto socket = Any(world_.opening);
     world_.opening.erase(socket);
     if (Below(5) == 0) {
-      Do(world_.proxy.OnSocket(socket, std::unexpected(Below(2) == 0 ? SocketError::kUnroutable
-                                                                     : SocketError::kExhausted), world_.now));
+      Do(world_.proxy.OnSocket(
+        socket, std::unexpected(Below(2) == 0 ? SocketError::kUnroutable : SocketError::kExhausted),
+        world_.now));
     } else {
       world_.open.insert(socket);
       ++world_.opened;

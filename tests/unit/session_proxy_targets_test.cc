@@ -349,7 +349,8 @@ TEST_F(ProxyTargets, UnknownOnesAreIgnored) {
   EXPECT_TRUE(world.proxy.OnRequest({kAlice, 0}, RequestFields(Plain(kTarget)), world.now).empty())
     << "a stream has one request";
   EXPECT_TRUE(
-    world.proxy.OnSocket(world.socket(), std::unexpected(SocketError::kExhausted), world.now).empty())
+    world.proxy.OnSocket(world.socket(), std::unexpected(SocketError::kExhausted), world.now)
+      .empty())
     << "it is open";
   EXPECT_TRUE(world.Send(kAlice, 0, "a"));
 }

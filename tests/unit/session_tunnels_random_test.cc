@@ -1,5 +1,5 @@
-// Tunnels against its model: random connections, requests, removals, moves and packets.  Each packet
-// has one owner or none, each conflict is one in the model too.
+// Tunnels against its model: random connections, requests, removals, moves and packets.  Each
+// packet has one owner or none, each conflict is one in the model too.
 
 #include "ngmasque/session/tunnels.h"
 

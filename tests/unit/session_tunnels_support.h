@@ -1,5 +1,5 @@
-// Tunnels with numbers instead of handles, as its tests want it: the flow ids, streams and sockets of
-// a dialect that has one request per connection ID.
+// Tunnels with numbers instead of handles, as its tests want it: the flow ids, streams and sockets
+// of a dialect that has one request per connection ID.
 #pragma once
 
 #include "ngmasque/session/tunnels.h"

@@ -64,7 +64,8 @@ TEST_F(TunnelsTest, ServerIdsConflictOnOneTupleOnly) {
             Keep(Reason::kExistingIsPrefix));
   EXPECT_EQ(registry.AddServerId(On(kAlice, 4, 0, kSocket), Id("serve")).error(),
             Keep(Reason::kNewIsPrefix));
-  EXPECT_TRUE(registry.AddClientId(On(kAlice, 4, 0, kSocket), Id("server"))) << "the other direction";
+  EXPECT_TRUE(registry.AddClientId(On(kAlice, 4, 0, kSocket), Id("server")))
+    << "the other direction";
 
   const OuterConnection neighbour{3};
   ASSERT_TRUE(registry.AddConnection(neighbour, Tuple(1)));
@@ -112,7 +113,8 @@ TEST_F(TunnelsTest, ShortIdsAreConflicts) {
   EXPECT_TRUE(registry.AddClientId(On(kAlice, 0, 0, kSocket), Id("1234"))) << "the draft's example";
   EXPECT_EQ(registry.AddClientId(On(kAlice, 4, 2, kOther), Id("567")).error(),
             Close(Reason::kTooShort));
-  EXPECT_EQ(registry.AddServerId(On(kAlice, 4, 0, kSocket), Id("")).error(), Keep(Reason::kTooShort));
+  EXPECT_EQ(registry.AddServerId(On(kAlice, 4, 0, kSocket), Id("")).error(),
+            Keep(Reason::kTooShort));
   EXPECT_TRUE(IsConflict(Reason::kTooShort));
   EXPECT_FALSE(IsConflict(Reason::kTooManyIds));
 
@@ -147,7 +149,8 @@ TEST_F(TunnelsTest, MappingsDieWithTheirStream) {
   EXPECT_EQ(registry.RemoveStream({kAlice, 4}), std::nullopt) << "twice";
   EXPECT_EQ(registry.RemoveStream({kAlice, 0}), std::nullopt) << "the other client uses the socket";
   EXPECT_FALSE(registry.FindFlow(kAlice, 0));
-  EXPECT_EQ(registry.FromTarget(kSocket, Short("client-1")).error(), NotPassed::kUnknownConnectionId);
+  EXPECT_EQ(registry.FromTarget(kSocket, Short("client-1")).error(),
+            NotPassed::kUnknownConnectionId);
   EXPECT_EQ(registry.RemoveStream({kBob, 0}), kSocket);
   EXPECT_EQ(registry.FromTarget(kSocket, Short("client-2")).error(), NotPassed::kUnknownSocket);
   EXPECT_EQ(registry.RemoveStream({OuterConnection{3}, 0}), std::nullopt);
@@ -239,10 +242,12 @@ TEST_F(TunnelsTest, Bounds) {
   EXPECT_EQ(registry.AddServerId(On(kAlice, 16, 4, kOther), Id("other")).error(),
             Keep(Reason::kTooManyLengths))
     << "the proxy's own ID has a length as well";
-  EXPECT_EQ(registry.AddPlain(On(kAlice, 16, 6, SocketId{20})).error(), Close(Reason::kTooManyFlows));
+  EXPECT_EQ(registry.AddPlain(On(kAlice, 16, 6, SocketId{20})).error(),
+            Close(Reason::kTooManyFlows));
   ASSERT_TRUE(registry.AddServerId(On(kAlice, 16, 0, kSocket), Id("server-2")));
   ASSERT_TRUE(registry.AddPlain(On(kBob, 0, 0, SocketId{20})));
-  EXPECT_EQ(registry.AddPlain(On(kBob, 4, 2, SocketId{21})).error(), Close(Reason::kTooManySockets));
+  EXPECT_EQ(registry.AddPlain(On(kBob, 4, 2, SocketId{21})).error(),
+            Close(Reason::kTooManySockets));
 
   EXPECT_TRUE(registry.FromTarget(kSocket, Short("client-1")));
   EXPECT_TRUE(registry.FromClient(Tuple(1), Short("server-1")));

@@ -230,7 +230,7 @@ public:
   OnLookup(LookupId lookup, const std::expected<std::vector<Endpoint>, LookupError> &found,
            Timestamp now);
 
-  /// What has become of OpenSocket: what ServerSocket::user_data is to say, or an error, after which
+  /// What has become of OpenSocket: what ServerSocket::user_data is to say, or an error.  After that
   /// the next address is tried.
   [[nodiscard]] ProxyActions OnSocket(SocketId socket,
                                       const std::expected<void *, SocketError> &opened,
@@ -263,11 +263,13 @@ public:
   [[nodiscard]] std::expected<PayloadToTarget, NotPassed>
   OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> &input, Timestamp now);
 
-  /// The place where UDP packets of clients have arrived, null if no connection uses it.  Valid until
-  /// a connection is added, moved or removed: one call will do for packets that arrive together.
+  /// The place where UDP packets of clients have arrived, null if no connection uses it.  Valid
+  /// until a connection is added, moved or removed: one call will do for packets that arrive
+  /// together.
   [[nodiscard]] const ClientPath *FindPath(const FourTuple &tuple) const;
 
-  /// A UDP packet of a client, that is to be forwarded if there is no error: then it restarts the idle timer of the tunnel's connection (P11).
+  /// A UDP packet of a client, that is to be forwarded if there is no error: then it restarts the
+  /// idle timer of the tunnel's connection (P11).
   /// Errors: kLongHeader, kReserved, kUnknownTuple if `path` is null, kUnknownConnectionId, for all
   /// of which IsForQuic holds; kRateLimited, kMalformed.
   [[nodiscard]] std::expected<PacketToTarget, NotPassed>

@@ -179,7 +179,7 @@ struct Tunnel {
   bool answered = false; ///< The target has sent it something.
   /// The client has forwarded a packet, and can do so still.
   bool forwarding = false;
-  std::vector<Endpoint> targets{};              ///< To be tried yet, in order; at most max_addresses.
+  std::vector<Endpoint> targets{}; ///< To be tried yet, in order; at most max_addresses.
   SocketError error = SocketError::kUnroutable; ///< Of the last one that was tried.
   Timestamp begun{};                            ///< When its first request came.
   TunnelStatistics statistics{};

@@ -5,7 +5,8 @@
 //     (client-facing 4-tuple, server CID)         -> tunnel -> server-facing socket              P2
 //     (server-facing socket, client CID)          -> tunnel -> outer connection, and 4-tuple     P3
 //
-// The first one is the dialect's.  No clock, no socket, no randomness: the caller says what happened.
+// The first one is the dialect's.  No clock, no socket, no randomness: the caller says what
+// happened.
 #pragma once
 
 #include "ngmasque/session/tunnel.h"
@@ -20,8 +21,8 @@
 
 namespace ngmasque {
 
-/// The bounds of the registry (P13) and its policy for short connection IDs.  What is beyond a bound
-/// is refused with the reason named here; what is there already keeps working.
+/// The bounds of the registry (P13) and its policy for short connection IDs.  What is beyond a
+/// bound is refused with the reason named here; what is there already keeps working.
 struct RoutingLimits {
   /// Connection IDs of requests that are shorter, in bytes, are refused as conflicts: kTooShort.
   /// The default takes those of the draft's own example and of the servers in use; 1 refuses only
