@@ -6,7 +6,6 @@
 #include "server_proxy.h"
 
 #include "ngmasque/quic/packet_size.h"
-#include "ngmasque/wire/quic_header.h"
 
 #include "server.h"
 #include "util.h"
@@ -39,9 +38,6 @@ constexpr option kOptions[] = {
 
 // QUIC DATAGRAM frames of any size (RFC 9221, section 3).
 constexpr std::uint64_t kMaxDatagramFrameSize = 65'535;
-
-// NGTCP2_SV_SCIDLEN of the server.
-constexpr std::size_t kOwnIdLength = 18;
 
 std::optional<FourTuple> ToFourTuple(const sockaddr *local, const sockaddr *remote) {
   const auto from = ToEndpoint(local);
@@ -276,46 +272,15 @@ std::unique_ptr<ServerConnExt> ServerProxy::new_conn(Handler *handler) {
   return conn;
 }
 
-void ServerProxy::Forget(const ServerProxyConn &conn) {
-  if (reader_ == &conn) {
-    reader_ = nullptr;
-  }
-}
-
-void ServerProxy::AddOwnId(const ngtcp2_cid &cid, ServerProxyConn &conn) {
-  own_ids_.insert_or_assign(util::make_cid_key({cid.data, cid.datalen}), &conn);
-}
-
-void ServerProxy::RemoveOwnId(const ngtcp2_cid &cid) {
-  own_ids_.erase(util::make_cid_key({cid.data, cid.datalen}));
-}
-
-void ServerProxy::FollowPath() {
-  if (auto *conn = std::exchange(reader_, nullptr)) {
-    conn->FollowPath();
-  }
-}
-
 bool ServerProxy::recv_packet(const ::Endpoint &, const ::Address &local_addr,
                               const ::Address &remote_addr, const ngtcp2_pkt_info &pi,
                               std::span<uint8_t> data) {
-  FollowPath();
   last_packet_ = data.size();
   const auto tuple = ToFourTuple(local_addr.as_sockaddr(), remote_addr.as_sockaddr());
-  if (tuple && proxy_->OnClientPacket(*tuple, data, pi.ecn)) {
-    return true;
-  }
-  if (PeekHeaderForm(data) == HeaderForm::kShort && data.size() > kOwnIdLength) {
-    const auto own = own_ids_.find(util::make_cid_key(data.subspan(1, kOwnIdLength)));
-    reader_ = own == own_ids_.end() ? nullptr : own->second;
-  }
-  return false;
+  return tuple && proxy_->OnClientPacket(*tuple, data, pi.ecn);
 }
 
-void ServerProxy::recv_done() {
-  FollowPath();
-  proxy_->OnClientPacketsDone();
-}
+void ServerProxy::recv_done() { proxy_->OnClientPacketsDone(); }
 
 void ServerProxy::Complain(std::string_view line) {
   if (const auto end = complaints_.Take(util::timestamp())) {

@@ -6,7 +6,6 @@
 #include "ngmasque/quic/socket_address.h"
 
 #include "server_ext.h"
-#include "util.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -17,7 +16,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 namespace ngmasque::examples {
@@ -43,9 +41,7 @@ public:
   std::span<const uint8_t> datagram() override;
   void datagram_done(bool sent) override;
   void path_validated(const ngtcp2_path &path) override;
-  /// To be called after each packet that was read: back to a path that was validated before, the
-  /// connection goes without a call of path_validated.
-  void FollowPath();
+  void packet_read() override;
   bool new_scid(const ngtcp2_cid &cid) override;
   void remove_scid(const ngtcp2_cid &cid) override;
 
@@ -73,7 +69,6 @@ private:
 
   std::deque<FourTuple> validated_;      // kMaxValidated; the last one is that of the mappings.
   const ::Endpoint *endpoint_ = nullptr; // Of that one: forwarded packets leave from there.
-  std::vector<ngtcp2_cid> ids_;          // Its own, which ngtcp2 bounds.
   DatagramQueue queue_{kMaxQueue};
 };
 
@@ -102,23 +97,15 @@ public:
 
   /// Null once the server stops.
   [[nodiscard]] ProxyServer *proxy() const { return proxy_.get(); }
-  void Forget(const ServerProxyConn &conn);
-  void AddOwnId(const ngtcp2_cid &cid, ServerProxyConn &conn);
-  void RemoveOwnId(const ngtcp2_cid &cid);
   void CountTooLarge() { ++too_large_; }
   void CountDisplaced(std::size_t datagrams) { displaced_ += datagrams; }
   /// What clients can bring about.
   void Complain(std::string_view line);
 
 private:
-  /// The last packet has been read.
-  void FollowPath();
-
   bool enabled_ = false;
   ProxyServer::Options options_;
   std::unique_ptr<ProxyServer> proxy_;
-  std::unordered_map<ngtcp2_cid, ServerProxyConn *> own_ids_; // Of all of them.
-  ServerProxyConn *reader_ = nullptr; // Whose packet is being read, if it is a known one's.
   std::uint64_t next_connection_ = 0;
   std::uint64_t too_large_ = 0;
   std::uint64_t displaced_ = 0;

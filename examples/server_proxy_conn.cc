@@ -22,10 +22,6 @@ ServerProxyConn::ServerProxyConn(ServerProxy &proxy, Handler &handler, OuterConn
   : proxy_(proxy), handler_(handler), id_(id) {}
 
 ServerProxyConn::~ServerProxyConn() {
-  for (const auto &cid : ids_) {
-    proxy_.RemoveOwnId(cid);
-  }
-  proxy_.Forget(*this);
   if (registered_ && proxy_.proxy()) {
     proxy_.proxy()->RemoveConnection(id_);
   }
@@ -119,7 +115,11 @@ void ServerProxyConn::path_validated(const ngtcp2_path &path) {
   }
 }
 
-void ServerProxyConn::FollowPath() {
+// Back to a path that was validated before the connection goes without path_validated.
+void ServerProxyConn::packet_read() {
+  if (!registered_) {
+    return;
+  }
   const auto &path = *ngtcp2_conn_get_path2(handler_.conn());
   // The path that it uses now may not be validated yet.
   if (const auto tuple = ToFourTuple(path);
@@ -129,23 +129,12 @@ void ServerProxyConn::FollowPath() {
 }
 
 bool ServerProxyConn::new_scid(const ngtcp2_cid &cid) {
-  if (!registered_ || !proxy_.proxy()) {
-    return true;
-  }
-  if (!proxy_.proxy()->Reserve(id_, ToConnectionId(cid))) {
-    return false;
-  }
-  ids_.push_back(cid);
-  proxy_.AddOwnId(cid, *this);
-  return true;
+  return !registered_ || !proxy_.proxy() || proxy_.proxy()->Reserve(id_, ToConnectionId(cid));
 }
 
 void ServerProxyConn::remove_scid(const ngtcp2_cid &cid) {
   if (registered_ && proxy_.proxy()) {
     proxy_.proxy()->Unreserve(id_, ToConnectionId(cid));
-  }
-  if (std::erase_if(ids_, [&](const ngtcp2_cid &id) { return ngtcp2_cid_eq(&id, &cid); }) != 0) {
-    proxy_.RemoveOwnId(cid);
   }
 }
 
