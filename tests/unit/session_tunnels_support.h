@@ -6,6 +6,8 @@
 
 #include "routing_support.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <map>
 #include <memory>
