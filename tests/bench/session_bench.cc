@@ -68,8 +68,8 @@ constexpr Timestamp kNow = 1;
 struct Sample {
   std::array<std::uint8_t, 1 + kIdLength> to_target{0x40}, to_client{0x40};
   std::array<std::uint8_t, 2> datagram{};
-  const ClientPath *path;
-  const ServerSocket *socket;
+  const ClientPath *path = nullptr;
+  const ServerSocket *socket = nullptr;
   OuterConnection connection;
 };
 
