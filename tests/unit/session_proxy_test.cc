@@ -109,7 +109,7 @@ TEST_F(ProxyRequirements, P5_FlowIdBelongsToItsAuthorityAfterItsEndToo) {
   EXPECT_EQ(Open(kAlice, 32, 4, "client-2"), 400u);
   // Of another connection they say nothing.
   EXPECT_EQ(Open(kBob, 0, 0, "client-3", "5.6.7.9:443"), 200u);
-  world.Do(world.proxy.RemoveConnection(kAlice));
+  world.Do(world.proxy.RemoveConnection(kAlice, world.now));
   ASSERT_TRUE(world.proxy.AddConnection(kAlice, Tuple(1)));
   EXPECT_EQ(Open(kAlice, 36, 0, "client-1", "5.6.7.9:443"), 200u);
 }
