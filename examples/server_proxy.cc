@@ -39,6 +39,9 @@ constexpr option kOptions[] = {
 // QUIC DATAGRAM frames of any size (RFC 9221, section 3).
 constexpr std::uint64_t kMaxDatagramFrameSize = 65'535;
 
+// What a client may open besides its requests for tunnels: so that one too many gets an answer.
+constexpr std::uint64_t kSpareStreams = 16;
+
 std::optional<FourTuple> ToFourTuple(const sockaddr *local, const sockaddr *remote) {
   const auto from = ToEndpoint(local);
   const auto to = ToEndpoint(remote);
@@ -248,6 +251,9 @@ void ServerProxy::configure(ngtcp2_settings &settings, ngtcp2_transport_params &
     }
   }
   params.max_datagram_frame_size = kMaxDatagramFrameSize;
+  params.initial_max_streams_bidi =
+    std::max<std::uint64_t>(params.initial_max_streams_bidi,
+                            options_.proxy.routing.max_streams_per_connection + kSpareStreams);
 }
 
 void ServerProxy::configure(nghttp3_settings &settings) const { settings.h3_datagram_draft05 = 1; }

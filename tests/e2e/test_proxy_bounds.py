@@ -57,6 +57,17 @@ class BoundsTest(PacketCase):
                 self.assertEqual(one.ask(target.authority, 0, server_cid=b"one-too-many"), 200)
             self.assertEqual(self.stop(world)["refused"], {"429": 2})
 
+    def test_streams(self):
+        """The credit for streams follows from the bound: as many requests as that, and another one gets its answer."""
+        bound = 300
+        with self.proxy(f"--connect-udp-max-connection-ids={bound}") as world, Target() as target:
+            with ProxyClient(world.proxy_addr) as one:
+                streams = [one.request(target.authority, 0, client_cid=b"client-%04d" % number) for number in range(bound)]
+                self.assertEqual({one.status(stream) for stream in streams}, {200})
+                self.assertEqual(one.ask(target.authority, 0, client_cid=b"one-too-many"), 429)
+                self.check_flow(one, target, 0, b"client-%04d" % (bound - 1))
+            self.assertEqual(self.stop(world)["refused"], {"429": 1})
+
     def test_sockets(self):
         """503, whoever asks; an unused one is closed."""
         with self.proxy("--connect-udp-max-sockets=2", "--connect-udp-port-sharing=off") as world, Target() as target:
