@@ -27,6 +27,12 @@ NotPassed ToDrop(int error) {
   }
 }
 
+// Whether a run can be sent with `packet` at its end.  The last one may be shorter than the others.
+bool Joins(const Burst &run, std::span<const std::uint8_t> packet) {
+  return !run.data.empty() && run.data.size() % run.segment == 0 && packet.size() <= run.segment &&
+         run.data.data() + run.data.size() == packet.data();
+}
+
 } // namespace
 
 Traffic ProxyServer::State::TrafficOf(const Burst &burst) {
@@ -53,15 +59,19 @@ ProxyServer::State::Unsent ProxyServer::State::Account(const Burst &packets,
           .reason = reason};
 }
 
+void ProxyServer::State::Report(Tunnel &tunnel, Way way, const Unsent &unsent) {
+  if (unsent.traffic.packets > 0) {
+    proxy.NotSent(tunnel, way, unsent.reason, unsent.traffic);
+  }
+}
+
 // They are not marked: the bits of the outer connection's packets are not theirs.
 void ProxyServer::State::SendTunnelled(const PayloadToTarget &payload) {
   auto &tunnel = *payload.tunnel;
   // If the target is unreachable, the tunnel is gone afterwards and not before.
   const auto was_in_batch = std::exchange(in_batch, true);
-  const auto unsent = SendToTarget(TargetOf(*tunnel.socket), OnePacket(payload.payload));
-  if (unsent.traffic.packets > 0) {
-    proxy.NotSent(tunnel, Way::kTunnelledToTarget, unsent.reason, unsent.traffic);
-  }
+  Report(tunnel, Way::kTunnelledToTarget,
+         SendToTarget(TargetOf(*tunnel.socket), OnePacket(payload.payload)));
   in_batch = was_in_batch;
   if (!in_batch) {
     ActOnFailed();
@@ -83,10 +93,7 @@ void ProxyServer::State::EndRun() {
   }
   const auto packets = std::exchange(run, {});
   ClientOf(*run_of->connection).OnActivity();
-  const auto unsent = SendToTarget(TargetOf(*run_of->socket), packets);
-  if (unsent.traffic.packets > 0) {
-    proxy.NotSent(*run_of, Way::kForwardedToTarget, unsent.reason, unsent.traffic);
-  }
+  Report(*run_of, Way::kForwardedToTarget, SendToTarget(TargetOf(*run_of->socket), packets));
 }
 
 void ProxyServer::State::EndBatch() {
@@ -124,10 +131,7 @@ void ProxyServer::State::ToClients(const ServerSocket *socket, std::span<std::ui
     }
     const std::span<const std::uint8_t> packet = way->packet.bytes;
     if (way->form == ClientForm::kForward) {
-      // The last packet of a run may be shorter than the others.
-      if (!together.data.empty() && way->tunnel == of &&
-          together.data.size() % together.segment == 0 && packet.size() <= together.segment &&
-          together.data.data() + together.data.size() == packet.data()) {
+      if (way->tunnel == of && Joins(together, packet)) {
         together.data = {together.data.data(), together.data.size() + packet.size()};
       } else {
         end();
@@ -159,11 +163,8 @@ void ProxyServer::State::ToClients(const ServerSocket *socket, std::span<std::ui
 
 void ProxyServer::State::Forward(Tunnel &tunnel, const Burst &packets) {
   const auto &connection = *tunnel.connection;
-  const auto unsent =
-    Account(packets, ClientOf(connection).Forward(connection.path->tuple, packets), "clients");
-  if (unsent.traffic.packets > 0) {
-    proxy.NotSent(tunnel, Way::kForwardedToClient, unsent.reason, unsent.traffic);
-  }
+  Report(tunnel, Way::kForwardedToClient,
+         Account(packets, ClientOf(connection).Forward(connection.path->tuple, packets), "clients"));
 }
 
 bool ProxyServer::OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram) {
@@ -202,11 +203,7 @@ bool ProxyServer::OnClientPacket(const FourTuple &tuple, std::span<std::uint8_t>
   const std::span<const std::uint8_t> data = to->packet.bytes;
 
   auto &run = s.run;
-  // The last packet of a run may be shorter than the others.
-  const bool joins = !run.data.empty() && s.run_of == tunnel && run.ecn == ecn &&
-                     run.data.size() % run.segment == 0 && data.size() <= run.segment &&
-                     run.data.data() + run.data.size() == data.data();
-  if (joins) {
+  if (s.run_of == tunnel && run.ecn == ecn && Joins(run, data)) {
     run.data = {run.data.data(), run.data.size() + data.size()};
   } else {
     s.EndRun();

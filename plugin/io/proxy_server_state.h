@@ -72,6 +72,8 @@ struct ProxyServer::State {
   // What has become of packets to `where`.
   [[nodiscard]] Unsent Account(const Burst &packets, const SendOutcome &outcome,
                                std::string_view where);
+  // Those of a tunnel's packets that have not left are drops.
+  void Report(Tunnel &tunnel, Way way, const Unsent &unsent);
   void EndRun();
   // Sends what there is and forgets `path`: before tunnels and connections come, move and go.
   void EndBatch();

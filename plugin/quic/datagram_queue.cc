@@ -69,14 +69,6 @@ void DatagramQueue::Pop() {
   BeginTurn();
 }
 
-void DatagramQueue::Forget(Key key) {
-  if (const auto known = by_key_.find(key); known != by_key_.end()) {
-    bytes_ -= known->second->bytes;
-    Remove(known->second);
-    BeginTurn();
-  }
-}
-
 void DatagramQueue::Remove(Turns::iterator tunnel) {
   by_key_.erase(tunnel->key);
   turns_.erase(tunnel);

@@ -137,21 +137,6 @@ TEST(DatagramQueue, DatagramLargerThanTheQueue) {
   EXPECT_EQ(Take(queue).tunnel, 1);
 }
 
-TEST(DatagramQueue, ForgetsATunnel) {
-  DatagramQueue queue(1 << 20);
-  for (std::uint8_t i = 0; i < 3; ++i) {
-    ASSERT_TRUE(Push(queue, 1, i, kLarge));
-    ASSERT_TRUE(Push(queue, 2, i, kLarge));
-  }
-  queue.Forget(1);
-  queue.Forget(7);
-  EXPECT_EQ(queue.bytes(), 3 * (kLarge + DatagramQueue::kOverhead));
-  for (std::uint8_t i = 0; i < 3; ++i) {
-    EXPECT_EQ(Take(queue).tunnel, 2);
-  }
-  EXPECT_TRUE(queue.empty());
-}
-
 // Whatever is done: the bound holds, nothing is lost but what Push says, and a tunnel's order stays.
 TEST(DatagramQueue, Random) {
   for (unsigned seed = 0; seed < 20; ++seed) {

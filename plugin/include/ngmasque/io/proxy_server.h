@@ -36,10 +36,10 @@ public:
     /// Sends `payload` in a datagram of `flow`.  Nothing is returned if it was taken; kTooLarge if
     /// no packet on the path takes it now, kClientQueue, kBlocked or kSendError.
     virtual std::expected<void, NotPassed> SendDatagram(FlowId flow,
-                                                         std::span<const std::uint8_t> payload) = 0;
+                                                        std::span<const std::uint8_t> payload) = 0;
     /// Sends `payload` on the stream, with its length before it.
     virtual std::expected<void, NotPassed> SendOnStream(StreamId stream,
-                                                         std::span<const std::uint8_t> payload) = 0;
+                                                        std::span<const std::uint8_t> payload) = 0;
     /// Sends packets as they are on the 4-tuple of the connection.
     virtual SendOutcome Forward(const FourTuple &tuple, const Burst &packets) = 0;
     /// The client has forwarded packets: its connection is not idle (P11).

@@ -36,14 +36,11 @@ public:
                                                 std::span<const std::uint8_t> payload);
 
   /// Whose turn it is; empty if nothing waits, or if it is an empty datagram's turn.  Valid until
-  /// the next call of Push, Pop or Forget.
+  /// the next call of Push or Pop.
   [[nodiscard]] std::span<const std::uint8_t> Front() const;
 
   /// Takes the front one off a queue that is not empty.
   void Pop();
-
-  /// Throws away what waits of a tunnel.
-  void Forget(Key tunnel);
 
   [[nodiscard]] bool empty() const { return turns_.empty(); }
   /// With kOverhead for each datagram.
