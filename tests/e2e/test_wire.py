@@ -269,6 +269,8 @@ class WireTest(unittest.TestCase):
         wire = self.wire()
         client, server = self.open(wire, "cli", CLI4, PORT), self.open(wire, "srv", A, PORT)
         server.sendto(b"unasked", (CLI4, PORT))
+        # Asking makes the relay read that before it reads what the client sends.
+        self.assertEqual(wire.counts()["dropped"]["no_flow"], 1)
         client.sendto(b"hello", (A, PORT))
         server.sendto(b"answer", server.recvfrom(10)[1])
         self.assertEqual(client.recv(10), b"answer")
