@@ -46,9 +46,11 @@ public:
   void remove_scid(const ngtcp2_cid &cid) override;
 
   // ProxyServer::Client.
-  std::expected<void, NotPassed> SendDatagram(FlowId flow,
+  std::expected<void, NotPassed> SendDatagram(std::uint64_t tunnel,
+                                              std::span<const std::uint8_t> prefix,
                                               std::span<const std::uint8_t> payload) override;
   std::expected<void, NotPassed> SendOnStream(StreamId stream,
+                                              std::span<const std::uint8_t> prefix,
                                               std::span<const std::uint8_t> payload) override;
   SendOutcome Forward(const FourTuple &tuple, const Burst &packets) override;
   void OnActivity() override;

@@ -4,15 +4,12 @@
 #include "proxy_options.h"
 
 #include "ngmasque/quic/packet_size.h"
-#include "ngmasque/wire/datagram.h"
-#include "ngmasque/wire/stream_length.h"
 
 #include "server.h"
 #include "stats.h"
 #include "util.h"
 
 #include <algorithm>
-#include <array>
 
 extern Config config;
 
@@ -139,13 +136,12 @@ void ServerProxyConn::remove_scid(const ngtcp2_cid &cid) {
 }
 
 std::expected<void, NotPassed>
-ServerProxyConn::SendDatagram(FlowId flow, std::span<const std::uint8_t> payload) {
-  std::array<std::uint8_t, kMaxDatagramHeader> header;
-  const auto length = WriteFlowDatagramHeader(flow, header);
-  if (!length || *length + payload.size() > MaxDatagram(handler_.conn())) {
+ServerProxyConn::SendDatagram(std::uint64_t tunnel, std::span<const std::uint8_t> prefix,
+                              std::span<const std::uint8_t> payload) {
+  if (prefix.size() + payload.size() > MaxDatagram(handler_.conn())) {
     return std::unexpected(NotPassed::kTooLarge);
   }
-  const auto displaced = queue_.Push(flow, std::span(header).first(*length), payload);
+  const auto displaced = queue_.Push(tunnel, prefix, payload);
   if (!displaced) {
     return std::unexpected(NotPassed::kClientQueue);
   }
@@ -155,12 +151,9 @@ ServerProxyConn::SendDatagram(FlowId flow, std::span<const std::uint8_t> payload
 }
 
 std::expected<void, NotPassed>
-ServerProxyConn::SendOnStream(StreamId stream, std::span<const std::uint8_t> payload) {
-  const auto length = WriteStreamLength(payload.size());
-  if (!length) {
-    return std::unexpected(NotPassed::kTooLarge);
-  }
-  std::vector<std::uint8_t> data(length->begin(), length->end());
+ServerProxyConn::SendOnStream(StreamId stream, std::span<const std::uint8_t> prefix,
+                              std::span<const std::uint8_t> payload) {
+  std::vector<std::uint8_t> data(prefix.begin(), prefix.end());
   data.insert(data.end(), payload.begin(), payload.end());
   if (!handler_.send_ext_data(static_cast<int64_t>(stream), std::move(data))) {
     return std::unexpected(NotPassed::kClientQueue);

@@ -116,6 +116,14 @@ void ProxyServer::State::Perform(ProxyActions actions) {
                      client->Respond(a.stream.stream, a.status, a.fields);
                    }
                  },
+                 [&](const proxy_action::SendOnStream &a) {
+                   // Without it, the two sides would not know the same of the tunnel any more.
+                   if (auto *client = Find(a.stream.connection);
+                       client && !client->SendOnStream(a.stream.stream, {}, a.message)) {
+                     client->ResetStream(a.stream.stream);
+                     Perform(proxy.OnStreamClosed(a.stream, SteadyNow()));
+                   }
+                 },
                  [&](const proxy_action::ResetStream &a) {
                    Log(reset_lines, LogLevel::kWarning, "connection {} stream {}: reset",
                        std::to_underlying(a.stream.connection), a.stream.stream);

@@ -2,8 +2,6 @@
 
 #include "proxy_server_state.h"
 
-#include "ngmasque/wire/stream_length.h"
-
 #include <cerrno>
 #include <cstring>
 #include <format>
@@ -145,12 +143,14 @@ void ProxyServer::State::ToClients(const ServerSocket *socket, std::span<std::ui
     auto &client = ClientOf(*way->tunnel->connection);
     const bool datagram = way->form == ClientForm::kDatagram;
     if (datagram) {
-      sent = client.SendDatagram(way->tunnel->flow, packet);
+      sent = client.SendDatagram(way->tunnel->number, way->prefix, packet);
     }
-    if (!datagram || (!sent && sent.error() == NotPassed::kTooLarge && IsForStream(packet))) {
-      sent = client.SendOnStream(way->stream, packet);
-      if (sent) {
-        proxy.SentOnStream(*way->tunnel);
+    if (!sent && sent.error() == NotPassed::kTooLarge) {
+      if (const auto prefix = proxy.StreamPrefix(*way)) {
+        sent = client.SendOnStream(way->stream, prefix->view(), packet);
+        if (sent) {
+          proxy.SentOnStream(*way->tunnel);
+        }
       }
     }
     if (!sent) {
@@ -178,10 +178,14 @@ bool ProxyServer::OnDatagram(OuterConnection connection, std::span<const std::ui
 
 void ProxyServer::OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> data) {
   const auto now = SteadyNow();
+  // A message may end tunnels that have packets waiting.
+  state_->EndBatch();
   while (!data.empty()) {
-    if (const auto payload = state_->proxy.OnStreamData(stream, data, now)) {
+    ProxyActions actions;
+    if (const auto payload = state_->proxy.OnStreamData(stream, data, now, actions)) {
       state_->SendTunnelled(*payload);
     }
+    state_->Perform(std::move(actions));
   }
 }
 

@@ -5,7 +5,7 @@
 
 namespace ngmasque {
 
-bool EarlyDatagrams::Keep(FlowId id, bool awaited, std::span<const std::uint8_t> payload) {
+bool EarlyDatagrams::Keep(TunnelKey id, bool awaited, std::span<const std::uint8_t> payload) {
   if (!awaited && std::ranges::contains(retired_, id)) {
     return false;
   }
@@ -35,13 +35,13 @@ bool EarlyDatagrams::Keep(FlowId id, bool awaited, std::span<const std::uint8_t>
   return true;
 }
 
-void EarlyDatagrams::Await(FlowId id) {
+void EarlyDatagrams::Await(TunnelKey id) {
   if (const auto flow = flows_.find(id); flow != flows_.end()) {
     flow->second.awaited = true;
   }
 }
 
-std::vector<EarlyDatagrams::Payload> EarlyDatagrams::Take(FlowId id) {
+std::vector<EarlyDatagrams::Payload> EarlyDatagrams::Take(TunnelKey id) {
   const auto flow = flows_.find(id);
   if (flow == flows_.end()) {
     return {};
@@ -51,7 +51,7 @@ std::vector<EarlyDatagrams::Payload> EarlyDatagrams::Take(FlowId id) {
   return payloads;
 }
 
-void EarlyDatagrams::Retire(FlowId id) {
+void EarlyDatagrams::Retire(TunnelKey id) {
   if (const auto flow = flows_.find(id); flow != flows_.end()) {
     Forget(flow);
   }
@@ -62,7 +62,7 @@ void EarlyDatagrams::Retire(FlowId id) {
   }
 }
 
-bool EarlyDatagrams::MakeRoom(FlowId spared) {
+bool EarlyDatagrams::MakeRoom(TunnelKey spared) {
   auto oldest = flows_.end();
   for (auto flow = flows_.begin(); flow != flows_.end(); ++flow) {
     if (flow->first != spared && !flow->second.awaited &&

@@ -1,7 +1,7 @@
 // Payloads that have come before the flow that they belong to.
 #pragma once
 
-#include "ngmasque/routing/types.h"
+#include "ngmasque/session/tunnel.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -36,16 +36,16 @@ public:
 
   /// Keeps a payload of 0 bytes or more; false if it is dropped.  `awaited`: the flow's request has
   /// come.  Without it, payloads of a flow that has been retired are late, not early, and dropped.
-  [[nodiscard]] bool Keep(FlowId flow, bool awaited, std::span<const std::uint8_t> payload);
+  [[nodiscard]] bool Keep(TunnelKey flow, bool awaited, std::span<const std::uint8_t> payload);
 
   /// The flow's request has come.
-  void Await(FlowId flow);
+  void Await(TunnelKey flow);
 
   /// The flow is there: its payloads, in the order in which they have come.
-  [[nodiscard]] std::vector<Payload> Take(FlowId flow);
+  [[nodiscard]] std::vector<Payload> Take(TunnelKey flow);
 
   /// The flow was refused or has ended: its payloads are thrown away.
-  void Retire(FlowId flow);
+  void Retire(TunnelKey flow);
 
   /// How many bytes of payload are kept, and of how many flows.
   [[nodiscard]] std::size_t bytes() const { return bytes_; }
@@ -61,17 +61,17 @@ private:
     std::size_t bytes = 0;
     std::vector<Payload> payloads; // At most max_datagrams; never empty.
   };
-  using Flows = std::map<FlowId, Flow>;
+  using Flows = std::map<TunnelKey, Flow>;
 
   // Forgets the oldest flow that is not awaited, but not `spared`; false if there is none.
-  bool MakeRoom(FlowId spared);
+  bool MakeRoom(TunnelKey spared);
   void Forget(Flows::iterator flow);
 
   EarlyLimits limits_;
   Flows flows_;           // At most max_flows.
   std::size_t bytes_ = 0; // At most max_bytes.
   std::uint64_t next_age_ = 0;
-  std::deque<FlowId> retired_; // At most kMaxRetired.
+  std::deque<TunnelKey> retired_; // At most kMaxRetired.
 };
 
 } // namespace ngmasque

@@ -2,7 +2,9 @@
 
 #include "ngmasque/session/proxy.h"
 
-#include "proxy_state.h"
+#include "ngmasque/session/draft00.h"
+
+#include "proxy_model.h"
 
 #include <utility>
 
@@ -24,11 +26,12 @@ Proxy::AddConnection(OuterConnection id, const FourTuple &tuple, void *user_data
   auto &connection = **added;
   connection.user_data = user_data;
   connection.bucket = {options.max_bytes_per_second, options.burst_bytes};
-  connection.dialect =
-    std::make_unique<Draft00>(EarlyLimits{.max_datagrams = options.max_early_datagrams,
-                                          .max_flows = options.max_early_flows,
-                                          .max_bytes = options.max_early_bytes},
-                              state_->key);
+  const auto make = options.dialect ? options.dialect : &MakeDraft00;
+  connection.state =
+    std::make_unique<ConnectionState>(make(options, state_->key),
+                                      EarlyLimits{.max_datagrams = options.max_early_datagrams,
+                                                  .max_flows = options.max_early_flows,
+                                                  .max_bytes = options.max_early_bytes});
   return {};
 }
 
@@ -65,8 +68,9 @@ Proxy::Moved Proxy::MoveConnection(OuterConnection id, const FourTuple &tuple, T
   }
   auto moved = state_->tunnels.Move(*connection, tuple);
   Moved result{.actions = {}, .reserved = std::move(moved.reserved)};
-  for (const auto *mapping : moved.lost) {
-    state_->Reset(*connection, mapping->stream, EndReason::kConflict, result.actions);
+  State::Model model(*state_, *connection, result.actions);
+  for (auto *mapping : moved.lost) {
+    StateOf(*connection).dialect->OnLost(*mapping, model);
   }
   return result;
 }

@@ -1,8 +1,6 @@
 // Proxy: one call for each packet.
 
-#include "proxy_state.h"
-
-#include "ngmasque/wire/datagram.h"
+#include "proxy_model.h"
 
 namespace ngmasque {
 
@@ -16,20 +14,17 @@ std::unexpected<NotPassed> Proxy::State::Count(Tunnel &tunnel, Way way, NotPasse
   return std::unexpected(reason);
 }
 
-std::expected<PayloadToTarget, NotPassed> Proxy::State::Pass(ClientConnection &connection,
-                                                             FlowId flow,
-                                                             std::span<const std::uint8_t> payload,
-                                                             Timestamp now) {
-  auto &dialect = DialectOf(connection);
-  const auto known = dialect.flows.find(flow);
+std::expected<PayloadToTarget, NotPassed>
+Proxy::State::Pass(ClientConnection &connection, Tunnel *tunnel, const TunnelledPayload &tunnelled,
+                   Timestamp now) {
+  const auto payload = tunnelled.payload;
   if (!connection.bucket.Take(payload.size(), now)) {
-    return known == dialect.flows.end()
-             ? Count(NotPassed::kRateLimited)
-             : Count(*known->second, Way::kTunnelledToTarget, NotPassed::kRateLimited);
+    return tunnel ? Count(*tunnel, Way::kTunnelledToTarget, NotPassed::kRateLimited)
+                  : Count(NotPassed::kRateLimited);
   }
-  if (known != dialect.flows.end() && known->second->stage == Stage::kOpen) {
-    known->second->statistics[Way::kTunnelledToTarget].passed.Add(payload.size(), IsLong(payload));
-    return PayloadToTarget{.tunnel = known->second, .payload = payload};
+  if (tunnel && tunnel->stage == Stage::kOpen) {
+    tunnel->statistics[Way::kTunnelledToTarget].passed.Add(payload.size(), IsLong(payload));
+    return PayloadToTarget{.tunnel = tunnel, .payload = payload};
   }
   //= draft-00, section 4.1
   //# Any DATAGRAM frames that are sent in a separate QUIC packet from the STREAM frame that
@@ -37,46 +32,48 @@ std::expected<PayloadToTarget, NotPassed> Proxy::State::Pass(ClientConnection &c
   //# the proxy before the packet containing the STREAM frame.
   //
   // So the first ones are not.
-  const auto awaited = known != dialect.flows.end();
-  return Count(dialect.early.Keep(flow, awaited, payload) ? NotPassed::kKept
-                                                          : NotPassed::kUnknownFlow);
+  return Count(StateOf(connection).early.Keep(tunnelled.key, tunnel != nullptr, payload)
+                 ? NotPassed::kKept
+                 : NotPassed::kUnknownFlow);
 }
 
 std::expected<PayloadToTarget, NotPassed>
 Proxy::OnDatagram(OuterConnection id, std::span<const std::uint8_t> data, Timestamp now) {
-  const auto datagram = ParseFlowDatagram(data);
-  if (!datagram) {
-    return state_->Count(datagram.error() == DatagramError::kPayloadTooLong
-                           ? NotPassed::kTooLong
-                           : NotPassed::kMalformed);
-  }
   auto *connection = state_->tunnels.Find(id);
   if (!connection) {
     return state_->Count(NotPassed::kUnknownFlow);
   }
-  return state_->Pass(*connection, datagram->flow_id, datagram->payload, now);
+  const auto &state = StateOf(*connection);
+  const auto tunnelled = state.dialect->OnDatagram(data);
+  if (!tunnelled) {
+    return state_->Count(tunnelled.error());
+  }
+  const auto known = state.by_key.find(tunnelled->key);
+  return state_->Pass(*connection, known == state.by_key.end() ? nullptr : known->second,
+                      *tunnelled, now);
 }
 
-std::expected<PayloadToTarget, NotPassed>
-Proxy::OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> &input, Timestamp now) {
+std::expected<PayloadToTarget, NotPassed> Proxy::OnStreamData(const StreamKey &stream,
+                                                              std::span<const std::uint8_t> &input,
+                                                              Timestamp now,
+                                                              ProxyActions &actions) {
+  state_->now = now;
   auto *connection = state_->tunnels.Find(stream.connection);
-  auto *request = connection ? DialectOf(*connection).Find(stream.stream) : nullptr;
-  if (!request) {
+  if (!connection) {
     input = {};
     return state_->Count(NotPassed::kUnknownFlow);
   }
-  auto &payloads = request->payloads;
-  if (!payloads) {
-    payloads = std::make_unique<StreamLengthParser>();
+  State::Model model(*state_, *connection, actions);
+  const auto next = StateOf(*connection).dialect->OnStreamData(stream.stream, input, model);
+  if (next.payload) {
+    return state_->Pass(*connection, next.tunnel,
+                        {.key = next.tunnel->key, .payload = *next.payload}, now);
   }
-  const auto payload = payloads->Next(input);
-  if (payload) {
-    return state_->Pass(*connection, request->tunnel->flow, *payload, now);
-  }
-  if (payload.error() == StreamLengthError::kIncomplete) {
+  if (next.payload.error() == NotPassed::kIncomplete) {
     return std::unexpected(NotPassed::kIncomplete);
   }
-  return state_->Count(*request->tunnel, Way::kTunnelledToTarget, NotPassed::kTooLong);
+  return next.tunnel ? state_->Count(*next.tunnel, Way::kTunnelledToTarget, next.payload.error())
+                     : state_->Count(next.payload.error());
 }
 
 const ClientPath *Proxy::FindPath(const FourTuple &tuple) const {
@@ -124,9 +121,10 @@ Proxy::FromTarget(const ServerSocket *socket, const MutablePacket &packet, Times
   }
   // The first packet of a target is tunnelled: none is forwarded before the client has forwarded one.
   tunnel.answered = true;
-  result.stream = *tunnel.accepted.begin();
-  const auto has_flow = (tunnel.flow & kStreamFlow) == 0;
-  result.form = connection.datagrams && has_flow ? ClientForm::kDatagram : ClientForm::kStream;
+  result.stream = tunnel.stream;
+  result.prefix = tunnel.datagram_prefix.view();
+  result.form = connection.datagrams && !result.prefix.empty() ? ClientForm::kDatagram
+                                                               : ClientForm::kStream;
   return result;
 }
 
@@ -138,6 +136,15 @@ std::expected<PacketToClient, NotPassed> Proxy::FromTarget(const ServerSocket *s
     return state_->Count(NotPassed::kWrongSource);
   }
   return FromTarget(socket, packet, now);
+}
+
+std::expected<Prefix, NotPassed> Proxy::StreamPrefix(const PacketToClient &packet) const {
+  const std::span<const std::uint8_t> bytes = packet.packet.bytes;
+  if (packet.form == ClientForm::kDatagram && !IsForStream(bytes)) {
+    return std::unexpected(NotPassed::kTooLarge);
+  }
+  const auto &tunnel = *packet.tunnel;
+  return StateOf(*tunnel.connection).dialect->StreamPrefix(tunnel, bytes.size());
 }
 
 void Proxy::NotSent(Tunnel &tunnel, Way way, NotPassed reason, const Traffic &traffic) {

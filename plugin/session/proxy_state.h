@@ -2,10 +2,10 @@
 #pragma once
 
 #include "ngmasque/session/proxy.h"
-#include "ngmasque/wire/stream_length.h"
+#include "ngmasque/wire/quic_header.h"
 
 #include "early_datagrams.h"
-#include "ended_flows.h"
+#include "verdict.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -22,48 +22,18 @@
 
 namespace ngmasque {
 
-// The flow id of a request without datagram-flow-id, outside of what the wire can carry.
-inline constexpr FlowId kStreamFlow = FlowId{1} << 63;
+// What Proxy keeps for a connection, besides its record.
+struct ConnectionState final : Attachment {
+  ConnectionState(std::unique_ptr<Dialect> d, const EarlyLimits &limits)
+    : dialect(std::move(d)), early(limits) {}
 
-// Why a request is refused, or 200.
-struct Verdict {
-  unsigned status = 0;
-  std::string proxy_status = {}; // May be empty.
-};
-
-// `details` is printable ASCII.
-Verdict BadRequest(std::string_view details);
-Verdict TooMany(std::string_view details); // Bounds of one client.
-Verdict Exhausted();                       // Bounds of all.
-Verdict WithError(unsigned status, std::string_view error);
-Verdict ToVerdict(RefusalReason reason, IdHeader header, bool shared);
-
-// What draft-00 keeps for a connection: its flow ids, and its requests with a stream each.
-struct Draft00 final : DialectState {
-  struct Request {
-    Tunnel *tunnel = nullptr;
-    Mapping *mapping = nullptr;               // Once it is accepted, if it has a connection ID.
-    std::unique_ptr<ConnectUdpRequest> asked; // Until it is answered.
-    // From the first byte on the stream.  It keeps what is there of one payload, at most
-    // kMaxUdpPayload.
-    std::unique_ptr<StreamLengthParser> payloads;
-  };
-
-  Draft00(const EarlyLimits &limits, const HashKey &key) : early(limits), ended(key) {}
-
-  Request *Find(StreamId stream) {
-    const auto found = requests.find(stream);
-    return found == requests.end() ? nullptr : &found->second;
-  }
-
+  std::unique_ptr<Dialect> dialect;
   EarlyDatagrams early;
-  EndedFlows ended;
-  std::map<FlowId, Tunnel *> flows;     // As many as the connection has tunnels.
-  std::map<StreamId, Request> requests; // At most max_streams_per_connection.
+  std::map<TunnelKey, Tunnel *> by_key; // As many as the connection has tunnels.
 };
 
-inline Draft00 &DialectOf(ClientConnection &connection) {
-  return static_cast<Draft00 &>(*connection.dialect);
+inline ConnectionState &StateOf(const ClientConnection &connection) {
+  return static_cast<ConnectionState &>(*connection.state);
 }
 
 inline bool IsLong(std::span<const std::uint8_t> packet) {
@@ -92,30 +62,16 @@ struct Proxy::State {
   State(const HashKey &k, const ProxyOptions &o, TargetPolicy p)
     : key(k), options(o), policy(std::move(p)), tunnels(k, o.routing) {}
 
-  // Requests: proxy_requests.cc.  What may end with the tunnel being gone says so.
+  // What the dialect of a connection is handed: proxy_model.h.
+  class Model;
 
-  // Why the request does not fit what there is (P5, P10, P13); `tunnel` is null if it is new.
-  std::optional<Verdict> Validate(const Draft00 &dialect, const ConnectUdpRequest &request,
-                                  const Tunnel *tunnel) const;
-  void Respond(const StreamKey &stream, const ConnectUdpRequest &request, const Verdict &verdict,
-               ProxyActions &actions);
-  // Refuses one request that is kept, and forgets it.
-  void Refuse(ClientConnection &connection, StreamId stream, const Verdict &verdict,
-              ProxyActions &actions);
-  // Refuses all requests that wait; the tunnel is gone.
+  // Tunnels come and go: proxy_model.cc.  What may end with the tunnel being gone says so.
+
+  // The tunnel cannot be: its requests are refused, and it is gone.
   void RefuseAll(Tunnel &tunnel, const Verdict &verdict, ProxyActions &actions);
-  // Answers the requests that wait for the tunnel's socket, which is open.  The tunnel may be gone.
+  // The tunnel's socket is open.  The tunnel may be gone.
   void Register(Tunnel &tunnel, ProxyActions &actions);
-  // Null if there is no connection ID to be mapped.
-  std::expected<Mapping *, RefusalReason> Map(Tunnel &tunnel, StreamId stream,
-                                              const ConnectUdpRequest &request);
-  // Forgets a request; the tunnel is gone with its last one.
-  void Drop(ClientConnection &connection, StreamId stream, EndReason reason,
-            ProxyActions &actions);
-  // The same, and tells the client.
-  void Reset(ClientConnection &connection, StreamId stream, EndReason reason,
-             ProxyActions &actions);
-  // The tunnel is gone; its requests have been seen to.
+  // The tunnel is gone; its dialect forgets it.
   void Remove(Tunnel &tunnel, EndReason reason, ProxyActions &actions);
 
   // Look-ups and sockets: proxy_targets.cc.  In the first four the tunnel may be gone afterwards.
@@ -138,10 +94,9 @@ struct Proxy::State {
 
   // Packets: proxy_packets.cc
 
-  // A payload of a client's, for a tunnel that is there or not yet.
-  std::expected<PayloadToTarget, NotPassed> Pass(ClientConnection &connection, FlowId flow,
-                                                 std::span<const std::uint8_t> payload,
-                                                 Timestamp now);
+  // A payload of a client's, for a tunnel that is there or, if it is null, not yet.
+  std::expected<PayloadToTarget, NotPassed> Pass(ClientConnection &connection, Tunnel *tunnel,
+                                                 const TunnelledPayload &tunnelled, Timestamp now);
   std::unexpected<NotPassed> Count(NotPassed reason);
   // The same for a packet that has a tunnel.
   std::unexpected<NotPassed> Count(Tunnel &tunnel, Way way, NotPassed reason);

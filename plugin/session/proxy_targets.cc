@@ -200,17 +200,12 @@ ProxyActions Proxy::OnSocketFailed(SocketId id, Timestamp now) {
   if (!socket) {
     return actions;
   }
-  std::vector<std::pair<ClientConnection *, StreamId>> streams;
-  for (const auto &[ticket, tunnel] : socket->users) {
+  // A copy, as they leave it.  The last one closes the socket.
+  const auto users = socket->users;
+  for (const auto &[ticket, tunnel] : users) {
     if (!tunnel->answered) {
-      for (const auto stream : tunnel->accepted) {
-        streams.emplace_back(tunnel->connection, stream);
-      }
+      state_->Remove(*tunnel, EndReason::kUnreachable, actions);
     }
-  }
-  // The last one closes the socket.
-  for (const auto &[connection, stream] : streams) {
-    state_->Reset(*connection, stream, EndReason::kUnreachable, actions);
   }
   return actions;
 }

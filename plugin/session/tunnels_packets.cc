@@ -32,6 +32,9 @@ std::expected<Mapping *, NotPassed> Tunnels::FromClient(const ClientPath *path,
   if (!mapping) {
     return std::unexpected(NotPassed::kReserved);
   }
+  if (!mapping->acknowledged) {
+    return std::unexpected(NotPassed::kUnknownConnectionId); // Nobody has told the client of it.
+  }
   mapping->tunnel->forwarding = true;
   return mapping;
 }
@@ -51,20 +54,22 @@ std::expected<Destination, NotPassed> Tunnels::FromTarget(const ServerSocket &so
 
   if (found) {
     auto &mapping = **found;
+    const auto &tunnel = *mapping.tunnel;
     //= draft-00, section 4.4
     //# A proxy MUST NOT forward packets from the target to the client until after the client has
     //# sent at least one packet in forwarded mode.
     //
-    // Nor with zero length: the client tells forwarded packets from those of the outer connection
-    // by connection ID.
+    // In other dialects it is the client's acknowledgement that counts.  Nor with zero length: the
+    // client tells forwarded packets from those of the outer connection by connection ID.
     //
     //= draft-00, section 5
     //# The proxy MUST use tunnelled mode (DATAGRAM frames) on the correct datagram flow for any
     //# long header packets.
     return Destination{.tunnel = mapping.tunnel,
                        .mapping = &mapping,
-                       .forward = form == HeaderForm::kShort && mapping.tunnel->forwarding &&
-                                  !mapping.id.empty()};
+                       .forward = form == HeaderForm::kShort &&
+                                  (tunnel.forwarding || !tunnel.client_first) &&
+                                  mapping.acknowledged && !mapping.id.empty()};
   }
   if (socket.shared) {
     return std::unexpected(why);

@@ -4,6 +4,9 @@ namespace ngmasque {
 
 namespace {
 
+// RFC 9000, section 14.
+constexpr std::size_t kLeastPathPayload = 1200;
+
 /// Checks the form and returns what follows the first byte.
 std::expected<std::span<const std::uint8_t>, QuicHeaderError>
 AfterFirstByte(std::span<const std::uint8_t> packet, HeaderForm wanted) {
@@ -47,6 +50,11 @@ std::expected<HeaderForm, QuicHeaderError> PeekHeaderForm(std::span<const std::u
     return std::unexpected(QuicHeaderError::kEmpty);
   }
   return (packet[0] & 0x80) != 0 ? HeaderForm::kLong : HeaderForm::kShort;
+}
+
+bool IsForStream(std::span<const std::uint8_t> payload) {
+  const auto form = PeekHeaderForm(payload);
+  return payload.size() <= kLeastPathPayload || (form && *form == HeaderForm::kLong);
 }
 
 std::expected<LongHeader, QuicHeaderError> ParseLongHeader(std::span<const std::uint8_t> packet) {

@@ -1,15 +1,10 @@
 #include "ngmasque/wire/stream_length.h"
 
-#include "ngmasque/wire/quic_header.h"
-
 #include <algorithm>
 
 namespace ngmasque {
 
 namespace {
-
-// RFC 9000, section 14.
-constexpr std::size_t kLeastPathPayload = 1200;
 
 std::span<const std::uint8_t> TakeFront(std::span<const std::uint8_t> &input, std::size_t length) {
   const auto front = input.first(length);
@@ -36,11 +31,6 @@ WriteStreamLength(std::size_t payload_length) {
   }
   return std::array{static_cast<std::uint8_t>(payload_length >> 8),
                     static_cast<std::uint8_t>(payload_length)};
-}
-
-bool IsForStream(std::span<const std::uint8_t> payload) {
-  const auto form = PeekHeaderForm(payload);
-  return payload.size() <= kLeastPathPayload || (form && *form == HeaderForm::kLong);
 }
 
 StreamLengthParser::StreamLengthParser(std::size_t max_payload)

@@ -10,6 +10,7 @@
 //     to target    a client's packet with a short header, forwarded
 //     to client    a target's, forwarded
 //     in datagram  a client's packet in a datagram
+#include "ngmasque/session/message.h"
 #include "ngmasque/session/proxy.h"
 
 #include <algorithm>

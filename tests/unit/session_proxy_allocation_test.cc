@@ -34,9 +34,10 @@ TEST(ProxyAllocation, NoneForPackets) {
              unknown = Short("unknown..."), is_long = Long("client-1");
   const auto *shared = world.proxy.Find(SocketId{0}), *own = world.proxy.Find(SocketId{1});
   const auto *path = world.proxy.FindPath(Tuple(1));
+  ProxyActions actions;
   // The first byte on a stream makes its parser.
   std::span<const std::uint8_t> input(on_stream);
-  ASSERT_TRUE(world.proxy.OnStreamData({kBob, 0}, input, 1));
+  ASSERT_TRUE(world.proxy.OnStreamData({kBob, 0}, input, 1, actions));
 
   const auto before = allocations.load();
   int passed = 0, limited = 0;
@@ -47,7 +48,7 @@ TEST(ProxyAllocation, NoneForPackets) {
   for (int i = 0; i < 10; ++i) {
     input = on_stream;
     count(world.proxy.OnDatagram(kAlice, datagram, 1));
-    count(world.proxy.OnStreamData({kBob, 0}, input, 1));
+    count(world.proxy.OnStreamData({kBob, 0}, input, 1, actions));
     count(world.proxy.FromClient(path, {.bytes = from_client}, 1));
     count(world.proxy.FromClient(path, {.bytes = unknown}, 1));
     count(world.proxy.FromTarget(shared, {.bytes = from_target}, 1));

@@ -74,12 +74,13 @@ TEST_F(ProxyChecklist, connect_udp_lv) {
   Bytes both = first;
   both.insert(both.end(), second.begin(), second.end());
   std::vector<std::string> payloads;
+  ProxyActions actions;
   // However it is cut.
   for (std::size_t cut = 0; cut <= both.size(); ++cut) {
     const std::span<const std::uint8_t> all(both);
     for (auto part : {all.first(cut), all.subspan(cut)}) {
       while (!part.empty()) {
-        if (const auto to = world.proxy.OnStreamData({kAlice, 0}, part, world.now)) {
+        if (const auto to = world.proxy.OnStreamData({kAlice, 0}, part, world.now, actions)) {
           EXPECT_EQ(to->tunnel->socket->id, world.socket());
           payloads.push_back(ToText(to->payload));
         }

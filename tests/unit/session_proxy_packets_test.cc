@@ -25,8 +25,9 @@ protected:
   std::pair<std::vector<std::string>, NotPassed> Stream(const StreamKey &stream,
                                                         const Bytes &bytes) {
     std::pair<std::vector<std::string>, NotPassed> result{};
+    ProxyActions actions;
     for (std::span<const std::uint8_t> rest(bytes); !rest.empty();) {
-      if (const auto to = world.proxy.OnStreamData(stream, rest, world.now)) {
+      if (const auto to = world.proxy.OnStreamData(stream, rest, world.now, actions)) {
         result.first.push_back(ToText(to->payload));
       } else {
         result.second = to.error();

@@ -2,6 +2,7 @@
 // they are told.
 #pragma once
 
+#include "ngmasque/session/message.h"
 #include "ngmasque/session/proxy.h"
 
 #include "routing_support.h"
@@ -86,7 +87,7 @@ ToReceived(const std::expected<PacketToClient, NotPassed> &to) {
   const auto &connection = *to->tunnel->connection;
   Received received{.connection = connection.id, .form = to->form, .stream = to->stream};
   if (to->form == ClientForm::kDatagram) {
-    received.flow = to->tunnel->flow;
+    received.flow = to->tunnel->key;
   } else if (to->form == ClientForm::kForward) {
     received.tuple = connection.path->tuple;
   }
@@ -190,7 +191,7 @@ public:
       return std::unexpected(to.error());
     }
     const auto &tunnel = *to->mapping->tunnel;
-    return ToTarget{tunnel.connection->id, tunnel.flow, tunnel.socket->id};
+    return ToTarget{tunnel.connection->id, tunnel.key, tunnel.socket->id};
   }
 
   Proxy proxy;
@@ -203,6 +204,7 @@ public:
   std::set<SocketId> opening, open;
   std::vector<std::pair<SocketId, std::size_t>> grown;
   std::vector<StreamKey> resets;
+  std::vector<std::pair<StreamKey, Bytes>> messages; // By SendOnStream.
   std::vector<std::pair<SocketId, std::string>> sent; // By SendToTarget.
   std::vector<proxy_action::Ended> ended;
   int opened = 0, closed = 0, cancelled = 0;
@@ -234,6 +236,7 @@ private:
     EXPECT_EQ(a.fields.at(0), (HeaderField{":status", std::to_string(a.status)}));
     EXPECT_TRUE(answers.emplace(a.stream, a).second) << "stream " << a.stream.stream;
   }
+  void Do(const proxy_action::SendOnStream &a) { messages.emplace_back(a.stream, a.message); }
   void Do(const proxy_action::ResetStream &a) {
     resets.push_back(a.stream);
     EXPECT_EQ(Status(a.stream.connection, a.stream.stream), 200u);

@@ -99,8 +99,8 @@ std::optional<RefusalReason> TunnelsModel::Among(const std::vector<Bytes> &ids,
 std::optional<RefusalReason> TunnelsModel::WhyNot(const Registration &request, Kind kind,
                                                  const Bytes &id) {
   const auto connection = request.stream.connection;
-  std::set<FlowId> flows;
-  std::set<std::pair<OuterConnection, FlowId>> on_socket;
+  std::set<TunnelKey> flows;
+  std::set<std::pair<OuterConnection, TunnelKey>> on_socket;
   const Request *same_flow = nullptr;
   for (const auto &other : requests_) {
     if (other.key.connection == connection) {

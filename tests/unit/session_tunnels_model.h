@@ -89,7 +89,7 @@ public:
     return keys;
   }
 
-  std::optional<SocketId> FindFlow(OuterConnection connection, FlowId flow) const {
+  std::optional<SocketId> FindFlow(OuterConnection connection, TunnelKey flow) const {
     for (const auto &request : requests_) {
       if (request.key.connection == connection && request.flow == flow) {
         return request.socket;
@@ -152,7 +152,7 @@ public:
 private:
   struct Request {
     StreamKey key;
-    FlowId flow;
+    TunnelKey flow;
     SocketId socket;
     Kind kind;
     Bytes id;
@@ -199,7 +199,7 @@ private:
   std::vector<std::pair<OuterConnection, Bytes>> reserved_;
   std::vector<Request> requests_;
   std::map<SocketId, bool> shared_; // Of sockets that are in use.
-  std::set<std::pair<OuterConnection, FlowId>> forwarding_;
+  std::set<std::pair<OuterConnection, TunnelKey>> forwarding_;
 };
 
 } // namespace ngmasque

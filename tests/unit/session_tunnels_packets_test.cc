@@ -34,14 +34,14 @@ protected:
     Server(kBob, 4, 0, kShared, "server-0");
   }
 
-  void Client(OuterConnection connection, StreamId stream, FlowId flow, SocketId socket,
+  void Client(OuterConnection connection, StreamId stream, TunnelKey flow, SocketId socket,
               std::string_view id) {
     ASSERT_TRUE(registry.AddClientId(
       {.stream = {connection, stream}, .flow = flow, .socket = socket, .shared = socket == kShared},
       Id(id)));
   }
 
-  void Server(OuterConnection connection, StreamId stream, FlowId flow, SocketId socket,
+  void Server(OuterConnection connection, StreamId stream, TunnelKey flow, SocketId socket,
               std::string_view id) {
     ASSERT_TRUE(registry.AddServerId(
       {.stream = {connection, stream}, .flow = flow, .socket = socket, .shared = socket == kShared},
@@ -94,7 +94,7 @@ TEST_F(TunnelsPackets, FromTarget) {
   const struct {
     std::string_view id;
     OuterConnection connection;
-    FlowId flow;
+    TunnelKey flow;
     std::uint16_t port;
   } cases[] = {
     {"alice-client-0", kAlice, 0, 1}, {"alice-client-2", kAlice, 2, 1}, {"bob-client", kBob, 0, 2}};

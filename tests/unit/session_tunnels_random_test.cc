@@ -165,7 +165,7 @@ private:
                                               .sockets = model_.Sockets().size()}));
 
     const auto connection = AnyConnection();
-    const FlowId flow = 2 * Below(kFlows);
+    const TunnelKey flow = 2 * Below(kFlows);
     const auto socket = registry_.FindFlow(connection, flow);
     ASSERT_EQ(socket ? std::optional(*socket) : std::nullopt, model_.FindFlow(connection, flow));
 

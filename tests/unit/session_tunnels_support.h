@@ -21,7 +21,7 @@ namespace ngmasque {
 // A request and where its packets go.
 struct Registration {
   StreamKey stream;
-  FlowId flow{};
+  TunnelKey flow{};
   SocketId socket{};
   // Whether other flows may use the socket as well.  Looked at if the socket is new.
   bool shared = false;
@@ -37,7 +37,7 @@ struct Refusal {
 // Where a forwarded packet of a client goes.
 struct ToTarget {
   OuterConnection connection{};
-  FlowId flow{};
+  TunnelKey flow{};
   SocketId socket{};
   bool operator==(const ToTarget &) const = default;
 };
@@ -45,7 +45,7 @@ struct ToTarget {
 // Where a packet of a target goes.
 struct ToClient {
   OuterConnection connection{};
-  FlowId flow{};
+  TunnelKey flow{};
   FourTuple tuple;
   bool forward{};
   bool operator==(const ToClient &) const = default;
@@ -131,8 +131,8 @@ public:
     if (mapping) {
       tunnels_->Remove(*mapping);
     }
-    tunnel->accepted.erase(key.stream);
-    return tunnel->accepted.empty() ? Remove(*tunnel) : std::nullopt;
+    const auto is_its = [&](const auto &other) { return other.second.first == tunnel; };
+    return std::ranges::none_of(requests_, is_its) ? Remove(*tunnel) : std::nullopt;
   }
 
   // Returns the requests that are gone with it.
@@ -149,7 +149,7 @@ public:
     return gone;
   }
 
-  std::expected<SocketId, NotPassed> FindFlow(OuterConnection connection, FlowId flow) const {
+  std::expected<SocketId, NotPassed> FindFlow(OuterConnection connection, TunnelKey flow) const {
     const auto found = flows_.find({connection, flow});
     return found == flows_.end()
              ? std::expected<SocketId, NotPassed>(std::unexpect, NotPassed::kUnknownFlow)
@@ -162,7 +162,7 @@ public:
       return std::unexpected(mapping.error());
     }
     const auto &tunnel = *(*mapping)->tunnel;
-    return ToTarget{tunnel.connection->id, tunnel.flow, numbers_.at(tunnel.socket)};
+    return ToTarget{tunnel.connection->id, tunnel.key, numbers_.at(tunnel.socket)};
   }
 
   std::expected<ToClient, NotPassed> FromTarget(SocketId id, const Bytes &packet) const {
@@ -176,7 +176,7 @@ public:
     }
     const auto &connection = *to->tunnel->connection;
     EXPECT_TRUE(!to->mapping || to->mapping->tunnel == to->tunnel);
-    return ToClient{connection.id, to->tunnel->flow, connection.path->tuple,
+    return ToClient{connection.id, to->tunnel->key, connection.path->tuple,
                     to->forward};
   }
 
@@ -200,7 +200,7 @@ private:
       return refuse(tunnel.error());
     }
     if (is_new) {
-      (*tunnel)->flow = request.flow;
+      (*tunnel)->key = request.flow;
       if (const auto joined = Join(**tunnel, request); !joined) {
         tunnels_->Remove(**tunnel);
         return refuse(joined.error());
@@ -214,7 +214,6 @@ private:
       }
       return refuse(mapping.error());
     }
-    (*tunnel)->accepted.insert(request.stream.stream);
     requests_.insert({request.stream, {*tunnel, *mapping}});
     return {};
   }
@@ -240,7 +239,7 @@ private:
       sockets_.erase(*unused);
       tunnels_->Remove(socket);
     }
-    flows_.erase({tunnel.connection->id, tunnel.flow});
+    flows_.erase({tunnel.connection->id, tunnel.key});
     tunnels_->Remove(tunnel);
     return unused;
   }
@@ -263,7 +262,7 @@ private:
   }
 
   std::unique_ptr<Tunnels> tunnels_;
-  std::map<std::pair<OuterConnection, FlowId>, Tunnel *> flows_;
+  std::map<std::pair<OuterConnection, TunnelKey>, Tunnel *> flows_;
   std::map<StreamKey, std::pair<Tunnel *, Mapping *>> requests_;
   std::map<SocketId, ServerSocket *> sockets_;
   std::map<const ServerSocket *, SocketId> numbers_;

@@ -13,7 +13,7 @@ constexpr OuterConnection kAlice{1}, kBob{2};
 constexpr SocketId kSocket{10}, kOther{11};
 using Reason = RefusalReason;
 
-Registration On(OuterConnection connection, StreamId stream, FlowId flow, SocketId socket,
+Registration On(OuterConnection connection, StreamId stream, TunnelKey flow, SocketId socket,
                 bool shared = true) {
   return {.stream = {.connection = connection, .stream = stream},
           .flow = flow,

@@ -33,12 +33,15 @@ public:
   public:
     virtual ~Client() = default;
 
-    /// Sends `payload` in a datagram of `flow`.  Nothing is returned if it was taken; kTooLarge if
-    /// no packet on the path takes it now, kClientQueue, kBlocked or kSendError.
-    virtual std::expected<void, NotPassed> SendDatagram(FlowId flow,
+    /// Sends `prefix` and `payload` in a datagram; `tunnel` (Tunnel::number) tells those of
+    /// different tunnels apart.  Nothing is returned if it was taken; kTooLarge if no packet on the
+    /// path takes it now, kClientQueue, kBlocked or kSendError.
+    virtual std::expected<void, NotPassed> SendDatagram(std::uint64_t tunnel,
+                                                        std::span<const std::uint8_t> prefix,
                                                         std::span<const std::uint8_t> payload) = 0;
-    /// Sends `payload` on the stream, with its length before it.
+    /// Sends `prefix` and `payload` on the stream.  Errors: kClientQueue, and neither is sent.
     virtual std::expected<void, NotPassed> SendOnStream(StreamId stream,
+                                                        std::span<const std::uint8_t> prefix,
                                                         std::span<const std::uint8_t> payload) = 0;
     /// Sends packets as they are on the 4-tuple of the connection.
     virtual SendOutcome Forward(const FourTuple &tuple, const Burst &packets) = 0;

@@ -4,7 +4,7 @@
 // ends begin with kOuterUdpPayload, Initials included: a handshake that completes has shown that the
 // path takes them.  If it does not complete, the client begins again with kMinUdpPayload, and the
 // proxy does as it sees the client do; both probe for more, and what fits no datagram until then, or
-// at all, goes on the stream (wire/stream_length.h).
+// at all, goes on the stream (IsForStream).
 #pragma once
 
 #include <cstddef>

@@ -18,9 +18,6 @@ enum class OuterConnection : std::uint64_t {};
 /// caller's (a file descriptor will do); it must not be used again while it is known here.
 enum class SocketId : std::uint64_t {};
 
-/// A datagram flow id of an outer connection, 0 to 2^62-1; the client's choice.
-using FlowId = std::uint64_t;
-
 /// A QUIC stream id of an outer connection, 0 to 2^62-1: that of a CONNECT-UDP request.
 using StreamId = std::uint64_t;
 

@@ -2,7 +2,8 @@
 // draft-pauly-masque-quic-proxy-00, sections 2 and 5.  Requirements P1 to P15.
 #pragma once
 
-#include "ngmasque/session/message.h"
+#include "ngmasque/session/authority.h"
+#include "ngmasque/session/dialect.h"
 #include "ngmasque/session/target_policy.h"
 #include "ngmasque/session/tunnels.h"
 
@@ -48,6 +49,7 @@ struct ProxyOptions {
   std::size_t max_addresses = 8;               ///< That are tried, of one name.
   std::uint64_t max_bytes_per_second = 0;      ///< Per client connection, both ways; 0: no bound.
   std::uint64_t burst_bytes = std::uint64_t{1} << 20; ///< What may come at once.
+  DialectFactory dialect = nullptr; ///< What all connections speak; null: draft-00.
 };
 
 /// What is to be done, in this order.
@@ -83,6 +85,12 @@ struct Respond {
   unsigned status{};
   std::vector<HeaderField> fields; ///< `:status` included.
 };
+/// Send a message of the dialect on the stream of an accepted request.  If it cannot be sent, the
+/// stream is to be reset, and OnStreamClosed called.
+struct SendOnStream {
+  StreamKey stream;
+  std::vector<std::uint8_t> message;
+};
 /// Reset the stream, with H3_CONNECT_ERROR: its mapping is gone, and the proxy has forgotten it.
 struct ResetStream {
   StreamKey stream;
@@ -107,7 +115,8 @@ struct Ended {
 using ProxyAction =
   std::variant<proxy_action::Lookup, proxy_action::CancelLookup, proxy_action::OpenSocket,
                proxy_action::GrowSocket, proxy_action::CloseSocket, proxy_action::Respond,
-               proxy_action::ResetStream, proxy_action::SendToTarget, proxy_action::Ended>;
+               proxy_action::SendOnStream, proxy_action::ResetStream, proxy_action::SendToTarget,
+               proxy_action::Ended>;
 using ProxyActions = std::vector<ProxyAction>;
 
 /// A payload for a target.
@@ -118,8 +127,8 @@ struct PayloadToTarget {
 
 /// How a packet of a target gets to the client.
 enum class ClientForm : std::uint8_t {
-  kDatagram, ///< In a datagram of the tunnel's flow; if it fits none, see IsForStream, on `stream`.
-  kStream,   ///< On `stream`, with its length before it.
+  kDatagram, ///< In a datagram, after `prefix`; if it fits none, on the stream: see StreamPrefix.
+  kStream,   ///< On `stream`, after what StreamPrefix says.
   kForward,  ///< As it is, on the 4-tuple of the tunnel's connection.
 };
 
@@ -134,7 +143,8 @@ struct PacketToClient {
   Tunnel *tunnel{};
   const Mapping *mapping{}; ///< Null if it has no registered connection ID.
   ClientForm form{};
-  StreamId stream{};    ///< For kStream and kDatagram: of the flow's first request that is open.
+  StreamId stream{};    ///< For kStream and kDatagram.
+  std::span<const std::uint8_t> prefix{}; ///< For kDatagram; valid as long as the tunnel is.
   MutablePacket packet; ///< To be sent like this.
 };
 
@@ -192,7 +202,7 @@ public:
   [[nodiscard]] const ClientConnection *Find(OuterConnection connection) const;
 
   /// Whether the connection has QUIC datagrams; so it is assumed.  Without them payloads go to the
-  /// client on the stream of the flow's first request that is open.
+  /// client on a stream.
   void SetDatagrams(OuterConnection connection, bool datagrams);
 
   /// The connection is gone: nothing is to be sent on it (P12).
@@ -220,7 +230,7 @@ public:
 
   // Requests.
 
-  /// A request for which IsConnectUdp holds.
+  /// A request of the dialect: in draft-00 one for which IsConnectUdp holds.
   [[nodiscard]] ProxyActions OnRequest(const StreamKey &stream,
                                        std::span<const HeaderField> fields, Timestamp now);
 
@@ -256,12 +266,14 @@ public:
   [[nodiscard]] std::expected<PayloadToTarget, NotPassed>
   OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram, Timestamp now);
 
-  /// What was in the DATA frames of a request's stream: takes the next payload, or what there is of
-  /// it, off the front of `input`.  To be called until that is empty, whatever it returns; the
-  /// payload is valid until the next call and as long as the input is.
+  /// What was in the DATA frames of a request's stream: takes the next payload or message, or what
+  /// there is of it, off the front of `input`.  To be called until that is empty, whatever it
+  /// returns; the payload is valid until the next call and as long as the input is.  What a message
+  /// brings about is added to `actions`.
   /// Errors: kIncomplete, kKept, kUnknownFlow, kRateLimited, kTooLong.
   [[nodiscard]] std::expected<PayloadToTarget, NotPassed>
-  OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> &input, Timestamp now);
+  OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> &input, Timestamp now,
+               ProxyActions &actions);
 
   /// The place where UDP packets of clients have arrived, null if no connection uses it.  Valid
   /// until a connection is added, moved or removed: one call will do for packets that arrive
@@ -284,6 +296,10 @@ public:
   [[nodiscard]] std::expected<PacketToClient, NotPassed>
   FromTarget(const ServerSocket *socket, const Endpoint &source, const MutablePacket &packet,
              Timestamp now);
+
+  /// What stands before a packet of FromTarget on its stream.  Error: kTooLarge, if it was for a
+  /// datagram and is not for the stream either (IsForStream).
+  [[nodiscard]] std::expected<Prefix, NotPassed> StreamPrefix(const PacketToClient &packet) const;
 
   /// What was handed out to be sent `way` has not left, after all: it is a drop of its tunnel.
   /// `reason`: kClientQueue or a later one.

@@ -11,7 +11,7 @@
 #include "ngmasque/routing/connection_id.h"
 #include "ngmasque/routing/connection_id_table.h"
 #include "ngmasque/routing/types.h"
-#include "ngmasque/session/message.h"
+#include "ngmasque/session/authority.h"
 #include "ngmasque/session/token_bucket.h"
 #include "ngmasque/session/traffic.h"
 
@@ -131,10 +131,29 @@ struct MutablePacket {
   std::size_t behind = 0; ///< How many after it.
 };
 
+/// By what datagrams on a connection, and early payloads of it, say which tunnel they are for.  The
+/// numbers are the dialect's.
+using TunnelKey = std::uint64_t;
+
+/// What a dialect puts in front of a payload.
+struct Prefix {
+  /// Two varints: no dialect needs more.
+  static constexpr std::size_t kMaxSize = 16;
+  std::array<std::uint8_t, kMaxSize> bytes{};
+  std::uint8_t size = 0; ///< At most kMaxSize.
+  [[nodiscard]] std::span<const std::uint8_t> view() const { return std::span(bytes).first(size); }
+};
+
+/// What others hang on a record: a dialect on a tunnel, Proxy on a connection.
+class Attachment {
+public:
+  virtual ~Attachment() = default;
+};
+
 /// Which way the packets go that begin with a connection ID.
 enum class Direction : std::uint8_t {
-  kToTarget, ///< It is the target's: server-connection-id.
-  kToClient, ///< It is the client's: client-connection-id.
+  kToTarget, ///< It is the target's.
+  kToClient, ///< It is the client's.
 };
 
 /// One connection ID of a tunnel.
@@ -144,6 +163,9 @@ struct Mapping {
   ConnectionId id;
   StreamId stream{};   ///< On which it was asked for.
   bool indexed = true; ///< False once a move has taken it out of its table.
+  /// Both sides know that the other one knows it: no packet is forwarded by it before.
+  bool acknowledged = true;
+  std::uint64_t reference = 0; ///< The dialect's.
   std::list<Mapping>::iterator self{};
 };
 
@@ -153,7 +175,7 @@ struct Mapping {
 ///        |                     |  ^                  |
 ///        +---- refused <-------+--+ next address     +--> ended
 ///
-/// In the first two, requests wait, in order; the first one's answer decides about the tunnel.
+/// What the client is told meanwhile, and in how many requests it asks, is the dialect's.
 struct Tunnel {
   enum class Stage : std::uint8_t {
     kNone, ///< Between the others.
@@ -165,8 +187,13 @@ struct Tunnel {
   ClientConnection *connection = nullptr;
   std::uint64_t number = 0; ///< No other one has it, ever.
   Authority authority{};
-  FlowId flow{};
-  bool plain = false; ///< It has no connection IDs (P14).
+  TunnelKey key{};
+  std::unique_ptr<Attachment> dialect{}; ///< The dialect's.
+  /// What stands before a payload in a datagram to the client; empty if none can carry it.
+  Prefix datagram_prefix{};
+  StreamId stream{};        ///< kOpen: on which payloads go to the client that fit no datagram.
+  bool client_first = true; ///< Nothing is forwarded to the client before it has forwarded itself.
+  bool plain = false;       ///< It has no connection IDs (P14).
   Stage stage = Stage::kNone;
 
   // kLookup
@@ -184,11 +211,8 @@ struct Tunnel {
   Timestamp begun{};                            ///< When its first request came.
   TunnelStatistics statistics{};
 
-  std::list<Mapping> mappings{};   ///< At most as many as the connection has requests.
-  std::size_t to_target = 0;       ///< Of these, with that direction.
-  /// Requests.  Both together: at most max_streams_per_connection; never both empty.
-  std::vector<StreamId> waiting{}; ///< kLookup and kOpening
-  std::set<StreamId> accepted{};   ///< kOpen
+  std::list<Mapping> mappings{}; ///< At most max_streams_per_connection.
+  std::size_t to_target = 0;     ///< Of these, with that direction.
 };
 
 /// A client-facing 4-tuple.
@@ -201,12 +225,6 @@ struct ClientPath {
   ConnectionIdTable<Mapping *> ids; ///< kToTarget; null: issued by the proxy itself.
 };
 
-/// What a dialect keeps for a connection.
-class DialectState {
-public:
-  virtual ~DialectState() = default;
-};
-
 /// A client's connection to the proxy.
 struct ClientConnection {
   OuterConnection id{};
@@ -217,7 +235,7 @@ struct ClientConnection {
   std::size_t lookups = 0;                 ///< At most max_lookups_per_connection.
   std::set<ConnectionId> reserved{};       ///< At most max_reserved_per_connection.
   std::map<std::uint64_t, Tunnel> tunnels{}; ///< By number; at most max_flows_per_connection.
-  std::unique_ptr<DialectState> dialect{};
+  std::unique_ptr<Attachment> state{}; ///< Proxy's: its dialect, and what that has not found yet.
 };
 
 /// A server-facing socket.

@@ -1,12 +1,12 @@
 // The one registry of a proxy: connections, tunnels, sockets and connection IDs, and which packet
 // belongs to whom (draft-00, section 2).
 //
-//     (outer connection, flow id)                 -> tunnel -> server-facing socket              P1
+//     (outer connection, what a datagram says)    -> tunnel -> server-facing socket              P1
 //     (client-facing 4-tuple, server CID)         -> tunnel -> server-facing socket              P2
 //     (server-facing socket, client CID)          -> tunnel -> outer connection, and 4-tuple     P3
 //
-// The first one is the dialect's.  No clock, no socket, no randomness: the caller says what
-// happened.
+// The first one is Proxy's, by what its dialect reads.  No clock, no socket, no randomness: the
+// caller says what happened.
 #pragma once
 
 #include "ngmasque/session/tunnel.h"

@@ -46,6 +46,12 @@ struct LongHeader {
 [[nodiscard]] std::expected<HeaderForm, QuicHeaderError>
 PeekHeaderForm(std::span<const std::uint8_t> packet);
 
+/// Whether a payload that fits no QUIC datagram on the path is sent on the stream instead: what every
+/// path of QUIC has to take (RFC 9000, section 14: 1200 bytes), and long headers, as handshakes begin
+/// with packets that may be larger.  All others are dropped, as on a path that does not take them:
+/// otherwise a connection that probes its path would find a size that goes on the stream for ever.
+[[nodiscard]] bool IsForStream(std::span<const std::uint8_t> payload);
+
 /// Errors: kEmpty, kWrongForm, kTruncated.
 [[nodiscard]] std::expected<LongHeader, QuicHeaderError>
 ParseLongHeader(std::span<const std::uint8_t> packet);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "ngmasque/wire/datagram.h"
+#include "ngmasque/wire/quic_header.h"
 
 #include <array>
 #include <cstddef>
@@ -30,12 +31,6 @@ enum class StreamLengthError {
 /// Errors: kPayloadTooLong, above kMaxUdpPayload.
 [[nodiscard]] std::expected<std::array<std::uint8_t, kStreamLengthSize>, StreamLengthError>
 WriteStreamLength(std::size_t payload_length);
-
-/// Whether a payload that fits no QUIC datagram on the path is sent on the stream instead: what every
-/// path of QUIC has to take (RFC 9000, section 14: 1200 bytes), and long headers, as handshakes begin
-/// with packets that may be larger.  All others are dropped, as on a path that does not take them:
-/// otherwise a connection that probes its path would find a size that goes on the stream for ever.
-[[nodiscard]] bool IsForStream(std::span<const std::uint8_t> payload);
 
 /// Takes payloads off a stream, however it is cut into pieces.
 ///

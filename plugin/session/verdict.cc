@@ -1,6 +1,6 @@
-// Proxy: the statuses of refusals, and what proxy-status says of them (RFC 9209).
+// The statuses of refusals, and what proxy-status says of them (RFC 9209).
 
-#include "proxy_state.h"
+#include "verdict.h"
 
 #include "ngmasque/wire/structured_field.h"
 
@@ -35,7 +35,7 @@ Verdict TooMany(std::string_view details) {
 
 Verdict Exhausted() { return WithError(503, "connection_limit_reached"); }
 
-Verdict ToVerdict(RefusalReason reason, IdHeader header, bool shared) {
+Verdict ToVerdict(RefusalReason reason, Direction direction, bool shared) {
   if (IsConflict(reason)) {
     return {.status = 409,
             .proxy_status = ProxyStatus("http_request_error", "connection ID conflict")};
@@ -44,7 +44,7 @@ Verdict ToVerdict(RefusalReason reason, IdHeader header, bool shared) {
   case RefusalReason::kTooManyIds:
   case RefusalReason::kTooManyLengths:
     // On a 4-tuple they are the client's own, on a shared socket those of all of its clients.
-    return header == IdHeader::kClient && shared ? Exhausted() : TooMany(ReasonName(reason));
+    return direction == Direction::kToClient && shared ? Exhausted() : TooMany(ReasonName(reason));
   case RefusalReason::kFlowInUse: return BadRequest(ReasonName(reason));
   default: return WithError(500, "proxy_internal_error"); // Nothing that a client can bring about.
   }

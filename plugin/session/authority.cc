@@ -1,6 +1,6 @@
 // The target of a request: host and port as text.
 
-#include "ngmasque/session/message.h"
+#include "ngmasque/session/authority.h"
 
 #include <algorithm>
 #include <charconv>

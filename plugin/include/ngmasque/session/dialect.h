@@ -1,0 +1,172 @@
+// A dialect of CONNECT-UDP as Proxy sees it: how a client says what it wants, and how it is told.
+//
+//     requests, datagrams,          Dialect            TunnelModel
+//     bytes on streams      -->  one per connection  -->  tunnels and mappings
+//     answers, messages,    <--                      <--  of the same connection
+//     prefixes of payloads
+//
+// The dialect alone knows header fields, messages, and how payloads are marked.  Tunnels, sockets
+// and bounds are the model's.  Packets that are forwarded, and those that get a tunnel's
+// datagram_prefix, pass by without the dialect.
+//
+// Two dialects have shaped it.  In draft-00 a request asks for one connection ID, several requests
+// have one tunnel, and an answer acknowledges.  With RFC 9298 and draft-ietf-masque-quic-proxy a
+// request is a tunnel, and messages on its stream open, acknowledge and close its mappings, from
+// both sides.
+#pragma once
+
+#include "ngmasque/session/tunnels.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace ngmasque {
+
+struct ProxyOptions;
+
+/// Why a request or a tunnel is refused.
+struct Verdict {
+  unsigned status = 0;           ///< 300 to 599.
+  std::string proxy_status = {}; ///< proxy-status (RFC 9209); may be empty.
+};
+
+/// Where a mapping comes from.
+struct MappingOrigin {
+  StreamId stream{};           ///< On which it was asked for.
+  std::uint64_t reference = 0; ///< Mapping::reference
+  bool acknowledged = true;    ///< Otherwise it waits for TunnelModel::Acknowledge.
+};
+
+/// What a dialect can do about the tunnels of its connection.  To be used during the call that it
+/// is handed to, not later.  Actions (see ProxyAction) are performed afterwards, in their order.
+class TunnelModel {
+public:
+  // Tunnels.
+
+  /// Null if the connection has none by that key.  Cost: O(log tunnels).
+  [[nodiscard]] virtual Tunnel *Find(TunnelKey key) = 0;
+
+  /// A new tunnel, by a key that no other one of the connection has; `plain`: it has no connection
+  /// IDs, ever.  What the dialect has to set is Tunnel::dialect, datagram_prefix and client_first.
+  /// Error: kTooManyFlows.
+  virtual std::expected<Tunnel *, RefusalReason> Add(TunnelKey key, const Authority &authority,
+                                                     bool plain) = 0;
+
+  /// Looks for its target and socket: to be called once.  Calls Dialect::OnOpen or OnRefused,
+  /// possibly at once: the tunnel may be gone afterwards.
+  virtual void Open(Tunnel &tunnel) = 0;
+
+  /// The client does not want it any more, or has lost it; calls Dialect::OnEnded.  The tunnel is
+  /// gone afterwards, with its mappings.
+  virtual void Close(Tunnel &tunnel, EndReason reason) = 0;
+
+  // Mappings of tunnels that have a socket: in Dialect::OnOpen, and with Tunnel::Stage::kOpen.
+
+  /// Errors: those of Tunnels::AddMapping; kTooManyStreams if the tunnel has
+  /// max_streams_per_connection mappings.
+  virtual std::expected<Mapping *, RefusalReason> Map(Tunnel &tunnel, Direction direction,
+                                                      const ConnectionId &id,
+                                                      const MappingOrigin &origin) = 0;
+
+  /// Packets may be forwarded by it from now on.  For those to the client that is the client's word
+  /// (kToClient), for those to the target the proxy's own, once it has told the client (kToTarget).
+  virtual void Acknowledge(Mapping &mapping) = 0;
+
+  virtual void Unmap(Mapping &mapping) = 0;
+
+  // To the client.
+
+  /// Answers a request, once; `fields` begin with `:status`.  300 or more ends the stream.
+  virtual void Respond(StreamId stream, unsigned status, std::vector<HeaderField> fields) = 0;
+
+  /// Sends a message on the stream of a request that was accepted, as it is.  It arrives, in order
+  /// with other messages and payloads there, or the stream is reset.
+  virtual void Send(StreamId stream, std::vector<std::uint8_t> message) = 0;
+
+  /// Resets the stream of a request that was accepted.  The dialect is not told of it.
+  virtual void Reset(StreamId stream) = 0;
+
+protected:
+  ~TunnelModel() = default;
+};
+
+/// What OnOpen makes of a tunnel.
+enum class Opened : std::uint8_t {
+  kAccepted, ///< It is there, and Tunnel::stream is set.
+  kRefused,  ///< Its requests have been refused: it is to be removed.
+  /// Other clients have taken what it needs of a shared socket: it tries one for itself, and has no
+  /// mappings yet.  OnOpen or OnRefused comes again.
+  kAnotherSocket,
+};
+
+/// A payload in a datagram.
+struct TunnelledPayload {
+  TunnelKey key{}; ///< Whether there is such a tunnel or not.
+  std::span<const std::uint8_t> payload;
+};
+
+/// What comes next on a stream.
+struct StreamInput {
+  Tunnel *tunnel = nullptr; ///< Whose stream it is; null if it is none's.
+  /// Errors: kIncomplete, also after a message, kUnknownFlow, kTooLong.
+  std::expected<std::span<const std::uint8_t>, NotPassed> payload;
+};
+
+/// One connection's side of a dialect, at the proxy.  Every container that it fills from what a
+/// peer says has a bound.
+class Dialect {
+public:
+  virtual ~Dialect() = default;
+
+  // From the client.
+
+  /// A request.  False: its stream is known already, and nothing is done.  Otherwise it gets one
+  /// Respond, now or when its tunnel is there, unless it is closed first.
+  virtual bool OnRequest(StreamId stream, std::span<const HeaderField> fields,
+                         TunnelModel &model) = 0;
+
+  /// The client has closed or reset a stream; unknown ones are ignored.
+  virtual void OnStreamClosed(StreamId stream, TunnelModel &model) = 0;
+
+  /// Reads what was in a QUIC DATAGRAM frame.
+  /// Errors: kMalformed, which is one of the connection; kTooLong.
+  [[nodiscard]] virtual std::expected<TunnelledPayload, NotPassed>
+  OnDatagram(std::span<const std::uint8_t> datagram) const = 0;
+
+  /// Takes the next payload or message, or what there is of it, off the front of `input`, which is
+  /// not empty.  Messages are acted on.  The payload is valid until the next call, and as long as
+  /// the input is.
+  virtual StreamInput OnStreamData(StreamId stream, std::span<const std::uint8_t> &input,
+                                   TunnelModel &model) = 0;
+
+  /// What stands before a payload of `size` bytes on Tunnel::stream.  Error: kTooLarge.
+  [[nodiscard]] virtual std::expected<Prefix, NotPassed> StreamPrefix(const Tunnel &tunnel,
+                                                                      std::size_t size) const = 0;
+
+  // From the model.
+
+  /// The tunnel has an open socket.
+  [[nodiscard]] virtual Opened OnOpen(Tunnel &tunnel, TunnelModel &model) = 0;
+
+  /// The tunnel, which is not open yet, cannot be: answers all of its requests.  OnEnded follows.
+  virtual void OnRefused(Tunnel &tunnel, const Verdict &verdict, TunnelModel &model) = 0;
+
+  /// A move of the connection has lost the mapping: tells the client and unmaps it, but no other
+  /// one.  The tunnel may end with it.
+  virtual void OnLost(Mapping &mapping, TunnelModel &model) = 0;
+
+  /// The tunnel is about to be removed, with its mappings: forgets it.  If it is kUnreachable, its
+  /// streams are reset; with other reasons they have been seen to, or are gone.
+  virtual void OnEnded(Tunnel &tunnel, EndReason reason, TunnelModel &model) = 0;
+};
+
+/// Makes the dialect of a new connection.  `key`: see HashKey.
+using DialectFactory = std::unique_ptr<Dialect> (*)(const ProxyOptions &options,
+                                                    const HashKey &key);
+
+} // namespace ngmasque

@@ -1,0 +1,37 @@
+// Dialect draft-00: draft-pauly-masque-quic-proxy-00, with draft-ietf-masque-connect-udp-00 and
+// draft-schinazi-quic-h3-datagram-05.  How requests are written is in message.h.
+//
+// What is the proxy's is behind MakeDraft00; how payloads are marked is for both sides.
+#pragma once
+
+#include "ngmasque/session/dialect.h"
+#include "ngmasque/session/message.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <memory>
+#include <span>
+
+namespace ngmasque {
+
+/// The proxy's side, for one connection.
+[[nodiscard]] std::unique_ptr<Dialect> MakeDraft00(const ProxyOptions &options,
+                                                   const HashKey &key);
+
+namespace draft00 {
+
+/// What stands before a payload in a datagram; empty if `flow` is above 2^62-1.
+[[nodiscard]] Prefix DatagramPrefix(FlowId flow);
+
+/// Reads a datagram; the key is the flow id.
+/// Errors: kMalformed (a connection error, H3_GENERAL_PROTOCOL_ERROR), kTooLong (drop it).
+[[nodiscard]] std::expected<TunnelledPayload, NotPassed>
+ReadDatagram(std::span<const std::uint8_t> datagram);
+
+/// What stands before a payload of `size` bytes on a stream.  Error: kTooLarge, above
+/// kMaxUdpPayload.
+[[nodiscard]] std::expected<Prefix, NotPassed> StreamPrefix(std::size_t size);
+
+} // namespace draft00
+} // namespace ngmasque

@@ -1,0 +1,38 @@
+// Dialect draft-00: how payloads are marked, in datagrams and on streams.
+
+#include "ngmasque/session/draft00.h"
+
+#include "ngmasque/wire/datagram.h"
+#include "ngmasque/wire/stream_length.h"
+
+#include <algorithm>
+
+namespace ngmasque::draft00 {
+
+Prefix DatagramPrefix(FlowId flow) {
+  Prefix prefix;
+  const auto length = WriteFlowDatagramHeader(flow, prefix.bytes);
+  prefix.size = static_cast<std::uint8_t>(length.value_or(0));
+  return prefix;
+}
+
+std::expected<TunnelledPayload, NotPassed> ReadDatagram(std::span<const std::uint8_t> datagram) {
+  const auto read = ParseFlowDatagram(datagram);
+  if (!read) {
+    return std::unexpected(read.error() == DatagramError::kPayloadTooLong ? NotPassed::kTooLong
+                                                                          : NotPassed::kMalformed);
+  }
+  return TunnelledPayload{.key = read->flow_id, .payload = read->payload};
+}
+
+std::expected<Prefix, NotPassed> StreamPrefix(std::size_t size) {
+  const auto length = WriteStreamLength(size);
+  if (!length) {
+    return std::unexpected(NotPassed::kTooLarge);
+  }
+  Prefix prefix{.size = static_cast<std::uint8_t>(length->size())};
+  std::ranges::copy(*length, prefix.bytes.begin());
+  return prefix;
+}
+
+} // namespace ngmasque::draft00

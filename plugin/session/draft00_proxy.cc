@@ -1,0 +1,287 @@
+// Dialect draft-00, the proxy's side: requests come, are answered and go.
+
+#include "draft00_proxy.h"
+
+#include "ngmasque/session/proxy.h"
+
+#include "verdict.h"
+
+#include <algorithm>
+#include <iterator>
+#include <string_view>
+#include <utility>
+
+namespace ngmasque {
+
+namespace {
+
+constexpr std::string_view kClientIdField = "client-connection-id";
+constexpr std::string_view kServerIdField = "server-connection-id";
+
+// The tunnel of a request without datagram-flow-id, by its stream: no datagram can name it.
+constexpr TunnelKey kStreamKey = TunnelKey{1} << 63;
+
+// What a proxy reads that does not know the draft.
+std::vector<HeaderField> WithoutIds(std::span<const HeaderField> fields) {
+  std::vector<HeaderField> others;
+  std::ranges::copy_if(fields, std::back_inserter(others), [](const HeaderField &field) {
+    return field.name != kClientIdField && field.name != kServerIdField;
+  });
+  return others;
+}
+
+// Whether a tunnel that cannot be on a shared socket for this reason can be on one of its own.
+bool SocketIsFull(RefusalReason reason) {
+  return reason == RefusalReason::kTooManyIds || reason == RefusalReason::kTooManyLengths;
+}
+
+void Answer(StreamId stream, const ConnectUdpRequest &request, const Verdict &verdict,
+            TunnelModel &model) {
+  model.Respond(stream, verdict.status,
+                ResponseFields(request, verdict.status, verdict.proxy_status));
+}
+
+// Null if there is no connection ID to be mapped.
+std::expected<Mapping *, RefusalReason> Map(Tunnel &tunnel, StreamId stream,
+                                            const ConnectUdpRequest &request, TunnelModel &model) {
+  if (request.id_header == IdHeader::kNone) {
+    return nullptr;
+  }
+  // The answer acknowledges it.
+  return model.Map(tunnel,
+                   request.id_header == IdHeader::kClient ? Direction::kToClient
+                                                          : Direction::kToTarget,
+                   request.id, {.stream = stream});
+}
+
+} // namespace
+
+std::unique_ptr<Dialect> MakeDraft00(const ProxyOptions &options, const HashKey &key) {
+  return std::make_unique<Draft00>(options, key);
+}
+
+Draft00::Draft00(const ProxyOptions &options, const HashKey &key)
+  : forwarding_(options.forwarding),
+    connection_ids_(options.connection_ids),
+    max_requests_(options.routing.max_streams_per_connection),
+    ended_(key) {}
+
+bool Draft00::OnRequest(StreamId stream, std::span<const HeaderField> fields, TunnelModel &model) {
+  if (requests_.contains(stream)) {
+    return false;
+  }
+  auto parsed = connection_ids_ ? ParseRequest(fields) : ParseRequest(WithoutIds(fields));
+  if (!parsed) {
+    Answer(stream, {}, BadRequest(ErrorName(parsed.error())), model);
+    return true;
+  }
+  const auto key = parsed->flow.value_or(kStreamKey | stream);
+  auto *tunnel = model.Find(key);
+  const bool is_new = !tunnel;
+  if (const auto verdict = Validate(*parsed, tunnel)) {
+    Answer(stream, *parsed, *verdict, model);
+    return true;
+  }
+  if (is_new) {
+    const auto added = model.Add(key, parsed->authority, parsed->id_header == IdHeader::kNone);
+    if (!added) {
+      Answer(stream, *parsed, TooMany(ReasonName(added.error())), model);
+      return true;
+    }
+    tunnel = *added;
+    tunnel->dialect = std::make_unique<Flow>();
+    if (parsed->flow) {
+      tunnel->datagram_prefix = draft00::DatagramPrefix(*parsed->flow);
+    }
+  }
+
+  requests_.try_emplace(
+    stream, Request{.tunnel = tunnel,
+                    .asked = std::make_unique<ConnectUdpRequest>(*std::move(parsed)),
+                    .payloads = nullptr});
+  FlowOf(*tunnel).waiting.push_back(stream);
+  if (is_new) {
+    model.Open(*tunnel);
+  } else if (tunnel->stage == Tunnel::Stage::kOpen) {
+    // It stays open, as its first request was accepted before.
+    std::ignore = OnOpen(*tunnel, model);
+  }
+  return true;
+}
+
+void Draft00::OnStreamClosed(StreamId stream, TunnelModel &model) {
+  Drop(stream, EndReason::kClosed, model);
+}
+
+std::optional<Verdict> Draft00::Validate(const ConnectUdpRequest &request,
+                                         const Tunnel *tunnel) const {
+  const auto plain = request.id_header == IdHeader::kNone;
+  // Odd ones are the server's (draft-schinazi-quic-h3-datagram-05), and this one has none.
+  if (request.flow.value_or(0) % 2 != 0) {
+    return BadRequest("flow id is odd");
+  }
+  if (tunnel) {
+    //= draft-00, section 5
+    //# The proxy also MUST reject the request if the requested datagram flow ID has already been
+    //# used on that client <-> proxy QUIC connection with a different requested authority.
+    if (tunnel->authority != request.authority) {
+      return BadRequest("flow has another authority");
+    }
+    if (tunnel->plain || plain) {
+      return BadRequest(ReasonName(RefusalReason::kFlowInUse));
+    }
+  } else if (request.id_header == IdHeader::kServer) {
+    //= draft-00, section 4.1
+    //# The first request the clients makes MUST contain the authority pseudo-header, the
+    //# Datagram-Flow-Id header, and the Client-Connection-Id header.
+    return BadRequest("flow begins without client-connection-id");
+  } else if (request.flow && !ended_.Allow(*request.flow, request.authority)) {
+    return BadRequest("flow id is used up");
+  }
+  //= draft-00, section 5
+  //# If the proxy does not support forwarded mode, or does not allow forwarded mode for a
+  //# particular client or authority by policy, it can reject requests that include the
+  //# Server-Connection-Id header with a response to indicate the error, such as 403 (Forbidden).
+  if (request.id_header == IdHeader::kServer && !forwarding_) {
+    return WithError(403, "http_request_denied");
+  }
+  if (requests_.size() >= max_requests_) {
+    return TooMany(ReasonName(RefusalReason::kTooManyStreams));
+  }
+  return std::nullopt;
+}
+
+//= draft-00, section 5.1
+//# If the proxy rejects a CONNECT-UDP request by sending a status code of 300 or higher, it MUST
+//# close the corresponding stream and remove any associated mappings.
+void Draft00::Refuse(StreamId stream, const Verdict &verdict, TunnelModel &model) {
+  const auto request = requests_.find(stream);
+  Answer(stream, *request->second.asked, verdict, model);
+  requests_.erase(request);
+}
+
+void Draft00::OnRefused(Tunnel &tunnel, const Verdict &verdict, TunnelModel &model) {
+  for (const auto stream : std::exchange(FlowOf(tunnel).waiting, {})) {
+    Refuse(stream, verdict, model);
+  }
+}
+
+Opened Draft00::OnOpen(Tunnel &tunnel, TunnelModel &model) {
+  auto &flow = FlowOf(tunnel);
+  const auto waiting = std::exchange(flow.waiting, {});
+  for (auto next = waiting.begin(); next != waiting.end(); ++next) {
+    auto &request = requests_.at(*next);
+    const auto &asked = *request.asked;
+    const auto first = flow.accepted.empty();
+    // The request that the flow should have begun with was closed before this.
+    if (first && asked.id_header == IdHeader::kServer) {
+      Refuse(*next, BadRequest("flow begins without client-connection-id"), model);
+      continue;
+    }
+    const auto mapped = Map(tunnel, *next, asked, model);
+    if (mapped) {
+      Answer(*next, asked, {.status = 200}, model);
+      request.mapping = *mapped;
+      request.asked.reset();
+      flow.accepted.insert(*next);
+      tunnel.stream = *flow.accepted.begin();
+      continue;
+    }
+    const auto reason = mapped.error();
+    const auto direction =
+      asked.id_header == IdHeader::kClient ? Direction::kToClient : Direction::kToTarget;
+    const auto verdict = ToVerdict(reason, direction, tunnel.socket->shared);
+    if (!first) {
+      Refuse(*next, verdict, model);
+      continue;
+    }
+
+    flow.waiting.assign(next, waiting.end());
+    if (tunnel.socket->shared && SocketIsFull(reason)) {
+      return Opened::kAnotherSocket;
+    }
+    //= draft-00, section 5
+    //# If this occurs on the first request for a given datagram flow, the proxy removes any mapping
+    //# for that datagram flow.
+    //
+    // Those that came after it count on the same flow, so they get the same answer (P7).
+    OnRefused(tunnel, verdict, model);
+    return Opened::kRefused;
+  }
+  return flow.accepted.empty() ? Opened::kRefused : Opened::kAccepted;
+}
+
+void Draft00::Drop(StreamId stream, EndReason reason, TunnelModel &model) {
+  const auto request = requests_.find(stream);
+  if (request == requests_.end()) {
+    return;
+  }
+  auto &tunnel = *request->second.tunnel;
+  if (request->second.mapping) {
+    model.Unmap(*request->second.mapping);
+  }
+  requests_.erase(request);
+  auto &flow = FlowOf(tunnel);
+  std::erase(flow.waiting, stream);
+  flow.accepted.erase(stream);
+  if (flow.waiting.empty() && flow.accepted.empty()) {
+    model.Close(tunnel, tunnel.stage == Tunnel::Stage::kOpen ? reason : EndReason::kRefused);
+  } else if (!flow.accepted.empty()) {
+    tunnel.stream = *flow.accepted.begin();
+  }
+}
+
+void Draft00::OnLost(Mapping &mapping, TunnelModel &model) {
+  const auto stream = mapping.stream;
+  model.Reset(stream);
+  Drop(stream, EndReason::kConflict, model);
+}
+
+void Draft00::OnEnded(Tunnel &tunnel, EndReason reason, TunnelModel &model) {
+  const auto &flow = FlowOf(tunnel);
+  for (const auto stream : flow.accepted) {
+    if (reason == EndReason::kUnreachable) {
+      model.Reset(stream);
+    }
+    requests_.erase(stream);
+  }
+  for (const auto stream : flow.waiting) {
+    requests_.erase(stream);
+  }
+  if ((tunnel.key & kStreamKey) == 0) {
+    ended_.Add(tunnel.key, tunnel.authority);
+  }
+}
+
+std::expected<TunnelledPayload, NotPassed>
+Draft00::OnDatagram(std::span<const std::uint8_t> datagram) const {
+  return draft00::ReadDatagram(datagram);
+}
+
+StreamInput Draft00::OnStreamData(StreamId stream, std::span<const std::uint8_t> &input,
+                                  TunnelModel &) {
+  const auto request = requests_.find(stream);
+  if (request == requests_.end()) {
+    input = {};
+    return {.payload = std::unexpected(NotPassed::kUnknownFlow)};
+  }
+  auto &[number, known] = *request;
+  if (!known.payloads) {
+    known.payloads = std::make_unique<StreamLengthParser>();
+  }
+  StreamInput next{.tunnel = known.tunnel, .payload = {}};
+  if (const auto payload = known.payloads->Next(input)) {
+    next.payload = *payload;
+  } else {
+    next.payload = std::unexpected(payload.error() == StreamLengthError::kIncomplete
+                                     ? NotPassed::kIncomplete
+                                     : NotPassed::kTooLong);
+  }
+  return next;
+}
+
+std::expected<Prefix, NotPassed> Draft00::StreamPrefix(const Tunnel &, std::size_t size) const {
+  return draft00::StreamPrefix(size);
+}
+
+} // namespace ngmasque

@@ -1,0 +1,69 @@
+// The proxy's side of dialect draft-00: what it keeps for a connection.
+#pragma once
+
+#include "ngmasque/session/draft00.h"
+#include "ngmasque/wire/stream_length.h"
+
+#include "ended_flows.h"
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <span>
+#include <vector>
+
+namespace ngmasque {
+
+class Draft00 final : public Dialect {
+public:
+  Draft00(const ProxyOptions &options, const HashKey &key);
+
+  bool OnRequest(StreamId stream, std::span<const HeaderField> fields, TunnelModel &model) override;
+  void OnStreamClosed(StreamId stream, TunnelModel &model) override;
+  std::expected<TunnelledPayload, NotPassed>
+  OnDatagram(std::span<const std::uint8_t> datagram) const override;
+  StreamInput OnStreamData(StreamId stream, std::span<const std::uint8_t> &input,
+                           TunnelModel &model) override;
+  std::expected<Prefix, NotPassed> StreamPrefix(const Tunnel &tunnel,
+                                                std::size_t size) const override;
+  Opened OnOpen(Tunnel &tunnel, TunnelModel &model) override;
+  void OnRefused(Tunnel &tunnel, const Verdict &verdict, TunnelModel &model) override;
+  void OnLost(Mapping &mapping, TunnelModel &model) override;
+  void OnEnded(Tunnel &tunnel, EndReason reason, TunnelModel &model) override;
+
+private:
+  // One CONNECT-UDP request, for one connection ID or none.
+  struct Request {
+    Tunnel *tunnel = nullptr;
+    Mapping *mapping = nullptr;               // Once it is accepted, if it has a connection ID.
+    std::unique_ptr<ConnectUdpRequest> asked; // Until it is answered.
+    // From the first byte on the stream.  It keeps what is there of one payload, at most
+    // kMaxUdpPayload.
+    std::unique_ptr<StreamLengthParser> payloads;
+  };
+
+  // The requests of a tunnel: together at most max_streams_per_connection, and never none.
+  struct Flow final : Attachment {
+    std::vector<StreamId> waiting; // In order; the first one's answer decides about the tunnel.
+    std::set<StreamId> accepted;
+  };
+  static Flow &FlowOf(Tunnel &tunnel) { return static_cast<Flow &>(*tunnel.dialect); }
+
+  // Why the request does not fit what there is (P5, P10, P13); `tunnel` is null if it is new.
+  std::optional<Verdict> Validate(const ConnectUdpRequest &request, const Tunnel *tunnel) const;
+  // Refuses one request that is kept, and forgets it.
+  void Refuse(StreamId stream, const Verdict &verdict, TunnelModel &model);
+  // Forgets a request; the tunnel is gone with its last one.
+  void Drop(StreamId stream, EndReason reason, TunnelModel &model);
+
+  // Of ProxyOptions.
+  bool forwarding_, connection_ids_;
+  std::size_t max_requests_; // max_streams_per_connection
+
+  EndedFlows ended_;
+  std::map<StreamId, Request> requests_; // At most max_requests_.
+};
+
+} // namespace ngmasque

@@ -1,0 +1,148 @@
+// Proxy: what its dialects ask for, and what becomes of tunnels.
+
+#include "proxy_model.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ngmasque {
+
+ProxyActions Proxy::OnRequest(const StreamKey &stream, std::span<const HeaderField> fields,
+                              Timestamp now) {
+  ProxyActions actions;
+  state_->now = now;
+  if (auto *connection = state_->tunnels.Find(stream.connection)) {
+    State::Model model(*state_, *connection, actions);
+    state_->counters.requests +=
+      StateOf(*connection).dialect->OnRequest(stream.stream, fields, model);
+  }
+  return actions;
+}
+
+ProxyActions Proxy::OnStreamClosed(const StreamKey &stream, Timestamp now) {
+  ProxyActions actions;
+  state_->now = now;
+  if (auto *connection = state_->tunnels.Find(stream.connection)) {
+    State::Model model(*state_, *connection, actions);
+    StateOf(*connection).dialect->OnStreamClosed(stream.stream, model);
+  }
+  return actions;
+}
+
+Tunnel *Proxy::State::Model::Find(TunnelKey key) {
+  const auto &by_key = StateOf(connection_).by_key;
+  const auto found = by_key.find(key);
+  return found == by_key.end() ? nullptr : found->second;
+}
+
+std::expected<Tunnel *, RefusalReason>
+Proxy::State::Model::Add(TunnelKey key, const Authority &authority, bool plain) {
+  const auto added = state_.tunnels.AddTunnel(connection_, plain);
+  if (!added) {
+    return std::unexpected(added.error());
+  }
+  auto &tunnel = **added;
+  tunnel.key = key;
+  tunnel.authority = authority;
+  tunnel.begun = state_.now;
+  auto &of_connection = StateOf(connection_);
+  of_connection.by_key.emplace(key, &tunnel);
+  of_connection.early.Await(key);
+  ++state_.counters.flows;
+  return &tunnel;
+}
+
+void Proxy::State::Model::Open(Tunnel &tunnel) { state_.FindTarget(tunnel, actions_); }
+
+void Proxy::State::Model::Close(Tunnel &tunnel, EndReason reason) {
+  state_.Remove(tunnel, reason, actions_);
+}
+
+std::expected<Mapping *, RefusalReason>
+Proxy::State::Model::Map(Tunnel &tunnel, Direction direction, const ConnectionId &id,
+                         const MappingOrigin &origin) {
+  if (tunnel.mappings.size() >= state_.options.routing.max_streams_per_connection) {
+    return std::unexpected(RefusalReason::kTooManyStreams);
+  }
+  const auto added = state_.tunnels.AddMapping(tunnel, direction, id, origin.stream);
+  if (added) {
+    (*added)->reference = origin.reference;
+    (*added)->acknowledged = origin.acknowledged;
+    if (tunnel.stage == Stage::kOpen) {
+      // Another tunnel may have had the name before, and be gone.
+      state_.Name(tunnel);
+    }
+  }
+  return added;
+}
+
+void Proxy::State::Model::Acknowledge(Mapping &mapping) { mapping.acknowledged = true; }
+
+void Proxy::State::Model::Unmap(Mapping &mapping) { state_.tunnels.Remove(mapping); }
+
+void Proxy::State::Model::Respond(StreamId stream, unsigned status,
+                                  std::vector<HeaderField> fields) {
+  auto &counters = state_.counters;
+  ++(status / 100 == 2 ? counters.accepted : counters.refused[status]);
+  actions_.emplace_back(proxy_action::Respond{
+    .stream = KeyOf(stream), .status = status, .fields = std::move(fields)});
+}
+
+void Proxy::State::Model::Send(StreamId stream, std::vector<std::uint8_t> message) {
+  actions_.emplace_back(
+    proxy_action::SendOnStream{.stream = KeyOf(stream), .message = std::move(message)});
+}
+
+void Proxy::State::Model::Reset(StreamId stream) {
+  ++state_.counters.reset;
+  actions_.emplace_back(proxy_action::ResetStream{.stream = KeyOf(stream)});
+}
+
+void Proxy::State::RefuseAll(Tunnel &tunnel, const Verdict &verdict, ProxyActions &actions) {
+  Model model(*this, *tunnel.connection, actions);
+  StateOf(*tunnel.connection).dialect->OnRefused(tunnel, verdict, model);
+  Remove(tunnel, EndReason::kRefused, actions);
+}
+
+void Proxy::State::Register(Tunnel &tunnel, ProxyActions &actions) {
+  auto &of_connection = StateOf(*tunnel.connection);
+  Model model(*this, *tunnel.connection, actions);
+  switch (of_connection.dialect->OnOpen(tunnel, model)) {
+  case Opened::kAccepted: break;
+  case Opened::kRefused: Remove(tunnel, EndReason::kRefused, actions); return;
+  case Opened::kAnotherSocket: {
+    const auto target = tunnel.socket->target;
+    Leave(tunnel, actions);
+    UseAnother(tunnel, target, actions);
+    return;
+  }
+  }
+  tunnel.stage = Stage::kOpen;
+  Name(tunnel);
+  for (auto &payload : of_connection.early.Take(tunnel.key)) {
+    tunnel.statistics[Way::kTunnelledToTarget].passed.Add(payload.size(), IsLong(payload));
+    actions.emplace_back(
+      proxy_action::SendToTarget{.socket = tunnel.socket->id, .payload = std::move(payload)});
+  }
+}
+
+void Proxy::State::Remove(Tunnel &tunnel, EndReason reason, ProxyActions &actions) {
+  auto &of_connection = StateOf(*tunnel.connection);
+  Model model(*this, *tunnel.connection, actions);
+  of_connection.dialect->OnEnded(tunnel, reason, model);
+  actions.emplace_back(proxy_action::Ended{
+    .number = tunnel.number,
+    .connection = tunnel.connection->id,
+    .authority = tunnel.authority,
+    .target = tunnel.socket ? std::optional(tunnel.socket->target) : std::nullopt,
+    .reason = reason,
+    .duration = now - std::min(now, tunnel.begun),
+    .statistics = tunnel.statistics});
+  Leave(tunnel, actions);
+  of_connection.early.Retire(tunnel.key);
+  of_connection.by_key.erase(tunnel.key);
+  tunnels.Remove(tunnel);
+  --counters.flows;
+}
+
+} // namespace ngmasque

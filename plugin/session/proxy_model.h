@@ -1,0 +1,39 @@
+// What Proxy hands to the dialect of a connection, for one call.
+#pragma once
+
+#include "proxy_state.h"
+
+#include <vector>
+
+namespace ngmasque {
+
+class Proxy::State::Model final : public TunnelModel {
+public:
+  Model(State &state, ClientConnection &connection, ProxyActions &actions)
+    : state_(state), connection_(connection), actions_(actions) {}
+
+  Tunnel *Find(TunnelKey key) override;
+  std::expected<Tunnel *, RefusalReason> Add(TunnelKey key, const Authority &authority,
+                                             bool plain) override;
+  void Open(Tunnel &tunnel) override;
+  void Close(Tunnel &tunnel, EndReason reason) override;
+  std::expected<Mapping *, RefusalReason> Map(Tunnel &tunnel, Direction direction,
+                                              const ConnectionId &id,
+                                              const MappingOrigin &origin) override;
+  void Acknowledge(Mapping &mapping) override;
+  void Unmap(Mapping &mapping) override;
+  void Respond(StreamId stream, unsigned status, std::vector<HeaderField> fields) override;
+  void Send(StreamId stream, std::vector<std::uint8_t> message) override;
+  void Reset(StreamId stream) override;
+
+private:
+  StreamKey KeyOf(StreamId stream) const {
+    return {.connection = connection_.id, .stream = stream};
+  }
+
+  State &state_;
+  ClientConnection &connection_;
+  ProxyActions &actions_;
+};
+
+} // namespace ngmasque
