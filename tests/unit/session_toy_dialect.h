@@ -1,0 +1,201 @@
+// A dialect of the modern kind, in small: a request is a tunnel, and messages on its stream open
+// and close its mappings, as many as there are.
+//
+//     request        :authority alone; its datagrams begin with the stream's id / 4, and 0
+//     on the stream  type, length of what follows; each of them a byte
+//       'P'          a payload
+//       'O'          number, 't' or 'c', connection ID: the client opens a mapping to the target,
+//                    or to itself; number alone: the proxy acknowledges it, and then, if it is to
+//                    the client, the client does as well
+//       'C'          number: there is no such mapping (any more); from either side
+//
+// Wrong numbers reset the stream.
+#pragma once
+
+#include "ngmasque/session/dialect.h"
+
+#include "routing_support.h"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace ngmasque {
+
+class ToyDialect final : public Dialect {
+public:
+  static std::unique_ptr<Dialect> Make(const ProxyOptions &, const HashKey &) {
+    return std::make_unique<ToyDialect>();
+  }
+
+  static constexpr std::size_t kMaxMappings = 6; // Of a tunnel; more are closed at once.
+
+  bool OnRequest(StreamId stream, std::span<const HeaderField> fields,
+                 TunnelModel &model) override {
+    if (tunnels_.contains(stream)) {
+      return false;
+    }
+    const auto authority = fields.size() == 1 && fields[0].name == ":authority"
+                             ? ParseAuthority(fields[0].value)
+                             : std::nullopt;
+    const auto added =
+      authority ? model.Add(stream / 4, *authority, false) : std::unexpected(RefusalReason::kEqual);
+    if (!added) {
+      Answer(stream, authority ? 429 : 400, model);
+      return true;
+    }
+    auto &tunnel = **added;
+    auto state = std::make_unique<State>();
+    state->stream = stream;
+    tunnel.dialect = std::move(state);
+    tunnel.datagram_prefix = {.bytes = {static_cast<std::uint8_t>(stream / 4), 0}, .size = 2};
+    tunnel.client_first = false;
+    tunnels_[stream] = &tunnel;
+    model.Open(tunnel);
+    return true;
+  }
+
+  void OnStreamClosed(StreamId stream, TunnelModel &model) override {
+    if (const auto known = tunnels_.find(stream); known != tunnels_.end()) {
+      model.Close(*known->second, EndReason::kClosed);
+    }
+  }
+
+  std::expected<TunnelledPayload, NotPassed>
+  OnDatagram(std::span<const std::uint8_t> datagram) const override {
+    if (datagram.size() < 2 || datagram[1] != 0) {
+      return std::unexpected(NotPassed::kMalformed);
+    }
+    return TunnelledPayload{.key = datagram[0], .payload = datagram.subspan(2)};
+  }
+
+  StreamInput OnStreamData(StreamId stream, std::span<const std::uint8_t> &input,
+                           TunnelModel &model) override {
+    const auto known = tunnels_.find(stream);
+    if (known == tunnels_.end()) {
+      input = {};
+      return {.payload = std::unexpected(NotPassed::kUnknownFlow)};
+    }
+    auto &tunnel = *known->second;
+    auto &message = StateOf(tunnel).message;
+    const auto incomplete =
+      StreamInput{.tunnel = &tunnel, .payload = std::unexpected(NotPassed::kIncomplete)};
+    if (message.size() >= 2 && message.size() == std::size_t{2} + message[1]) {
+      message.clear(); // It was handed out by the last call.
+    }
+    while (!input.empty() && (message.size() < 2 || message.size() < std::size_t{2} + message[1])) {
+      message.push_back(input.front());
+      input = input.subspan(1);
+    }
+    if (message.size() < 2 || message.size() < std::size_t{2} + message[1]) {
+      return incomplete;
+    }
+    const auto value = std::span<const std::uint8_t>(message).subspan(2);
+    if (message[0] == 'P') {
+      return {.tunnel = &tunnel, .payload = value};
+    }
+    if (!Act(tunnel, message[0], value, model)) {
+      model.Reset(stream);
+      model.Close(tunnel, EndReason::kClosed);
+      return {.payload = std::unexpected(NotPassed::kIncomplete)};
+    }
+    return incomplete;
+  }
+
+  std::expected<Prefix, NotPassed> StreamPrefix(const Tunnel &, std::size_t size) const override {
+    if (size > 255) {
+      return std::unexpected(NotPassed::kTooLarge);
+    }
+    return Prefix{.bytes = {'P', static_cast<std::uint8_t>(size)}, .size = 2};
+  }
+
+  Opened OnOpen(Tunnel &tunnel, TunnelModel &model) override {
+    tunnel.stream = StateOf(tunnel).stream;
+    Answer(tunnel.stream, 200, model);
+    return Opened::kAccepted;
+  }
+
+  void OnRefused(Tunnel &tunnel, const Verdict &verdict, TunnelModel &model) override {
+    Answer(StateOf(tunnel).stream, verdict.status, model);
+  }
+
+  void OnLost(Mapping &mapping, TunnelModel &model) override { Close(mapping, model); }
+
+  void OnEnded(Tunnel &tunnel, EndReason reason, TunnelModel &model) override {
+    const auto stream = StateOf(tunnel).stream;
+    if (reason == EndReason::kUnreachable) {
+      model.Reset(stream);
+    }
+    tunnels_.erase(stream);
+  }
+
+private:
+  struct State final : Attachment {
+    StreamId stream{};
+    std::vector<std::uint8_t> message; // What there is of it; at most 257 bytes.
+    std::map<std::uint8_t, Mapping *> mappings;
+  };
+  static State &StateOf(Tunnel &tunnel) { return static_cast<State &>(*tunnel.dialect); }
+
+  static void Answer(StreamId stream, unsigned status, TunnelModel &model) {
+    model.Respond(stream, status, {{.name = ":status", .value = std::to_string(status)}});
+  }
+
+  static void Close(Mapping &mapping, TunnelModel &model) {
+    const auto number = static_cast<std::uint8_t>(mapping.reference);
+    model.Send(mapping.stream, {'C', 1, number});
+    StateOf(*mapping.tunnel).mappings.erase(number);
+    model.Unmap(mapping);
+  }
+
+  // False if the message makes no sense.
+  static bool Act(Tunnel &tunnel, std::uint8_t type, std::span<const std::uint8_t> value,
+                  TunnelModel &model) {
+    if (value.empty() || (type != 'O' && type != 'C')) {
+      return false;
+    }
+    auto &[stream, message, mappings] = StateOf(tunnel);
+    const auto number = value[0];
+    const auto known = mappings.find(number);
+    if (type == 'C') {
+      if (known != mappings.end()) {
+        model.Unmap(*known->second);
+        mappings.erase(known);
+      }
+      return true; // It may have crossed the proxy's own.
+    }
+    if (value.size() == 1) {
+      if (known == mappings.end() || known->second->direction != Direction::kToClient ||
+          known->second->acknowledged) {
+        return false;
+      }
+      model.Acknowledge(*known->second);
+      return true;
+    }
+    if (known != mappings.end() || (value[1] != 't' && value[1] != 'c')) {
+      return false;
+    }
+    const auto to_client = value[1] == 'c';
+    const auto mapped =
+      mappings.size() < kMaxMappings
+        ? model.Map(tunnel, to_client ? Direction::kToClient : Direction::kToTarget,
+                    Id(value.subspan(2)),
+                    {.stream = stream, .reference = number, .acknowledged = false})
+        : std::unexpected(RefusalReason::kTooManyIds);
+    model.Send(stream, {static_cast<std::uint8_t>(mapped ? 'O' : 'C'), 1, number});
+    if (mapped) {
+      mappings[number] = *mapped;
+      if (!to_client) {
+        model.Acknowledge(**mapped);
+      }
+    }
+    return true;
+  }
+
+  std::map<StreamId, Tunnel *> tunnels_; // The model bounds them.
+};
+
+} // namespace ngmasque
