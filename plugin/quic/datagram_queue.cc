@@ -24,7 +24,7 @@ std::optional<std::size_t> DatagramQueue::Push(Key key, std::span<const std::uin
   datagram.insert(datagram.end(), header.begin(), header.end());
   datagram.insert(datagram.end(), payload.begin(), payload.end());
   tunnel.bytes += size;
-  bytes_ += size;
+  Add(size);
   BeginTurn();
   return dropped;
 }
@@ -33,14 +33,16 @@ std::optional<std::size_t> DatagramQueue::Push(Key key, std::span<const std::uin
 std::optional<std::size_t> DatagramQueue::MakeRoom(std::size_t size, std::size_t has,
                                                    std::size_t tunnels) {
   std::size_t dropped = 0;
-  if (bytes_ + size > max_bytes_ && has + size > max_bytes_ / tunnels) {
+  // What is dropped here makes as much room in the budget: the bound stays.
+  const auto bound = budget_ ? std::min(max_bytes_, bytes_ + budget_->room()) : max_bytes_;
+  if (bytes_ + size > bound && has + size > bound / tunnels) {
     return std::nullopt;
   }
-  while (bytes_ + size > max_bytes_) {
+  while (bytes_ + size > bound) {
     const auto most = std::ranges::max_element(turns_, {}, &Tunnel::bytes);
     const auto bytes = most->datagrams.back().size() + kOverhead;
     most->bytes -= bytes;
-    bytes_ -= bytes;
+    Subtract(bytes);
     most->datagrams.pop_back();
     ++dropped;
     if (most->datagrams.empty()) {
@@ -60,13 +62,27 @@ void DatagramQueue::Pop() {
   tunnel.datagrams.pop_front();
   tunnel.bytes -= size;
   tunnel.credit -= std::min(tunnel.credit, size);
-  bytes_ -= size;
+  Subtract(size);
   if (tunnel.datagrams.empty()) {
     Remove(turns_.begin());
   } else if (tunnel.credit < tunnel.datagrams.front().size() + kOverhead) {
     turns_.splice(turns_.end(), turns_, turns_.begin());
   }
   BeginTurn();
+}
+
+void DatagramQueue::Add(std::size_t bytes) {
+  bytes_ += bytes;
+  if (budget_) {
+    budget_->Take(bytes);
+  }
+}
+
+void DatagramQueue::Subtract(std::size_t bytes) {
+  bytes_ -= bytes;
+  if (budget_) {
+    budget_->Give(bytes);
+  }
 }
 
 void DatagramQueue::Remove(Turns::iterator tunnel) {

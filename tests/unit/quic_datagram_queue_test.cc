@@ -137,6 +137,41 @@ TEST(DatagramQueue, DatagramLargerThanTheQueue) {
   EXPECT_EQ(Take(queue).tunnel, 1);
 }
 
+// What others have waiting counts, too.
+TEST(DatagramQueue, SharesABudget) {
+  constexpr auto each = kLarge + DatagramQueue::kOverhead;
+  const auto all = std::make_shared<ByteBudget>(6 * each);
+  const auto mine = std::make_shared<ByteBudget>(4 * each, all);
+  DatagramQueue other(100 * each);
+  other.ShareWith(std::make_shared<ByteBudget>(100 * each, all));
+  {
+    DatagramQueue one(100 * each), two(3 * each);
+    one.ShareWith(mine);
+    two.ShareWith(mine);
+    for (std::uint8_t i = 0; i < 3; ++i) {
+      ASSERT_TRUE(Push(two, 1, i, kLarge));
+    }
+    EXPECT_FALSE(Push(two, 1, 3, kLarge)) << "its own bound";
+    ASSERT_TRUE(Push(one, 1, 0, kLarge));
+    EXPECT_FALSE(Push(one, 1, 1, kLarge)) << "the client's";
+    EXPECT_EQ(mine->bytes(), 4 * each);
+    // Within a queue, whoever has more than its share makes room.
+    const auto bytes = Datagram(2, 0, kLarge);
+    EXPECT_EQ(two.Push(2, bytes, {}), 1U);
+    EXPECT_EQ(mine->bytes(), 4 * each);
+
+    ASSERT_TRUE(Push(other, 1, 0, kLarge));
+    ASSERT_TRUE(Push(other, 1, 1, kLarge));
+    EXPECT_FALSE(Push(other, 1, 2, kLarge)) << "that of all";
+    two.Pop();
+    EXPECT_EQ(all->bytes(), 5 * each);
+    EXPECT_TRUE(Push(other, 1, 2, kLarge));
+    EXPECT_FALSE(Push(one, 1, 1, kLarge)) << "that of all";
+  }
+  EXPECT_EQ(mine->bytes(), 0U);
+  EXPECT_EQ(all->bytes(), 3 * each);
+}
+
 // Whatever is done: the bound holds, nothing is lost but what Push says, and a tunnel's order stays.
 TEST(DatagramQueue, Random) {
   for (unsigned seed = 0; seed < 20; ++seed) {
@@ -145,6 +180,10 @@ TEST(DatagramQueue, Random) {
     const auto draw = [&](unsigned below) { return random() % below; };
     const std::size_t bound = 2000 + draw(30'000);
     DatagramQueue queue(bound);
+    // Of which others take now and then.
+    const auto budget = std::make_shared<ByteBudget>(2000 + draw(30'000));
+    std::size_t others = 0;
+    queue.ShareWith(budget);
     std::map<int, int> next, last;
     std::size_t waiting = 0;
     for (int i = 0; i < 1000; ++i) {
@@ -165,7 +204,13 @@ TEST(DatagramQueue, Random) {
         ASSERT_LT(ahead, 128);
         last[taken.tunnel] = taken.number;
       }
+      if (draw(10) == 0) {
+        budget->Give(others);
+        others = std::min<std::size_t>(draw(10'000), budget->room());
+        budget->Take(others);
+      }
       ASSERT_LE(queue.bytes(), bound);
+      ASSERT_EQ(queue.bytes() + others, budget->bytes());
       ASSERT_EQ(queue.empty(), waiting == 0);
     }
     while (!queue.empty()) {

@@ -1,13 +1,18 @@
 // Datagrams of several tunnels that wait for the congestion window of one connection.
 #pragma once
 
+#include "ngmasque/wire/byte_budget.h"
+
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <list>
 #include <map>
+#include <memory>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace ngmasque {
@@ -29,6 +34,18 @@ public:
 
   /// `max_bytes`: what may wait, of all tunnels, with kOverhead for each datagram.
   explicit DatagramQueue(std::size_t max_bytes) : max_bytes_(max_bytes) {}
+  ~DatagramQueue() { ShareWith(nullptr); }
+  DatagramQueue(const DatagramQueue &) = delete;
+  DatagramQueue &operator=(const DatagramQueue &) = delete;
+
+  /// What waits counts there as well from now on, if it is not null: where there is no room in it,
+  /// there is none in the queue.  To be called while the queue is empty.
+  void ShareWith(std::shared_ptr<ByteBudget> budget) {
+    if (budget_) {
+      budget_->Give(bytes_);
+    }
+    budget_ = std::move(budget);
+  }
 
   /// Puts a datagram behind those of its tunnel, the two parts one after the other.  Returns how many
   /// of other tunnels were dropped for it, or nothing if there is no room for it.
@@ -57,12 +74,15 @@ private:
 
   // Room for `size` bytes of a tunnel that has `has` so far, by dropping of others.
   std::optional<std::size_t> MakeRoom(std::size_t size, std::size_t has, std::size_t tunnels);
+  void Add(std::size_t bytes);
+  void Subtract(std::size_t bytes);
   void Remove(Turns::iterator tunnel);
   // The first tunnel can send its first datagram.
   void BeginTurn();
 
   std::size_t max_bytes_;
-  std::size_t bytes_ = 0;             // At most max_bytes_, which bounds the other two as well.
+  std::shared_ptr<ByteBudget> budget_; // May be null.
+  std::size_t bytes_ = 0; // At most max_bytes_, which bounds the other two as well.
   Turns turns_;                       // The first one has its turn.
   std::map<Key, Turns::iterator> by_key_;
 };
