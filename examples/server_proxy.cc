@@ -29,17 +29,23 @@ constexpr option kOptions[] = {
   {"connect-udp-allow", required_argument, nullptr, 0},
   {"connect-udp-ports", required_argument, nullptr, 0},
   {"connect-udp-min-connection-id", required_argument, nullptr, 0},
-  {"connect-udp-max-flows", required_argument, nullptr, 0},
-  {"connect-udp-max-connection-ids", required_argument, nullptr, 0},
+  {"connect-udp-max-connections-per-client", required_argument, nullptr, 0},
+  {"connect-udp-max-flows-per-client", required_argument, nullptr, 0},
+  {"connect-udp-max-connection-ids-per-client", required_argument, nullptr, 0},
   {"connect-udp-max-sockets", required_argument, nullptr, 0},
+  {"connect-udp-max-lookups-per-client", required_argument, nullptr, 0},
+  {"connect-udp-max-lookups", required_argument, nullptr, 0},
   {"connect-udp-max-early-datagrams", required_argument, nullptr, 0},
-  {"connect-udp-rate", required_argument, nullptr, 0},
+  {"connect-udp-rate-per-client", required_argument, nullptr, 0},
+  {"connect-udp-max-waiting-per-client", required_argument, nullptr, 0},
+  {"connect-udp-max-waiting", required_argument, nullptr, 0},
 };
 
 // QUIC DATAGRAM frames of any size (RFC 9221, section 3).
 constexpr std::uint64_t kMaxDatagramFrameSize = 65'535;
 
 // What a client may open besides its requests for tunnels: so that one too many gets an answer.
+// Credit is per connection, and any one of its connections may have all of a client's requests.
 constexpr std::uint64_t kSpareStreams = 16;
 
 std::optional<FourTuple> ToFourTuple(const sockaddr *local, const sockaddr *remote) {
@@ -113,10 +119,15 @@ void ServerProxy::print_help(FILE *out) const {
               Requests with  shorter connection IDs are answered with
               409.
               Default: {}
-  --connect-udp-max-flows=<N>
-              Flows of one client.  More are answered with 429.
+  --connect-udp-max-connections-per-client=<N>
+              Connections of one client: an  IPv4  address, or  an IPv6
+              /64.  Requests on any more are answered with 429.
               Default: {}
-  --connect-udp-max-connection-ids=<N>
+  --connect-udp-max-flows-per-client=<N>
+              Flows of one client, on all of its connections.  More are
+              answered with 429.
+              Default: {}
+  --connect-udp-max-connection-ids-per-client=<N>
               Requests of one client, each with one connection ID.  More
               are answered with 429.
               Default: {}
@@ -124,17 +135,34 @@ void ServerProxy::print_help(FILE *out) const {
               Sockets towards the targets, of all clients.  A request
               that needs one more is answered with 503.
               Default: {}
+  --connect-udp-max-lookups-per-client=<N>
+              Names that are looked up at a time for one client.  More
+              are answered with 429.
+              Default: {}
+  --connect-udp-max-lookups=<N>
+              The same for all clients.  More are answered with 503.
+              Default: {}
   --connect-udp-max-early-datagrams=<N>
               Datagrams that are kept for a flow without answer.  More
               are dropped.
               Default: {}
-  --connect-udp-rate=<SIZE>
+  --connect-udp-rate-per-client=<SIZE>
               Bytes per second of one client, both ways.  What exceeds
               it is dropped.  0 means that there is no limit.
-              Default: {})",
-               defaults.routing.min_connection_id, defaults.routing.max_flows_per_connection,
-               defaults.routing.max_streams_per_connection, defaults.routing.max_sockets,
-               defaults.max_early_datagrams, defaults.max_bytes_per_second);
+              Default: {}
+  --connect-udp-max-waiting-per-client=<SIZE>
+              Bytes that wait to be sent to one client, or until its re-
+              quest is there.  More are dropped.
+              Default: {}M
+  --connect-udp-max-waiting=<SIZE>
+              The same for all clients.
+              Default: {}M)",
+               defaults.routing.min_connection_id, defaults.routing.max_connections_per_client,
+               defaults.routing.max_flows_per_client, defaults.routing.max_streams_per_client,
+               defaults.routing.max_sockets, defaults.max_lookups_per_client, defaults.max_lookups,
+               defaults.max_early_datagrams, defaults.max_bytes_per_second_per_client,
+               defaults.routing.max_waiting_bytes_per_client >> 20,
+               defaults.routing.max_waiting_bytes >> 20);
 }
 
 std::expected<void, Error> ServerProxy::set_option(std::string_view name, const char *arg) {
@@ -197,11 +225,14 @@ std::expected<void, Error> ServerProxy::set_option(std::string_view name, const 
     }
     return {};
   }
-  if (name == "connect-udp-max-flows") {
-    return set_number(proxy.routing.max_flows_per_connection, 1);
+  if (name == "connect-udp-max-connections-per-client") {
+    return set_number(proxy.routing.max_connections_per_client, 1);
   }
-  if (name == "connect-udp-max-connection-ids") {
-    return set_number(proxy.routing.max_streams_per_connection, 1);
+  if (name == "connect-udp-max-flows-per-client") {
+    return set_number(proxy.routing.max_flows_per_client, 1);
+  }
+  if (name == "connect-udp-max-connection-ids-per-client") {
+    return set_number(proxy.routing.max_streams_per_client, 1);
   }
   if (name == "connect-udp-max-sockets") {
     return set_number(proxy.routing.max_sockets, 1);
@@ -209,8 +240,20 @@ std::expected<void, Error> ServerProxy::set_option(std::string_view name, const 
   if (name == "connect-udp-max-early-datagrams") {
     return set_number(proxy.max_early_datagrams, 0);
   }
-  if (name == "connect-udp-rate") {
-    return set_number(proxy.max_bytes_per_second, 0);
+  if (name == "connect-udp-max-lookups-per-client") {
+    return set_number(proxy.max_lookups_per_client, 1);
+  }
+  if (name == "connect-udp-max-lookups") {
+    return set_number(proxy.max_lookups, 1);
+  }
+  if (name == "connect-udp-rate-per-client") {
+    return set_number(proxy.max_bytes_per_second_per_client, 0);
+  }
+  if (name == "connect-udp-max-waiting-per-client") {
+    return set_number(proxy.routing.max_waiting_bytes_per_client, 0);
+  }
+  if (name == "connect-udp-max-waiting") {
+    return set_number(proxy.routing.max_waiting_bytes, 0);
   }
   std::unreachable();
 }
@@ -253,7 +296,7 @@ void ServerProxy::configure(ngtcp2_settings &settings, ngtcp2_transport_params &
   params.max_datagram_frame_size = kMaxDatagramFrameSize;
   params.initial_max_streams_bidi =
     std::max<std::uint64_t>(params.initial_max_streams_bidi,
-                            options_.proxy.routing.max_streams_per_connection + kSpareStreams);
+                            options_.proxy.routing.max_streams_per_client + kSpareStreams);
 }
 
 void ServerProxy::configure(nghttp3_settings &settings) const { settings.h3_datagram_draft05 = 1; }

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <deque>
 #include <expected>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -59,8 +60,12 @@ public:
 
 private:
   /// Datagrams that wait for the congestion window, in bytes; what comes on top is dropped, and
-  /// the tunnelled connection's own congestion control notices.
+  /// the tunnelled connection's own congestion control notices.  All that waits, on streams as well,
+  /// counts for the client, too: RoutingLimits::max_waiting_bytes_per_client.
   static constexpr std::size_t kMaxQueue = std::size_t{1} << 20;
+
+  /// Gives back what has been acknowledged of a stream's data, or all of it if it is gone.
+  void Refresh(StreamId stream);
 
   ServerProxy &proxy_;
   Handler &handler_;
@@ -72,6 +77,11 @@ private:
   std::deque<FourTuple> validated_;      // kMaxValidated; the last one is that of the mappings.
   const ::Endpoint *endpoint_ = nullptr; // Of that one: forwarded packets leave from there.
   DatagramQueue queue_{kMaxQueue};
+  std::shared_ptr<ByteBudget> waiting_; // Null if it is not registered.
+  /// What is taken of it, of streams that have waiting data; at most one per request.
+  std::map<StreamId, std::size_t> on_streams_;
+  StreamId refreshed_{}; // The last one of those that are looked at in turn.
+  unsigned refusal_ = 503; // Of requests, if it is not registered.
 };
 
 class ServerProxy final : public ngtcp2::ServerExt {

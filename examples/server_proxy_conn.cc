@@ -10,6 +10,8 @@
 #include "util.h"
 
 #include <algorithm>
+#include <string>
+#include <utility>
 
 extern Config config;
 
@@ -22,6 +24,9 @@ ServerProxyConn::~ServerProxyConn() {
   if (registered_ && proxy_.proxy()) {
     proxy_.proxy()->RemoveConnection(id_);
   }
+  for (const auto &[stream, bytes] : on_streams_) {
+    waiting_->Give(bytes);
+  }
 }
 
 void ServerProxyConn::Register() {
@@ -31,11 +36,15 @@ void ServerProxyConn::Register() {
   if (!tuple) {
     return;
   }
-  if (const auto added = proxy_.proxy()->AddConnection(id_, *tuple, *this); !added) {
+  auto added = proxy_.proxy()->AddConnection(id_, *tuple, *this);
+  if (!added) {
     proxy_.Complain(ReasonName(added.error()));
+    refusal_ = added.error() == RefusalReason::kTooManyClientConnections ? 429 : 503;
     return;
   }
   registered_ = true;
+  waiting_ = *std::move(added);
+  queue_.ShareWith(waiting_);
   validated_.push_back(*tuple);
   endpoint_ = static_cast<const ::Endpoint *>(path.user_data);
   const auto *params = ngtcp2_conn_get_remote_transport_params2(conn);
@@ -57,8 +66,8 @@ void ServerProxyConn::Register() {
 void ServerProxyConn::recv_request(int64_t stream_id, const ngtcp2::HTTPFields &fields) {
   const auto stream = static_cast<StreamId>(stream_id);
   if (!registered_ || !proxy_.proxy()) {
-    const HeaderField status[] = {{":status", "503"}};
-    Respond(stream, 503, status);
+    const HeaderField status[] = {{":status", std::to_string(refusal_)}};
+    Respond(stream, refusal_, status);
     return;
   }
   std::vector<HeaderField> request;
@@ -77,6 +86,7 @@ void ServerProxyConn::recv_data(int64_t stream_id, std::span<const uint8_t> data
 }
 
 void ServerProxyConn::stream_closed(int64_t stream_id) {
+  Refresh(static_cast<StreamId>(stream_id));
   if (proxy_.proxy()) {
     proxy_.proxy()->OnStreamClosed({.connection = id_, .stream = static_cast<StreamId>(stream_id)});
   }
@@ -153,13 +163,41 @@ ServerProxyConn::SendDatagram(std::uint64_t tunnel, std::span<const std::uint8_t
 std::expected<void, NotPassed>
 ServerProxyConn::SendOnStream(StreamId stream, std::span<const std::uint8_t> prefix,
                               std::span<const std::uint8_t> payload) {
+  // The server does not say when data is acknowledged: it is looked at as more comes, of this stream
+  // and of the others in turn.
+  Refresh(stream);
+  if (auto next = on_streams_.upper_bound(refreshed_); next != on_streams_.end()) {
+    Refresh(refreshed_ = next->first);
+  } else {
+    refreshed_ = 0;
+  }
+  const auto size = prefix.size() + payload.size();
+  if (waiting_->room() < size) {
+    return std::unexpected(NotPassed::kClientQueue);
+  }
   std::vector<std::uint8_t> data(prefix.begin(), prefix.end());
   data.insert(data.end(), payload.begin(), payload.end());
   if (!handler_.send_ext_data(static_cast<int64_t>(stream), std::move(data))) {
     return std::unexpected(NotPassed::kClientQueue);
   }
+  waiting_->Take(size);
+  on_streams_[stream] += size;
   handler_.signal_write();
   return {};
+}
+
+void ServerProxyConn::Refresh(StreamId id) {
+  const auto known = on_streams_.find(id);
+  if (known == on_streams_.end()) {
+    return;
+  }
+  const auto *stream = handler_.find_stream(static_cast<int64_t>(id));
+  const auto left = stream && stream->ext ? std::min(stream->ext->datalen, known->second) : 0;
+  waiting_->Give(known->second - left);
+  known->second = left;
+  if (left == 0) {
+    on_streams_.erase(known);
+  }
 }
 
 // Not by the server, which takes what the system refuses for sent, and prints a line for each.

@@ -257,11 +257,11 @@ std::unique_ptr<ProxyServer> ProxyServer::Create(struct ev_loop *loop, Options o
   return std::unique_ptr<ProxyServer>(new ProxyServer(std::move(state)));
 }
 
-std::expected<void, RefusalReason> ProxyServer::AddConnection(OuterConnection connection,
-                                                              const FourTuple &tuple,
-                                                              Client &client) {
+std::expected<std::shared_ptr<ByteBudget>, RefusalReason>
+ProxyServer::AddConnection(OuterConnection connection, const FourTuple &tuple, Client &client) {
   state_->EndBatch();
-  return state_->proxy.AddConnection(connection, tuple, &client);
+  return state_->proxy.AddConnection(connection, tuple, &client)
+    .transform([&] { return state_->proxy.Find(connection)->client->waiting; });
 }
 
 void ProxyServer::SetDatagrams(OuterConnection connection, bool datagrams) {

@@ -63,7 +63,6 @@ std::unique_ptr<Dialect> MakeDraft00(const ProxyOptions &options, const HashKey 
 Draft00::Draft00(const ProxyOptions &options, const HashKey &key)
   : forwarding_(options.forwarding),
     connection_ids_(options.connection_ids),
-    max_requests_(options.routing.max_streams_per_connection),
     ended_(key) {}
 
 bool Draft00::OnRequest(StreamId stream, std::span<const HeaderField> fields, TunnelModel &model) {
@@ -82,9 +81,14 @@ bool Draft00::OnRequest(StreamId stream, std::span<const HeaderField> fields, Tu
     Answer(stream, *parsed, *verdict, model);
     return true;
   }
+  if (!model.AddRequest()) {
+    Answer(stream, *parsed, TooMany(ReasonName(RefusalReason::kTooManyStreams)), model);
+    return true;
+  }
   if (is_new) {
     const auto added = model.Add(key, parsed->authority, parsed->id_header == IdHeader::kNone);
     if (!added) {
+      model.RemoveRequest();
       Answer(stream, *parsed, TooMany(ReasonName(added.error())), model);
       return true;
     }
@@ -145,9 +149,6 @@ std::optional<Verdict> Draft00::Validate(const ConnectUdpRequest &request,
   if (request.id_header == IdHeader::kServer && !forwarding_) {
     return WithError(403, "http_request_denied");
   }
-  if (requests_.size() >= max_requests_) {
-    return TooMany(ReasonName(RefusalReason::kTooManyStreams));
-  }
   return std::nullopt;
 }
 
@@ -158,6 +159,7 @@ void Draft00::Refuse(StreamId stream, const Verdict &verdict, TunnelModel &model
   const auto request = requests_.find(stream);
   Answer(stream, *request->second.asked, verdict, model);
   requests_.erase(request);
+  model.RemoveRequest();
 }
 
 void Draft00::OnRefused(Tunnel &tunnel, const Verdict &verdict, TunnelModel &model) {
@@ -221,6 +223,7 @@ void Draft00::Drop(StreamId stream, EndReason reason, TunnelModel &model) {
     model.Unmap(*request->second.mapping);
   }
   requests_.erase(request);
+  model.RemoveRequest();
   auto &flow = FlowOf(tunnel);
   std::erase(flow.waiting, stream);
   flow.accepted.erase(stream);
@@ -244,9 +247,11 @@ void Draft00::OnEnded(Tunnel &tunnel, EndReason reason, TunnelModel &model) {
       model.Reset(stream);
     }
     requests_.erase(stream);
+    model.RemoveRequest();
   }
   for (const auto stream : flow.waiting) {
     requests_.erase(stream);
+    model.RemoveRequest();
   }
   if ((tunnel.key & kStreamKey) == 0) {
     ended_.Add(tunnel.key, tunnel.authority);

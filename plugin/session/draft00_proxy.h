@@ -44,7 +44,7 @@ private:
     std::unique_ptr<StreamLengthParser> payloads;
   };
 
-  // The requests of a tunnel: together at most max_streams_per_connection, and never none.
+  // The requests of a tunnel: together at most as many as the client may have, and never none.
   struct Flow final : Attachment {
     std::vector<StreamId> waiting; // In order; the first one's answer decides about the tunnel.
     std::set<StreamId> accepted;
@@ -60,10 +60,9 @@ private:
 
   // Of ProxyOptions.
   bool forwarding_, connection_ids_;
-  std::size_t max_requests_; // max_streams_per_connection
 
   EndedFlows ended_;
-  std::map<StreamId, Request> requests_; // At most max_requests_.
+  std::map<StreamId, Request> requests_; // At most as many as the client may have.
 };
 
 } // namespace ngmasque

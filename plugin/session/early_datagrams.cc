@@ -18,7 +18,7 @@ bool EarlyDatagrams::Keep(TunnelKey id, bool awaited, std::span<const std::uint8
     return false;
   }
   while ((known == flows_.end() && flows_.size() >= limits_.max_flows) ||
-         payload.size() > limits_.max_bytes - bytes_) {
+         payload.size() > Room()) {
     if (!MakeRoom(id)) {
       return false;
     }
@@ -32,6 +32,7 @@ bool EarlyDatagrams::Keep(TunnelKey id, bool awaited, std::span<const std::uint8
   flow.payloads.emplace_back(payload.begin(), payload.end());
   flow.bytes += payload.size();
   bytes_ += payload.size();
+  budget_->Take(payload.size());
   return true;
 }
 
@@ -79,6 +80,7 @@ bool EarlyDatagrams::MakeRoom(TunnelKey spared) {
 
 void EarlyDatagrams::Forget(Flows::iterator flow) {
   bytes_ -= flow->second.bytes;
+  budget_->Give(flow->second.bytes);
   flows_.erase(flow);
 }
 

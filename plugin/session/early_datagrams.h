@@ -2,12 +2,16 @@
 #pragma once
 
 #include "ngmasque/session/tunnel.h"
+#include "ngmasque/wire/byte_budget.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace ngmasque {
@@ -32,7 +36,12 @@ class EarlyDatagrams {
 public:
   using Payload = std::vector<std::uint8_t>;
 
-  explicit EarlyDatagrams(const EarlyLimits &limits) : limits_(limits) {}
+  /// `budget`: what is kept counts there, too.
+  EarlyDatagrams(const EarlyLimits &limits, std::shared_ptr<ByteBudget> budget)
+    : limits_(limits), budget_(std::move(budget)) {}
+  ~EarlyDatagrams() { budget_->Give(bytes_); }
+  EarlyDatagrams(const EarlyDatagrams &) = delete;
+  EarlyDatagrams &operator=(const EarlyDatagrams &) = delete;
 
   /// Keeps a payload of 0 bytes or more; false if it is dropped.  `awaited`: the flow's request has
   /// come.  Without it, payloads of a flow that has been retired are late, not early, and dropped.
@@ -67,7 +76,11 @@ private:
   bool MakeRoom(TunnelKey spared);
   void Forget(Flows::iterator flow);
 
+  // How many more bytes there is room for.
+  std::size_t Room() const { return std::min(limits_.max_bytes - bytes_, budget_->room()); }
+
   EarlyLimits limits_;
+  std::shared_ptr<ByteBudget> budget_;
   Flows flows_;           // At most max_flows.
   std::size_t bytes_ = 0; // At most max_bytes.
   std::uint64_t next_age_ = 0;

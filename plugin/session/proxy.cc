@@ -17,21 +17,26 @@ Proxy::Proxy(Proxy &&) noexcept = default;
 Proxy &Proxy::operator=(Proxy &&) noexcept = default;
 
 std::expected<void, RefusalReason>
-Proxy::AddConnection(OuterConnection id, const FourTuple &tuple, void *user_data) {
-  const auto added = state_->tunnels.AddConnection(id, tuple);
+Proxy::AddConnection(OuterConnection id, const FourTuple &tuple, void *user_data,
+                     const std::optional<ClientKey> &client) {
+  const auto added = state_->tunnels.AddConnection(
+    id, tuple, client.value_or(ClientKey::FromAddress(tuple.remote)));
   if (!added) {
     return std::unexpected(added.error());
   }
   const auto &options = state_->options;
   auto &connection = **added;
   connection.user_data = user_data;
-  connection.bucket = {options.max_bytes_per_second, options.burst_bytes};
+  if (auto &owner = *connection.client; owner.connections == 1 && owner.lookups == 0) { // New.
+    owner.bucket = {options.max_bytes_per_second_per_client, options.burst_bytes_per_client};
+  }
   const auto make = options.dialect ? options.dialect : &MakeDraft00;
   connection.state =
     std::make_unique<ConnectionState>(make(options, state_->key),
                                       EarlyLimits{.max_datagrams = options.max_early_datagrams,
                                                   .max_flows = options.max_early_flows,
-                                                  .max_bytes = options.max_early_bytes});
+                                                  .max_bytes = options.max_early_bytes},
+                                      connection.client->waiting);
   return {};
 }
 

@@ -61,7 +61,7 @@ void Proxy::State::Model::Close(Tunnel &tunnel, EndReason reason) {
 std::expected<Mapping *, RefusalReason>
 Proxy::State::Model::Map(Tunnel &tunnel, Direction direction, const ConnectionId &id,
                          const MappingOrigin &origin) {
-  if (tunnel.mappings.size() >= state_.options.routing.max_streams_per_connection) {
+  if (connection_.client->mappings >= state_.options.routing.max_streams_per_client) {
     return std::unexpected(RefusalReason::kTooManyStreams);
   }
   const auto added = state_.tunnels.AddMapping(tunnel, direction, id, origin.stream);
@@ -75,6 +75,17 @@ Proxy::State::Model::Map(Tunnel &tunnel, Direction direction, const ConnectionId
   }
   return added;
 }
+
+bool Proxy::State::Model::AddRequest() {
+  auto &requests = connection_.client->requests;
+  if (requests >= state_.options.routing.max_streams_per_client) {
+    return false;
+  }
+  ++requests;
+  return true;
+}
+
+void Proxy::State::Model::RemoveRequest() { --connection_.client->requests; }
 
 void Proxy::State::Model::Acknowledge(Mapping &mapping) { mapping.acknowledged = true; }
 

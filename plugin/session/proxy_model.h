@@ -17,6 +17,8 @@ public:
                                              bool plain) override;
   void Open(Tunnel &tunnel) override;
   void Close(Tunnel &tunnel, EndReason reason) override;
+  bool AddRequest() override;
+  void RemoveRequest() override;
   std::expected<Mapping *, RefusalReason> Map(Tunnel &tunnel, Direction direction,
                                               const ConnectionId &id,
                                               const MappingOrigin &origin) override;

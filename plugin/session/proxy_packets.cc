@@ -18,7 +18,7 @@ std::expected<PayloadToTarget, NotPassed>
 Proxy::State::Pass(ClientConnection &connection, Tunnel *tunnel, const TunnelledPayload &tunnelled,
                    Timestamp now) {
   const auto payload = tunnelled.payload;
-  if (!connection.bucket.Take(payload.size(), now)) {
+  if (!connection.client->bucket.Take(payload.size(), now)) {
     return tunnel ? Count(*tunnel, Way::kTunnelledToTarget, NotPassed::kRateLimited)
                   : Count(NotPassed::kRateLimited);
   }
@@ -89,7 +89,7 @@ Proxy::FromClient(const ClientPath *path, const MutablePacket &packet, Timestamp
   }
   auto &tunnel = *(*mapping)->tunnel;
   const auto size = packet.bytes.size();
-  if (!tunnel.connection->bucket.Take(size, now)) {
+  if (!tunnel.connection->client->bucket.Take(size, now)) {
     return state_->Count(tunnel, Way::kForwardedToTarget, NotPassed::kRateLimited);
   }
   tunnel.statistics[Way::kForwardedToTarget].passed.Add(size, false);
@@ -109,7 +109,7 @@ Proxy::FromTarget(const ServerSocket *socket, const MutablePacket &packet, Times
   auto &connection = *tunnel.connection;
   const auto size = packet.bytes.size();
   const auto way = to->forward ? Way::kForwardedToClient : Way::kTunnelledToClient;
-  if (!connection.bucket.Take(size, now)) {
+  if (!connection.client->bucket.Take(size, now)) {
     return state_->Count(tunnel, way, NotPassed::kRateLimited);
   }
   tunnel.statistics[way].passed.Add(size, IsLong(packet.bytes));

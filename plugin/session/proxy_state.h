@@ -24,8 +24,9 @@ namespace ngmasque {
 
 // What Proxy keeps for a connection, besides its record.
 struct ConnectionState final : Attachment {
-  ConnectionState(std::unique_ptr<Dialect> d, const EarlyLimits &limits)
-    : dialect(std::move(d)), early(limits) {}
+  ConnectionState(std::unique_ptr<Dialect> d, const EarlyLimits &limits,
+                  std::shared_ptr<ByteBudget> waiting)
+    : dialect(std::move(d)), early(limits, std::move(waiting)) {}
 
   std::unique_ptr<Dialect> dialect;
   EarlyDatagrams early;
@@ -45,7 +46,7 @@ struct Proxy::State {
 
   // Who has asked for a look-up.
   struct Asked {
-    OuterConnection by{};
+    Client *by = nullptr;
     Tunnel *tunnel = nullptr; // Null if it is not waited for any more.
   };
 

@@ -49,9 +49,9 @@ void Proxy::State::FindTarget(Tunnel &tunnel, ProxyActions &actions) {
     UseAddresses(tunnel, literal, actions);
     return;
   }
-  auto &connection = *tunnel.connection;
-  if (connection.lookups >= options.max_lookups_per_connection) {
-    RefuseAll(tunnel, TooMany("too many look-ups on the connection"), actions);
+  auto &client = *tunnel.connection->client;
+  if (client.lookups >= options.max_lookups_per_client) {
+    RefuseAll(tunnel, TooMany("too many look-ups of the client"), actions);
     return;
   }
   if (lookups.size() >= options.max_lookups) {
@@ -60,8 +60,8 @@ void Proxy::State::FindTarget(Tunnel &tunnel, ProxyActions &actions) {
   }
   tunnel.stage = Stage::kLookup;
   tunnel.lookup = LookupId(next_lookup++);
-  lookups.emplace(tunnel.lookup, Asked{.by = connection.id, .tunnel = &tunnel});
-  ++connection.lookups;
+  lookups.emplace(tunnel.lookup, Asked{.by = &client, .tunnel = &tunnel});
+  ++client.lookups;
   ++counters.lookups;
   actions.emplace_back(
     proxy_action::Lookup{.lookup = tunnel.lookup, .host = tunnel.authority.host});
@@ -78,9 +78,7 @@ ProxyActions Proxy::OnLookup(LookupId lookup,
   }
   const auto [by, tunnel] = asked->second;
   state_->lookups.erase(asked);
-  if (auto *connection = state_->tunnels.Find(by)) {
-    --connection->lookups;
-  }
+  state_->tunnels.EndLookup(*by);
   if (!tunnel) {
     return actions;
   }

@@ -25,13 +25,16 @@ Tunnels::Tunnels(const HashKey &key, const RoutingLimits &limits)
   : key_(key),
     limits_(limits),
     table_limits_{.max_ids = limits.max_ids_per_scope, .max_lengths = limits.max_lengths_per_scope},
+    waiting_(std::make_shared<ByteBudget>(limits.max_waiting_bytes)),
+    clients_(0, ClientKeyHash(key)),
     paths_(0, FourTupleHash(key)) {}
 
 std::expected<Tunnel *, RefusalReason> Tunnels::AddTunnel(ClientConnection &connection,
                                                           bool plain) {
-  if (connection.tunnels.size() >= limits_.max_flows_per_connection) {
+  if (connection.client->tunnels >= limits_.max_flows_per_client) {
     return std::unexpected(RefusalReason::kTooManyFlows);
   }
+  ++connection.client->tunnels;
   auto &tunnel = connection.tunnels[next_tunnel_];
   tunnel.connection = &connection;
   tunnel.number = next_tunnel_++;
@@ -44,6 +47,7 @@ void Tunnels::Remove(Tunnel &tunnel) {
     Remove(tunnel.mappings.front());
   }
   ended_.Add(tunnel.statistics);
+  --tunnel.connection->client->tunnels;
   auto &tunnels = tunnel.connection->tunnels;
   tunnels.erase(tunnels.find(tunnel.number));
 }
@@ -112,6 +116,7 @@ std::expected<Mapping *, RefusalReason> Tunnels::AddMapping(Tunnel &tunnel, Dire
   mapping.self = std::prev(tunnel.mappings.end());
   std::ignore = table.Insert(id, &mapping);
   tunnel.to_target += direction == Direction::kToTarget;
+  ++tunnel.connection->client->mappings;
   return &mapping;
 }
 
@@ -125,6 +130,7 @@ void Tunnels::Remove(Mapping &mapping) {
     // until it forwards one itself again.
     tunnel.forwarding = --tunnel.to_target > 0 && tunnel.forwarding;
   }
+  --tunnel.connection->client->mappings;
   tunnel.mappings.erase(mapping.self);
 }
 
@@ -139,7 +145,10 @@ TunnelStatistics Tunnels::statistics() const {
 }
 
 TunnelCounts Tunnels::counts() const {
-  return {.connections = connections_.size(), .paths = paths_.size(), .sockets = sockets_.size()};
+  return {.clients = clients_.size(),
+          .connections = connections_.size(),
+          .paths = paths_.size(),
+          .sockets = sockets_.size()};
 }
 
 } // namespace ngmasque

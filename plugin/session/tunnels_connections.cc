@@ -19,16 +19,42 @@ void Tunnels::LeavePath(ClientPath &path) {
   }
 }
 
-std::expected<ClientConnection *, RefusalReason> Tunnels::AddConnection(OuterConnection id,
-                                                                        const FourTuple &tuple) {
+void Tunnels::Release(Client &client) {
+  if (client.connections == 0 && client.lookups == 0) {
+    clients_.erase(clients_.find(client.key));
+  }
+}
+
+void Tunnels::EndLookup(Client &client) {
+  --client.lookups;
+  Release(client);
+}
+
+std::expected<ClientConnection *, RefusalReason>
+Tunnels::AddConnection(OuterConnection id, const FourTuple &tuple, const ClientKey &key) {
   if (connections_.contains(id)) {
     return std::unexpected(RefusalReason::kConnectionInUse);
   }
   if (connections_.size() >= limits_.max_connections) {
     return std::unexpected(RefusalReason::kTooManyConnections);
   }
+  auto known = clients_.find(key);
+  if ((known == clients_.end() ? 0 : known->second.connections) >=
+      limits_.max_connections_per_client) {
+    return std::unexpected(RefusalReason::kTooManyClientConnections);
+  }
+  if (known == clients_.end()) {
+    known = clients_
+              .try_emplace(key, key,
+                           std::make_shared<ByteBudget>(limits_.max_waiting_bytes_per_client,
+                                                        waiting_))
+              .first;
+  }
+  auto &client = known->second;
+  ++client.connections;
   auto &connection = connections_[id];
   connection.id = id;
+  connection.client = &client;
   connection.path = &JoinPath(tuple);
   return &connection;
 }
@@ -43,7 +69,10 @@ void Tunnels::Remove(ClientConnection &connection) {
     connection.path->ids.Erase(reserved);
   }
   LeavePath(*connection.path);
+  auto &client = *connection.client;
   connections_.erase(connections_.find(connection.id));
+  --client.connections;
+  Release(client);
 }
 
 Tunnels::Moved Tunnels::Move(ClientConnection &connection, const FourTuple &tuple) {
@@ -52,7 +81,7 @@ Tunnels::Moved Tunnels::Move(ClientConnection &connection, const FourTuple &tupl
     return moved;
   }
 
-  std::vector<Mapping *> to_target; // At most max_streams_per_connection.
+  std::vector<Mapping *> to_target; // At most max_streams_per_client.
   for (auto &[number, tunnel] : connection.tunnels) {
     for (auto &mapping : tunnel.mappings) {
       if (mapping.direction == Direction::kToTarget && mapping.indexed) {

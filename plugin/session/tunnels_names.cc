@@ -26,9 +26,10 @@ std::string_view ReasonName(RefusalReason reason) {
   case RefusalReason::kExistingIsPrefix: return "connection ID begins with one that is in use";
   case RefusalReason::kNewIsPrefix: return "connection ID is a prefix of one that is in use";
   case RefusalReason::kTooManyConnections: return "too many connections";
+  case RefusalReason::kTooManyClientConnections: return "too many connections of the client";
   case RefusalReason::kTooManySockets: return "too many server-facing sockets";
-  case RefusalReason::kTooManyFlows: return "too many flows on the connection";
-  case RefusalReason::kTooManyStreams: return "too many requests on the connection";
+  case RefusalReason::kTooManyFlows: return "too many flows of the client";
+  case RefusalReason::kTooManyStreams: return "too many requests of the client";
   case RefusalReason::kTooManyReserved: return "too many reserved connection IDs";
   case RefusalReason::kTooManyFlowsOnSocket: return "too many flows on the socket";
   case RefusalReason::kTooManyIds: return "too many connection IDs";

@@ -83,8 +83,10 @@ struct Scene {
       const auto flow = 2 * (i % kPerConnection);
       const FourTuple tuple{
         .local = {.address = {1}, .port = 443},
-        .remote = {.address = {2, static_cast<std::uint8_t>(i / kPerConnection >> 16)},
-                   .port = static_cast<std::uint16_t>(i / kPerConnection)}};
+        .remote = {.address = {2, static_cast<std::uint8_t>(i / kPerConnection >> 16),
+                               static_cast<std::uint8_t>(i / kPerConnection >> 8),
+                               static_cast<std::uint8_t>(i / kPerConnection)},
+                   .port = 443}};
       if (flow == 0) {
         Require(proxy.AddConnection(connection, tuple).has_value());
       }

@@ -28,10 +28,13 @@ def sf_bytes(cid: bytes) -> str:
 
 
 class ProxyClient:
-    """Connected from the beginning of a with block to its end."""
+    """Connected from the beginning of a with block to its end, with the address `source`
+    if there is one."""
 
-    def __init__(self, proxy: Addr):
+    def __init__(self, proxy: Addr, source: str = ""):
         self._sock = socket.socket(proxy.family, socket.SOCK_DGRAM)
+        if source:
+            self._sock.bind((source, 0))
         self._sock.setblocking(False)
         self._sock.connect(proxy)
         self._streams: dict[int, tuple[bytes, bool]] = {}

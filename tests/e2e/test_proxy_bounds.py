@@ -3,32 +3,38 @@
 
     tests/e2e/test_proxy_bounds.py --build DIR [--filter TEXT]
 
-Most clients here are the one of proxy_client.py, and targets are UDP sockets.
+Most clients here are the one of proxy_client.py, and targets are UDP sockets.  A client is who has an address, whatever
+connections it makes.
 """
 
 import os
 import signal
 import time
 import unittest
+from contextlib import ExitStack
 
 import tap
 from proxied import ALLOW
 from proxy_case import MIB, PacketCase
-from proxy_client import ProxyClient
+from proxy_client import PATIENCE, ProxyClient
 from udp_target import LONG, Target, packet
 
 ONE, TWO = b"client-one", b"client-two"
+# Another client's address than the one that connections have by themselves
+OTHER = "127.0.0.3"
 
 
 class BoundsTest(PacketCase):
     def test_flows(self):
         """429; the flows that are there work on, others have their own bound, and one that ends
         makes room for another."""
-        with self.proxy("--connect-udp-max-flows=2") as world, Target() as target:
-            with ProxyClient(world.proxy_addr) as one, ProxyClient(world.proxy_addr) as two:
+        with self.proxy("--connect-udp-max-flows-per-client=2") as world, Target() as target:
+            with (ProxyClient(world.proxy_addr) as one, ProxyClient(world.proxy_addr, OTHER) as two,
+                  ProxyClient(world.proxy_addr) as again):
                 streams = [one.request(target.authority, flow, client_cid=b"first-%d" % flow) for flow in (0, 2)]
                 self.assertEqual([one.status(stream) for stream in streams], [200, 200])
-                self.assertEqual(one.ask(target.authority, 4, client_cid=b"first-4"), 429)
+                for client in (one, again):
+                    self.assertEqual(client.ask(target.authority, 4, client_cid=b"first-4"), 429)
                 for flow in (0, 2):
                     self.check_flow(one, target, flow, b"first-%d" % flow)
                 self.assertEqual(two.ask(target.authority, 0, client_cid=b"second-0"), 200)
@@ -37,12 +43,12 @@ class BoundsTest(PacketCase):
                 self.assertEqual(one.ask(target.authority, 6, client_cid=b"first-6"), 200)
                 self.check_flow(one, target, 6, b"first-6")
             proxy = self.stop(world)
-            self.assertEqual((proxy["refused"], proxy["flows"]), ({"429": 1}, 3))
+            self.assertEqual((proxy["refused"], proxy["flows"]), ({"429": 2}, 3))
 
     def test_connection_ids(self):
         """429, as for flows."""
-        with self.proxy("--connect-udp-max-connection-ids=3") as world, Target() as target:
-            with ProxyClient(world.proxy_addr) as one, ProxyClient(world.proxy_addr) as two:
+        with self.proxy("--connect-udp-max-connection-ids-per-client=3") as world, Target() as target:
+            with ProxyClient(world.proxy_addr) as one, ProxyClient(world.proxy_addr, OTHER) as two:
                 self.assertEqual(one.ask(target.authority, 0, client_cid=ONE), 200)
                 self.assertEqual(one.ask(target.authority, 0, client_cid=b"another-one"), 200)
                 third = one.request(target.authority, 0, server_cid=b"of-server")
@@ -60,13 +66,47 @@ class BoundsTest(PacketCase):
     def test_streams(self):
         """The credit for streams follows from the bound: as many requests as that, and another one gets its answer."""
         bound = 300
-        with self.proxy(f"--connect-udp-max-connection-ids={bound}") as world, Target() as target:
+        with self.proxy(f"--connect-udp-max-connection-ids-per-client={bound}") as world, Target() as target:
             with ProxyClient(world.proxy_addr) as one:
                 streams = [one.request(target.authority, 0, client_cid=b"client-%04d" % number) for number in range(bound)]
                 self.assertEqual({one.status(stream) for stream in streams}, {200})
                 self.assertEqual(one.ask(target.authority, 0, client_cid=b"one-too-many"), 429)
                 self.check_flow(one, target, 0, b"client-%04d" % (bound - 1))
             self.assertEqual(self.stop(world)["refused"], {"429": 1})
+
+    def test_connections(self):
+        """429 to what is asked on one connection too many; one that ends makes room for another."""
+        with self.proxy("--connect-udp-max-connections-per-client=2") as world, Target() as target:
+            with ProxyClient(world.proxy_addr) as one:
+                with ProxyClient(world.proxy_addr), ProxyClient(world.proxy_addr) as third:
+                    self.assertEqual(third.ask(target.authority, 0, client_cid=TWO), 429)
+                    with ProxyClient(world.proxy_addr, OTHER) as other:
+                        self.assertEqual(other.ask(target.authority, 0, client_cid=TWO), 200)
+                        self.check_flow(other, target, 0, TWO)
+                self.assertEqual(one.ask(target.authority, 0, client_cid=ONE), 200)
+                deadline = time.monotonic() + PATIENCE
+                while True:  # the proxy keeps a closed connection for a few round trips
+                    with ProxyClient(world.proxy_addr) as again:
+                        if again.ask(target.authority, 0, client_cid=TWO) == 200:
+                            self.check_flow(again, target, 0, TWO)
+                            break
+                    self.assertLess(time.monotonic(), deadline)
+                self.check_flow(one, target, 0, ONE)
+            self.stop(world)
+
+    def test_one_client_with_many_connections(self):
+        """It gets what one client gets, and leaves the others their sockets."""
+        options = ("--connect-udp-max-sockets=6", "--connect-udp-max-flows-per-client=3")
+        with self.proxy(*options) as world, Target() as target, ExitStack() as stack:
+            greedy = [stack.enter_context(ProxyClient(world.proxy_addr)) for _ in range(5)]
+            # Plain flows have a socket each.
+            answers = [client.ask(target.authority, flow) for client in greedy for flow in range(0, 6, 2)]
+            self.assertEqual(answers, [200] * 3 + [429] * 12)
+            with ProxyClient(world.proxy_addr, OTHER) as other:
+                self.assertEqual([other.ask(target.authority, flow) for flow in range(0, 6, 2)], [200] * 3)
+                other.send(4, packet(LONG, b"server-id", b"other"))
+                self.assertEqual(target.receive(other), packet(LONG, b"server-id", b"other"))
+            self.assertEqual(self.stop(world)["sockets"], 6)
 
     def test_sockets(self):
         """503, whoever asks; an unused one is closed."""
@@ -155,10 +195,10 @@ class BoundsTest(PacketCase):
             self.stop(world)
 
     def test_rate(self):
-        """What exceeds a client's rate is dropped, and the client slows down; another client, whose
-        rate is its own, is not disturbed."""
+        """What exceeds a client's rate is dropped, and the client slows down, on all of its connections
+        together; another client, whose rate is its own, is not disturbed."""
         rate, burst = 512 << 10, 1 << 20
-        with self.proxied(proxy=(*ALLOW, f"--connect-udp-rate={rate}")) as world:
+        with self.proxied(proxy=(*ALLOW, f"--connect-udp-rate-per-client={rate}")) as world, Target() as target:
             slow = world.start(site=self.endless)
             slow.wait_received(MIB // 2)
             outcome = world.start("--timeout=60s").finish()
@@ -166,12 +206,16 @@ class BoundsTest(PacketCase):
             # Less than this is impossible.
             self.assertGreaterEqual(outcome.seconds, (self.site.size - burst) / rate)
             self.assertIsNone(slow.program.status)
+            with ProxyClient(world.proxy_addr, OTHER) as other:
+                self.assertEqual(other.ask(target.authority, 0, client_cid=ONE), 200)
+                for _ in range(100):  # none of them is lost
+                    self.check_flow(other, target, 0, ONE)
             slow.kill()
             self.assertGreater(sum(self.stop(world)["dropped"].values()), 0)
 
     def test_bounds_of_sample_client(self):
         """A client that gets no more than two connection IDs has all the same, forwarded."""
-        with self.proxied(proxy=(*ALLOW, "--connect-udp-max-connection-ids=2")) as world:
+        with self.proxied(proxy=(*ALLOW, "--connect-udp-max-connection-ids-per-client=2")) as world:
             outcome = world.start().finish()
             proxy = self.stop(world)
         self.check_forwarded(outcome, 0.9)

@@ -42,12 +42,15 @@ inline Bytes Long(std::span<const std::uint8_t> dcid) {
 }
 inline Bytes Long(std::string_view dcid) { return Long(ToBytes(dcid)); }
 
-// The proxy's port 443 and a client's port.
+// The proxy's port 443 and a client's port; each of these is another client, with its own address.
 inline FourTuple Tuple(std::uint16_t port) {
   const std::array<std::uint8_t, 16> loopback{0, 0, 0,    0,    0,   0, 0, 0,
                                               0, 0, 0xff, 0xff, 127, 0, 0, 1};
+  auto remote = loopback;
+  remote[14] = static_cast<std::uint8_t>(port >> 8);
+  remote[15] = static_cast<std::uint8_t>(port);
   return {.local = {.address = loopback, .port = 443},
-          .remote = {.address = loopback, .port = port}};
+          .remote = {.address = remote, .port = port}};
 }
 
 // Connection IDs that get into each other's way often: of two letters, with lengths of which some

@@ -143,7 +143,7 @@ TEST_F(ProxyDialect, RefusedMappingsLeaveTheTunnel) {
 }
 
 TEST_F(ProxyDialect, ModelBoundsMappings) {
-  world = ProxyWorld(WithToy({.routing = {.max_streams_per_connection = 2}}));
+  world = ProxyWorld(WithToy({.routing = {.max_streams_per_client = 2}}));
   ASSERT_EQ(Connect(kAlice, 0), 200u);
   Open(kAlice, 0, 1, 'c', "client-1");
   Open(kAlice, 0, 2, 't', "target-2");

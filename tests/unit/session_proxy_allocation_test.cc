@@ -25,7 +25,7 @@ namespace {
 
 TEST(ProxyAllocation, NoneForPackets) {
   constexpr std::string_view target = "5.6.7.8:443";
-  ProxyWorld world({.max_bytes_per_second = 1'000'000, .burst_bytes = 300});
+  ProxyWorld world({.max_bytes_per_second_per_client = 1'000'000, .burst_bytes_per_client = 300});
   ASSERT_EQ(world.Request(kAlice, 0, WithClientId(target, 0, "client-1")), 200u);
   ASSERT_EQ(world.Request(kAlice, 4, WithServerId(target, 0, "server-1")), 200u);
   ASSERT_EQ(world.Request(kBob, 0, Plain(target)), 200u);

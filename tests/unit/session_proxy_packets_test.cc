@@ -190,8 +190,8 @@ TEST_F(ProxyPackets, DatagramsHaveAStreamToo) {
   EXPECT_EQ(to().stream, 4u) << "the first one that is open";
 }
 
-TEST_F(ProxyPackets, RateIsPerConnectionAndBothWays) {
-  world = ProxyWorld({.max_bytes_per_second = 1000, .burst_bytes = 100});
+TEST_F(ProxyPackets, RateIsPerClientAndBothWays) {
+  world = ProxyWorld({.max_bytes_per_second_per_client = 1000, .burst_bytes_per_client = 100});
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
   ASSERT_EQ(world.Request(kAlice, 4, WithServerId(kTarget, 0, "server-1")), 200u);
   ASSERT_EQ(Open(kBob, 0, 0, "client-2"), 200u);
@@ -228,7 +228,7 @@ TEST_F(ProxyPackets, RatesOfAllSizes) {
   for (const std::uint64_t rate : {std::uint64_t{1}, std::uint64_t{1'000'000'000},
                                    std::uint64_t{10'000'000'001}, ~std::uint64_t{0}}) {
     for (const std::uint64_t burst : {std::uint64_t{1200}, ~std::uint64_t{0}}) {
-      world = ProxyWorld({.max_bytes_per_second = rate, .burst_bytes = burst});
+      world = ProxyWorld({.max_bytes_per_second_per_client = rate, .burst_bytes_per_client = burst});
       ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
       EXPECT_TRUE(world.Send(kAlice, 0, std::string(1200, 'x'))) << rate << " " << burst;
       world.now += std::uint64_t{1'200'000'000'000};
@@ -285,7 +285,7 @@ TEST_F(ProxyPackets, Counters) {
 
 // Per tunnel: both directions and modes, and drops by reason.
 TEST_F(ProxyPackets, StatisticsOfATunnel) {
-  world = ProxyWorld({.max_bytes_per_second = 1000, .burst_bytes = 100});
+  world = ProxyWorld({.max_bytes_per_second_per_client = 1000, .burst_bytes_per_client = 100});
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
   ASSERT_EQ(world.Request(kAlice, 4, WithServerId(kTarget, 0, "server-1")), 200u);
   ASSERT_EQ(Open(kBob, 0, 0, "client-2"), 200u);

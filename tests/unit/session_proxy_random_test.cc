@@ -14,7 +14,8 @@ namespace {
 // How often what happened, so that the test can tell that it has tested something.
 struct Tally {
   std::map<unsigned, int> answers;
-  int closed_early = 0, lost = 0, failed = 0, early = 0, alone = 0;
+  int closed_early = 0, lost = 0, failed = 0, early = 0, alone = 0, several = 0,
+      not_added = 0;
   int to_target = 0, forwarded = 0, to_client = 0;
 };
 
@@ -28,6 +29,7 @@ public:
     }
     for (std::uint64_t c = 1; c <= kConnections; ++c) {
       tuples_[OuterConnection{c}] = Tuple(c);
+      clients_.emplace(OuterConnection{c}, ClientKey::FromAddress(Tuple(c).remote));
     }
   }
 
@@ -71,14 +73,17 @@ private:
       .forwarding = Below(8) != 0, .port_sharing = Below(6) != 0, .mixed_addresses = Below(2) == 0};
     if (Below(2) == 0) {
       options.routing.max_sockets = 1 + Below(5);
-      options.routing.max_flows_per_connection = 1 + Below(kFlows);
-      options.routing.max_streams_per_connection = 1 + Below(10);
+      options.routing.max_connections_per_client = 1 + Below(kConnections);
+      options.routing.max_flows_per_client = 1 + Below(2 * kFlows);
+      options.routing.max_streams_per_client = 1 + Below(15);
+      options.routing.max_waiting_bytes_per_client = Below(20);
+      options.routing.max_waiting_bytes = Below(40);
       options.routing.max_flows_per_socket = 1 + Below(4);
       options.routing.max_ids_per_scope = 1 + Below(8);
       options.routing.max_lengths_per_scope = 1 + Below(4);
       options.max_early_datagrams = Below(3);
       options.max_early_flows = Below(3);
-      options.max_lookups_per_connection = 1 + Below(2);
+      options.max_lookups_per_client = 1 + Below(2);
       options.max_lookups = 1 + Below(4);
     }
     return options;
@@ -250,7 +255,20 @@ private:
     std::erase_if(accepted_, [&](const auto &r) { return r.first.connection == connection; });
     std::erase_if(authorities_, [&](const auto &a) { return a.first.first == connection; });
     Do(world_.proxy.RemoveConnection(connection, world_.now));
-    ASSERT_TRUE(world_.proxy.AddConnection(connection, tuples_[connection]));
+    clients_.erase(connection);
+    // As the client that is there now, if it may have one more.
+    const auto client = ClientKey::FromAddress(tuples_[connection].remote);
+    const auto others = std::ranges::count(clients_, client, [](const auto &c) { return c.second; });
+    const auto added = world_.proxy.AddConnection(connection, tuples_[connection]);
+    ASSERT_EQ(added.has_value(), static_cast<std::size_t>(others) <
+                                   options_.routing.max_connections_per_client);
+    if (!added) {
+      ASSERT_EQ(added.error(), RefusalReason::kTooManyClientConnections);
+      ++tally_.not_added;
+      tuples_[connection] = Tuple(static_cast<std::uint16_t>(100 + std::to_underlying(connection)));
+      ASSERT_TRUE(world_.proxy.AddConnection(connection, tuples_[connection]));
+    }
+    clients_.emplace(connection, ClientKey::FromAddress(tuples_[connection].remote));
   }
 
   void Bounds() {
@@ -258,14 +276,35 @@ private:
     const auto &routing = options_.routing;
     EXPECT_EQ(counters.sockets.now, world_.open.size() + world_.opening.size());
     EXPECT_LE(counters.sockets.now, routing.max_sockets);
-    EXPECT_LE(counters.flows.now, kConnections * routing.max_flows_per_connection);
     EXPECT_LE(world_.lookups.size(), options_.max_lookups);
-    std::map<OuterConnection, std::size_t> streams;
+    // Of each client, whose connections are wherever they have moved.
+    std::map<const Client *, std::size_t> connections, tunnels, streams, waiting;
+    for (const auto &[id, key] : clients_) {
+      const auto &connection = *world_.proxy.Find(id);
+      EXPECT_EQ(connection.client->key, key);
+      ++connections[connection.client];
+      tunnels[connection.client] += connection.tunnels.size();
+      waiting[connection.client] = connection.client->waiting->bytes();
+    }
     for (const auto *requests : {&pending_, &accepted_}) {
       for (const auto &[stream, request] : *requests) {
-        EXPECT_LE(++streams[stream.connection], routing.max_streams_per_connection);
+        ++streams[world_.proxy.Find(stream.connection)->client];
       }
     }
+    std::size_t all_waiting = 0;
+    for (const auto &[client, count] : connections) {
+      EXPECT_EQ(client->connections, count);
+      EXPECT_LE(count, routing.max_connections_per_client);
+      EXPECT_EQ(client->tunnels, tunnels[client]);
+      EXPECT_LE(client->tunnels, routing.max_flows_per_client);
+      EXPECT_EQ(client->requests, streams[client]);
+      EXPECT_LE(client->requests, routing.max_streams_per_client);
+      EXPECT_LE(client->lookups, options_.max_lookups_per_client);
+      EXPECT_LE(waiting[client], routing.max_waiting_bytes_per_client);
+      all_waiting += waiting[client];
+    }
+    EXPECT_LE(all_waiting, routing.max_waiting_bytes);
+    tally_.several += connections.size() < clients_.size();
   }
 
   // What was accepted works.
@@ -317,6 +356,7 @@ private:
   Tally &tally_;
   StreamId next_stream_ = 0;
   std::map<OuterConnection, FourTuple> tuples_;
+  std::map<OuterConnection, ClientKey> clients_; // As whose they were added.
   std::map<std::pair<OuterConnection, FlowId>, Authority> authorities_;
   std::map<StreamKey, ConnectUdpRequest> pending_, accepted_;
   std::map<StreamKey, SocketId> sockets_;
@@ -334,6 +374,7 @@ TEST(ProxyRandom, ManyClients) {
   }
   EXPECT_EQ(tally.answers.size(), 8u);
   for (const auto count : {tally.closed_early, tally.lost, tally.failed, tally.early, tally.alone,
+                           tally.several, tally.not_added,
                            tally.to_target, tally.forwarded, tally.to_client}) {
     EXPECT_GT(count, 10);
   }

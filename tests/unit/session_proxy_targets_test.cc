@@ -253,11 +253,11 @@ TEST_F(ProxyTargets, P13_Connections) {
 }
 
 TEST_F(ProxyTargets, P13_Flows) {
-  Start({.routing = {.max_flows_per_connection = 1}});
+  Start({.routing = {.max_flows_per_client = 1}});
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
   EXPECT_EQ(Open(kAlice, 4, 2, "client-2"), 429u) << "those that wait count";
   EXPECT_EQ(ProxyStatus(kAlice, 4),
-            "ngmasque;error=http_request_error;details=\"too many flows on the connection\"");
+            "ngmasque;error=http_request_error;details=\"too many flows of the client\"");
   EXPECT_EQ(Open(kBob, 0, 0, "client-3"), 200u);
   world.Found(world.lookup(), {At("5.6.7.8", 0)});
   EXPECT_EQ(world.Status(kAlice, 0), 200u);
@@ -266,7 +266,7 @@ TEST_F(ProxyTargets, P13_Flows) {
 }
 
 TEST_F(ProxyTargets, P13_Requests) {
-  Start({.routing = {.max_streams_per_connection = 2}});
+  Start({.routing = {.max_streams_per_client = 2}});
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
   ASSERT_EQ(Open(kAlice, 4, 0, "client-2", kName), 0u);
   EXPECT_EQ(Open(kAlice, 8, 0, "client-3", kName), 429u);
@@ -295,7 +295,7 @@ TEST_F(ProxyTargets, P13_Sockets) {
 }
 
 TEST_F(ProxyTargets, P13_Lookups) {
-  Start({.max_lookups_per_connection = 1, .max_lookups = 2});
+  Start({.max_lookups_per_client = 1, .max_lookups = 2});
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
   EXPECT_EQ(Open(kAlice, 4, 2, "client-2", kName), 429u);
   ASSERT_EQ(Open(kBob, 0, 0, "client-2", kName), 0u);
@@ -312,6 +312,9 @@ TEST_F(ProxyTargets, P13_Lookups) {
   // The same if its connection is gone.
   world.Do(world.proxy.RemoveConnection(OuterConnection{3}, world.now));
   EXPECT_EQ(Open(kAlice, 12, 0, "client-1", kName), 503u);
+  // Nor does it make the client another one.
+  ASSERT_TRUE(world.proxy.AddConnection(OuterConnection{4}, Tuple(3)));
+  EXPECT_EQ(Open(OuterConnection{4}, 0, 0, "client-3", kName), 429u);
   world.NotFound(LookupId{2}, LookupError::kFailed);
   EXPECT_EQ(Open(kAlice, 16, 0, "client-1", kName), 0u);
 }

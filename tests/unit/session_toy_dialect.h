@@ -41,9 +41,14 @@ public:
     const auto authority = fields.size() == 1 && fields[0].name == ":authority"
                              ? ParseAuthority(fields[0].value)
                              : std::nullopt;
+    if (!model.AddRequest()) {
+      Answer(stream, 429, model);
+      return true;
+    }
     const auto added =
       authority ? model.Add(stream / 4, *authority, false) : std::unexpected(RefusalReason::kEqual);
     if (!added) {
+      model.RemoveRequest();
       Answer(stream, authority ? 429 : 400, model);
       return true;
     }
@@ -130,6 +135,7 @@ public:
       model.Reset(stream);
     }
     tunnels_.erase(stream);
+    model.RemoveRequest();
   }
 
 private:

@@ -99,15 +99,16 @@ std::optional<RefusalReason> TunnelsModel::Among(const std::vector<Bytes> &ids,
 std::optional<RefusalReason> TunnelsModel::WhyNot(const Registration &request, Kind kind,
                                                  const Bytes &id) {
   const auto connection = request.stream.connection;
-  std::set<TunnelKey> flows;
+  const auto client = clients_.at(connection);
+  std::set<std::pair<OuterConnection, TunnelKey>> flows; // Of all connections of the client.
   std::set<std::pair<OuterConnection, TunnelKey>> on_socket;
   const Request *same_flow = nullptr;
   for (const auto &other : requests_) {
-    if (other.key.connection == connection) {
-      flows.insert(other.flow);
-      if (other.flow == request.flow) {
-        same_flow = &other;
-      }
+    if (clients_.at(other.key.connection) == client) {
+      flows.insert({other.key.connection, other.flow});
+    }
+    if (other.key.connection == connection && other.flow == request.flow) {
+      same_flow = &other;
     }
     if (other.socket == request.socket) {
       on_socket.insert({other.key.connection, other.flow});
@@ -118,7 +119,7 @@ std::optional<RefusalReason> TunnelsModel::WhyNot(const Registration &request, K
       return RefusalReason::kFlowInUse;
     }
   } else {
-    if (flows.size() >= limits_.max_flows_per_connection) {
+    if (flows.size() >= limits_.max_flows_per_client) {
       return RefusalReason::kTooManyFlows;
     }
     if (!on_socket.empty() && (kind == Kind::kPlain || !shared_[request.socket])) {

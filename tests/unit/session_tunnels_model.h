@@ -28,7 +28,14 @@ public:
     if (tuples_.size() >= limits_.max_connections) {
       return RefusalReason::kTooManyConnections;
     }
+    const auto client = ClientKey::FromAddress(tuple.remote);
+    if (static_cast<std::size_t>(
+          std::ranges::count_if(clients_, [&](const auto &c) { return c.second == client; })) >=
+        limits_.max_connections_per_client) {
+      return RefusalReason::kTooManyClientConnections;
+    }
     tuples_[connection] = tuple;
+    clients_.emplace(connection, client);
     return std::nullopt;
   }
 
@@ -37,6 +44,7 @@ public:
     Remove([&](const Request &request) { return request.key.connection == connection; });
     std::erase_if(reserved_, [&](const auto &entry) { return entry.first == connection; });
     tuples_.erase(connection);
+    clients_.erase(connection);
     return Gone(before);
   }
 
@@ -149,6 +157,16 @@ public:
 
   const std::map<OuterConnection, FourTuple> &tuples() const { return tuples_; }
 
+  std::size_t clients() const {
+    std::vector<ClientKey> different;
+    for (const auto &[connection, client] : clients_) {
+      if (!std::ranges::contains(different, client)) {
+        different.push_back(client);
+      }
+    }
+    return different.size();
+  }
+
 private:
   struct Request {
     StreamKey key;
@@ -196,6 +214,7 @@ private:
 
   RoutingLimits limits_;
   std::map<OuterConnection, FourTuple> tuples_;
+  std::map<OuterConnection, ClientKey> clients_; // Wherever they have moved.
   std::vector<std::pair<OuterConnection, Bytes>> reserved_;
   std::vector<Request> requests_;
   std::map<SocketId, bool> shared_; // Of sockets that are in use.

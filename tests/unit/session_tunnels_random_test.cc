@@ -49,7 +49,8 @@ private:
     if (Below(3) == 0) {
       limits.max_connections = 1 + Below(kConnections);
       limits.max_sockets = 1 + Below(kSockets);
-      limits.max_flows_per_connection = 1 + Below(kFlows);
+      limits.max_connections_per_client = 1 + Below(3);
+      limits.max_flows_per_client = 1 + Below(2 * kFlows);
       limits.max_reserved_per_connection = Below(4);
       limits.max_flows_per_socket = 1 + Below(5);
       limits.max_ids_per_scope = 1 + Below(8);
@@ -160,7 +161,8 @@ private:
     for (const auto &[connection, tuple] : model_.tuples()) {
       tuples.insert(tuple);
     }
-    ASSERT_EQ(registry_.counts(), (TunnelCounts{.connections = model_.tuples().size(),
+    ASSERT_EQ(registry_.counts(), (TunnelCounts{.clients = model_.clients(),
+                                              .connections = model_.tuples().size(),
                                               .paths = tuples.size(),
                                               .sockets = model_.Sockets().size()}));
 

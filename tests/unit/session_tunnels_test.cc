@@ -154,7 +154,7 @@ TEST_F(TunnelsTest, MappingsDieWithTheirStream) {
   EXPECT_EQ(registry.RemoveStream({kBob, 0}), kSocket);
   EXPECT_EQ(registry.FromTarget(kSocket, Short("client-2")).error(), NotPassed::kUnknownSocket);
   EXPECT_EQ(registry.RemoveStream({OuterConnection{3}, 0}), std::nullopt);
-  EXPECT_EQ(registry.counts(), (TunnelCounts{.connections = 2, .paths = 2, .sockets = 0}));
+  EXPECT_EQ(registry.counts(), (TunnelCounts{.clients = 2, .connections = 2, .paths = 2, .sockets = 0}));
 }
 
 // P12
@@ -171,7 +171,7 @@ TEST_F(TunnelsTest, MappingsDieWithTheirConnection) {
   EXPECT_FALSE(registry.FromTarget(kSocket, Short("client-1")));
   EXPECT_EQ(registry.FromClient(Tuple(1), Short("server-1")).error(), NotPassed::kUnknownTuple);
   EXPECT_TRUE(registry.RemoveConnection(kAlice).empty());
-  EXPECT_EQ(registry.counts(), (TunnelCounts{.connections = 1, .paths = 1, .sockets = 1}));
+  EXPECT_EQ(registry.counts(), (TunnelCounts{.clients = 1, .connections = 1, .paths = 1, .sockets = 1}));
 
   // What it had is free for the next one on the same 4-tuple.
   ASSERT_TRUE(registry.AddConnection(kAlice, Tuple(1)));
@@ -221,7 +221,7 @@ TEST_F(TunnelsTest, ErrorsOfTheCaller) {
 TEST_F(TunnelsTest, Bounds) {
   Start({.max_connections = 2,
          .max_sockets = 3,
-         .max_flows_per_connection = 3,
+         .max_flows_per_client = 3,
          .max_reserved_per_connection = 1,
          .max_flows_per_socket = 2,
          .max_ids_per_scope = 3,
@@ -253,6 +253,29 @@ TEST_F(TunnelsTest, Bounds) {
   EXPECT_TRUE(registry.FromClient(Tuple(1), Short("server-1")));
   EXPECT_EQ(registry.RemoveStream({kBob, 0}), SocketId{20});
   EXPECT_TRUE(registry.AddPlain(On(kBob, 4, 2, SocketId{21})));
+}
+
+// Those of a client count for all of its connections, wherever they are.
+TEST_F(TunnelsTest, BoundsOfAClient) {
+  Start({.max_connections_per_client = 2, .max_flows_per_client = 2});
+  const OuterConnection second{3};
+  auto tuple = Tuple(1);
+  tuple.remote.port = 1000;
+  ASSERT_TRUE(registry.AddConnection(second, tuple));
+  EXPECT_EQ(registry.AddConnection(OuterConnection{4}, tuple).error(),
+            Keep(Reason::kTooManyClientConnections));
+  ASSERT_TRUE(registry.AddClientId(On(kAlice, 0, 0, kSocket), Id("client-1")));
+  ASSERT_TRUE(registry.AddClientId(On(second, 0, 0, kSocket), Id("client-2")));
+  registry.MoveConnection(second, Tuple(3));
+  EXPECT_EQ(registry.AddClientId(On(kAlice, 4, 2, kSocket), Id("client-3")).error(),
+            Keep(Reason::kTooManyFlows));
+  EXPECT_EQ(registry.AddConnection(OuterConnection{4}, tuple).error(),
+            Keep(Reason::kTooManyClientConnections));
+  ASSERT_TRUE(registry.AddConnection(OuterConnection{4}, Tuple(3)));
+  ASSERT_TRUE(registry.AddClientId(On(OuterConnection{4}, 0, 0, kSocket), Id("client-3")));
+  registry.RemoveConnection(second);
+  EXPECT_TRUE(registry.AddClientId(On(kAlice, 8, 2, kSocket), Id("client-4")));
+  EXPECT_EQ(registry.counts().clients, 3u);
 }
 
 } // namespace

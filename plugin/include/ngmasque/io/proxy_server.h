@@ -62,9 +62,10 @@ public:
 
   // Connections: as in Proxy.
 
-  /// `client` is used until RemoveConnection.
-  std::expected<void, RefusalReason> AddConnection(OuterConnection connection,
-                                                   const FourTuple &tuple, Client &client);
+  /// `client` is used until RemoveConnection.  What waits in memory for it is to be taken of what is
+  /// returned, Client::waiting of the one whose connection it is.
+  std::expected<std::shared_ptr<ByteBudget>, RefusalReason>
+  AddConnection(OuterConnection connection, const FourTuple &tuple, Client &client);
   void SetDatagrams(OuterConnection connection, bool datagrams);
   void RemoveConnection(OuterConnection connection);
   void MoveConnection(OuterConnection connection, const FourTuple &tuple);

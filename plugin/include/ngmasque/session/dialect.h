@@ -65,10 +65,19 @@ public:
   /// gone afterwards, with its mappings.
   virtual void Close(Tunnel &tunnel, EndReason reason) = 0;
 
+  // Requests.
+
+  /// A request counts for its client from now on, which is for the dialect to say before it keeps
+  /// it.  False: the client has max_streams_per_client.
+  [[nodiscard]] virtual bool AddRequest() = 0;
+
+  /// The dialect has forgotten one of them.
+  virtual void RemoveRequest() = 0;
+
   // Mappings of tunnels that have a socket: in Dialect::OnOpen, and with Tunnel::Stage::kOpen.
 
-  /// Errors: those of Tunnels::AddMapping; kTooManyStreams if the tunnel has
-  /// max_streams_per_connection mappings.
+  /// Errors: those of Tunnels::AddMapping; kTooManyStreams if the client has
+  /// max_streams_per_client mappings.
   virtual std::expected<Mapping *, RefusalReason> Map(Tunnel &tunnel, Direction direction,
                                                       const ConnectionId &id,
                                                       const MappingOrigin &origin) = 0;

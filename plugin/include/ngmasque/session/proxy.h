@@ -42,13 +42,18 @@ struct ProxyOptions {
   /// Conflicts: 409.  Bounds of one client: 429.  Those of all, max_sockets for example: 503.
   RoutingLimits routing{};
   std::size_t max_early_datagrams = 16;        ///< Of a flow without answer yet; more are dropped.
-  std::size_t max_early_flows = 8;             ///< Per connection; datagrams of more are dropped.
-  std::size_t max_early_bytes = 65'536;        ///< Per connection; more are dropped.
-  std::size_t max_lookups_per_connection = 16; ///< 429
-  std::size_t max_lookups = 1024;              ///< Of all clients together: 503
-  std::size_t max_addresses = 8;               ///< That are tried, of one name.
-  std::uint64_t max_bytes_per_second = 0;      ///< Per client connection, both ways; 0: no bound.
-  std::uint64_t burst_bytes = std::uint64_t{1} << 20; ///< What may come at once.
+  std::size_t max_early_flows = 8;      ///< Per connection; datagrams of more are dropped.
+  /// Per connection, and out of Client::waiting; more are dropped.
+  std::size_t max_early_bytes = 65'536;
+  /// Of one client: 429.  A small part of those of all, see RoutingLimits.
+  std::size_t max_lookups_per_client = 32;
+  std::size_t max_lookups = 1024; ///< Of all clients together: 503
+  std::size_t max_addresses = 8;  ///< That are tried, of one name.
+  /// Of one client, all of its connections, both ways; 0: no bound.  A client without a connection
+  /// is forgotten, and what it had used with it.
+  std::uint64_t max_bytes_per_second_per_client = 0;
+  /// What may come at once.
+  std::uint64_t burst_bytes_per_client = std::uint64_t{1} << 20;
   DialectFactory dialect = nullptr; ///< What all connections speak; null: draft-00.
 };
 
@@ -192,11 +197,12 @@ public:
   // Connections.
 
   /// A client's connection and the 4-tuple that it uses; `user_data` is what
-  /// ClientConnection::user_data says from then on.
-  /// Errors: kConnectionInUse, kTooManyConnections.
-  std::expected<void, RefusalReason> AddConnection(OuterConnection connection,
-                                                   const FourTuple &tuple,
-                                                   void *user_data = nullptr);
+  /// ClientConnection::user_data says from then on; `client`: whose it is, if that is known by
+  /// credentials, and otherwise whoever is at the remote end of the 4-tuple.
+  /// Errors: kConnectionInUse, kTooManyConnections, kTooManyClientConnections.
+  std::expected<void, RefusalReason>
+  AddConnection(OuterConnection connection, const FourTuple &tuple, void *user_data = nullptr,
+                const std::optional<ClientKey> &client = std::nullopt);
 
   /// Null if it is not known.
   [[nodiscard]] const ClientConnection *Find(OuterConnection connection) const;
@@ -219,7 +225,8 @@ public:
   };
 
   /// The connection uses another 4-tuple, which the caller has validated.  Its mappings go with it;
-  /// those that conflict with others there are lost, and their streams reset.
+  /// those that conflict with others there are lost, and their streams reset.  It stays a connection
+  /// of the client that it was added for: see Tunnels::Move.
   [[nodiscard]] Moved MoveConnection(OuterConnection connection, const FourTuple &tuple,
                                      Timestamp now);
 

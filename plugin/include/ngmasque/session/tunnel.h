@@ -1,8 +1,9 @@
 // What a proxy knows of its clients, their tunnels and its sockets: the records of class Tunnels.
 //
-//     ClientConnection --< Tunnel --< Mapping         a client's connection, what it is associated
-//           |                 |                       with, and the connection IDs of that
-//     ClientPath         ServerSocket                 where packets come from
+//     Client --< ClientConnection --< Tunnel --< Mapping      whom limits count for, its connections,
+//                      |                 |                    what they are associated with, and the
+//                 ClientPath        ServerSocket              connection IDs of that; where packets
+//                                                             come from
 //
 // Pointers to records are the handles that packets are passed on with.  They are valid until the
 // record is removed; records do not move.  Others than Tunnels and Proxy only read them.
@@ -12,7 +13,7 @@
 #include "ngmasque/routing/connection_id_table.h"
 #include "ngmasque/routing/types.h"
 #include "ngmasque/session/authority.h"
-#include "ngmasque/session/token_bucket.h"
+#include "ngmasque/session/client.h"
 #include "ngmasque/session/traffic.h"
 
 #include <array>
@@ -211,7 +212,7 @@ struct Tunnel {
   Timestamp begun{};                            ///< When its first request came.
   TunnelStatistics statistics{};
 
-  std::list<Mapping> mappings{}; ///< At most max_streams_per_connection.
+  std::list<Mapping> mappings{}; ///< At most as many as its client has.
   std::size_t to_target = 0;     ///< Of these, with that direction.
 };
 
@@ -228,13 +229,13 @@ struct ClientPath {
 /// A client's connection to the proxy.
 struct ClientConnection {
   OuterConnection id{};
+  /// As whose it was added, wherever it moves.
+  Client *client = nullptr;
   void *user_data = nullptr; ///< The caller's.
   ClientPath *path = nullptr;
   bool datagrams = true; ///< It has QUIC datagrams.
-  TokenBucket bucket{0, 0};
-  std::size_t lookups = 0;                 ///< At most max_lookups_per_connection.
-  std::set<ConnectionId> reserved{};       ///< At most max_reserved_per_connection.
-  std::map<std::uint64_t, Tunnel> tunnels{}; ///< By number; at most max_flows_per_connection.
+  std::set<ConnectionId> reserved{};         ///< At most max_reserved_per_connection.
+  std::map<std::uint64_t, Tunnel> tunnels{}; ///< By number; at most as many as its client has.
   std::unique_ptr<Attachment> state{}; ///< Proxy's: its dialect, and what that has not found yet.
 };
 

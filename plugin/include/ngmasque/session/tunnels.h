@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <memory>
 #include <span>
 #include <string_view>
 #include <unordered_map>
@@ -34,12 +35,24 @@ struct RoutingLimits {
   //# conflicts, in anticipation of future conflicts.
   std::size_t min_connection_id = 4;
 
-  std::size_t max_connections = 10'000;         ///< kTooManyConnections
-  std::size_t max_sockets = 20'000;             ///< kTooManySockets, of all clients together
-  std::size_t max_flows_per_connection = 100;   ///< kTooManyFlows; it bounds its sockets as well
-  std::size_t max_streams_per_connection = 400; ///< kTooManyStreams; its mappings as well
+  // Of all clients together.
+  std::size_t max_connections = 10'000; ///< kTooManyConnections
+  std::size_t max_sockets = 20'000;     ///< kTooManySockets
+
+  // Of one client, see ClientKey, and all of its connections.  They are a few hundredths of what
+  // all may have: what one client takes, however many connections it makes, others hardly notice.
+  // Many people can be behind one address, so they are not smaller.
+  std::size_t max_connections_per_client = 100; ///< kTooManyClientConnections
+  std::size_t max_flows_per_client = 400;       ///< kTooManyFlows; it bounds its sockets as well
+  std::size_t max_streams_per_client = 1'000;   ///< kTooManyStreams; its mappings as well
+
   std::size_t max_reserved_per_connection = 64; ///< kTooManyReserved
   std::size_t max_flows_per_socket = 10'000;    ///< kTooManyFlowsOnSocket
+
+  /// Bytes that wait for clients, or for their targets, of all of them and of one: what Client::waiting
+  /// counts.  Packets that come on top are dropped.
+  std::size_t max_waiting_bytes = std::size_t{256} << 20;
+  std::size_t max_waiting_bytes_per_client = std::size_t{4} << 20;
 
   /// Connection IDs on one socket or 4-tuple: kTooManyIds.
   std::size_t max_ids_per_scope = std::size_t{1} << 17;
@@ -58,6 +71,7 @@ enum class RefusalReason : std::uint8_t {
   kNewIsPrefix,      ///< It is a proper prefix of one that is mapped there.
   // Bounds (P13): RoutingLimits.
   kTooManyConnections,
+  kTooManyClientConnections,
   kTooManySockets,
   kTooManyFlows,
   kTooManyStreams,
@@ -90,6 +104,7 @@ struct Destination {
 
 /// How much there is of everything.
 struct TunnelCounts {
+  std::size_t clients{};
   std::size_t connections{};
   std::size_t paths{};
   std::size_t sockets{};
@@ -111,9 +126,19 @@ public:
   // Connections.
 
   /// A client's connection and the 4-tuple that it uses.
-  /// Errors: kConnectionInUse, kTooManyConnections.  Cost: O(1).
+  /// Errors: kConnectionInUse, kTooManyConnections, kTooManyClientConnections.  Cost: O(1).
+  std::expected<ClientConnection *, RefusalReason>
+  AddConnection(OuterConnection id, const FourTuple &tuple, const ClientKey &client);
+
+  /// The same of a client that is where it comes from.
   std::expected<ClientConnection *, RefusalReason> AddConnection(OuterConnection id,
-                                                                 const FourTuple &tuple);
+                                                                 const FourTuple &tuple) {
+    return AddConnection(id, tuple, ClientKey::FromAddress(tuple.remote));
+  }
+
+  /// A look-up of the client has ended.  The client may be gone, if it has no connection any more.
+  /// Cost: O(1).
+  void EndLookup(Client &client);
 
   /// Null if it is not known.  Cost: O(1).
   [[nodiscard]] ClientConnection *Find(OuterConnection id);
@@ -131,6 +156,10 @@ public:
   /// The connection uses another 4-tuple, which the caller has validated.  What it registered and
   /// reserved goes with it, in that order of precedence: reserved first, then by stream.  Of another
   /// connection on the new 4-tuple nothing is lost, so what conflicts with that is given up.
+  ///
+  /// It stays a connection of the client that it was added for, wherever that is now: a NAT that
+  /// gives a client another address must not cost it anything, even if the one who had the address
+  /// before has used up its limits; and nobody gets rid of what counts by moving around.
   /// Cost: O((S + R) log n).
   [[nodiscard]] Moved Move(ClientConnection &connection, const FourTuple &tuple);
 
@@ -145,7 +174,7 @@ public:
 
   // Tunnels and their sockets.
 
-  /// A new tunnel; `plain`: without connection IDs.  Error: kTooManyFlows.
+  /// A new tunnel; `plain`: without connection IDs.  Error: kTooManyFlows, of its client.
   std::expected<Tunnel *, RefusalReason> AddTunnel(ClientConnection &connection, bool plain);
 
   /// The tunnel is gone, with its mappings.  It has left its socket.
@@ -213,6 +242,8 @@ public:
 private:
   ClientPath &JoinPath(const FourTuple &tuple);
   void LeavePath(ClientPath &path);
+  // Forgets the client if it has nothing any more.
+  void Release(Client &client);
 
   HashKey key_;
   RoutingLimits limits_;
@@ -222,6 +253,9 @@ private:
   std::uint64_t next_tunnel_ = 0;
   std::uint64_t next_socket_ = 0;
   std::uint64_t next_ticket_ = 0;
+  std::shared_ptr<ByteBudget> waiting_; // Of all clients.
+  // At most one per connection and look-up.
+  std::unordered_map<ClientKey, Client, ClientKeyHash> clients_;
   std::unordered_map<OuterConnection, ClientConnection> connections_; // At most max_connections.
   std::unordered_map<FourTuple, ClientPath, FourTupleHash> paths_;    // At most one per connection.
   std::unordered_map<SocketId, ServerSocket> sockets_;                // At most max_sockets.
