@@ -76,7 +76,9 @@ ngtcp2_cid ToCid(const ConnectionId &id) {
   return cid;
 }
 
-class ProxyExt final : public ClientExt, public ngmasque::ProxyClient::Handler {
+class ProxyExt final : public ClientExt,
+                       public ngmasque::ProxyClient::Handler,
+                       public ngmasque::ProxyTunnel::Handler {
 public:
   // Command line.
 
@@ -104,7 +106,11 @@ public:
 
   // ProxyClient::Handler.
 
-  void OnReady(std::size_t max_payload) override;
+  void OnReady() override;
+  void OnClosed(std::string_view text) override;
+
+  // ProxyTunnel::Handler.
+
   void OnPacket(std::span<const std::uint8_t> packet, unsigned ecn) override;
   void OnPacketsDone() override;
   std::chrono::nanoseconds ProbeTimeout() const override;
@@ -112,16 +118,20 @@ public:
   void OnDiscardClientId(const ConnectionId &id) override;
   void OnOpened() override { opened_ = true; }
   void OnWritable() override;
-  void OnFailed(std::string_view text, bool retry) override;
-  void OnClosed(std::string_view text) override;
+  void OnEnded(const ngmasque::TunnelEnd &end) override;
 
 private:
   /// For messages about a tunnel that does not work; empty unless packets went on the stream.
   std::string OnStream() const;
+  /// Of all tunnels that there have been.
+  ngmasque::ProxyTunnelStatistics TunnelStatistics() const;
 
   ngmasque::ProxyClient::Options options_;
+  ngmasque::ProxyTunnel::Options tunnel_options_;
   struct ev_loop *loop_ = nullptr;
   std::unique_ptr<ngmasque::ProxyClient> proxy_;
+  std::unique_ptr<ngmasque::ProxyTunnel> tunnel_; // That of client_, or of the one before.
+  ngmasque::ProxyTunnelStatistics earlier_;       // Of tunnels before it.
   ngmasque::Authority target_;
   Client *client_ = nullptr; // Null unless a connection is there.
   ConnectionId dcid_;        // That the proxy was told about last; empty: none.
@@ -150,7 +160,7 @@ std::expected<void, Error> ProxyExt::set_option(std::string_view name, const cha
     if (value != "forward" && value != "tunnel") {
       return refuse("must be forward or tunnel");
     }
-    options_.forward = value == "forward";
+    tunnel_options_.forward = value == "forward";
   } else if (name == "proxy-dialect") {
     if (value != "draft-00") {
       return refuse("must be draft-00");
@@ -174,18 +184,19 @@ std::expected<void, Error> ProxyExt::set_option(std::string_view name, const cha
 
 std::string ProxyExt::stats() const {
   using namespace ngmasque::examples;
-  static const ngmasque::ProxyClientStatistics none;
-  const auto &s = proxy_ ? proxy_->statistics() : none;
+  const auto s = TunnelStatistics();
+  const auto outer = proxy_ ? proxy_->statistics() : ngmasque::ProxyClientStatistics{};
   JsonObject dropped;
   for (std::size_t i = 0; i < s.dropped.size(); ++i) {
-    dropped.AddIfNot0(ReasonName(static_cast<ngmasque::ClientDrop>(i)), s.dropped[i]);
+    dropped.AddIfNot0(ReasonName(static_cast<ngmasque::ClientDrop>(i)),
+                      s.dropped[i] + outer.dropped[i]);
   }
   JsonObject fallbacks;
   for (std::size_t i = 0; i < s.fallbacks.size(); ++i) {
     fallbacks.AddIfNot0(ReasonName(static_cast<ngmasque::Fallback>(i)), s.fallbacks[i]);
   }
   JsonObject proxy;
-  proxy.Add("mode", options_.forward ? "forward" : "tunnel");
+  proxy.Add("mode", tunnel_options_.forward ? "forward" : "tunnel");
   proxy.Add("tunnelled_tx", ToJson(s.tunnelled_tx));
   proxy.Add("tunnelled_rx", ToJson(s.tunnelled_rx));
   proxy.Add("forwarded_tx", ToJson(s.forwarded_tx));
@@ -269,10 +280,13 @@ std::expected<void, Error> ProxyExt::start(Client *client) {
   }
   ngtcp2_conn_get_scid2(client->conn(), &scid);
   dcid_ = {};
-  if (auto opened = proxy_->OpenTunnel(target_, ToConnectionId(scid)); !opened) {
+  auto opened = proxy_->Open(target_, ToConnectionId(scid), *this, tunnel_options_);
+  if (!opened) {
     std::println(stderr, "proxy: {}", ngmasque::ErrorName(opened.error()));
     return std::unexpected(Error::INTERNAL);
   }
+  earlier_ = TunnelStatistics();
+  tunnel_ = std::move(*opened);
   client_ = client;
   opened_ = false;
   reported_ = false;
@@ -286,7 +300,7 @@ void ProxyExt::stop() {
       std::println(stderr, "proxy: {}:{} has not answered the request{}", options_.host,
                    options_.port, OnStream());
     } else if (!ngtcp2_conn_get_handshake_completed2(client_->conn())) {
-      const auto &s = proxy_->statistics();
+      const auto &s = tunnel_->statistics();
       std::println(stderr,
                    "proxy: {}: handshake through the tunnel: {} packets sent, {} received{}",
                    AuthorityText(target_), s.tunnelled_tx.packets, s.tunnelled_rx.packets,
@@ -298,7 +312,9 @@ void ProxyExt::stop() {
     }
   }
   client_ = nullptr;
-  proxy_->CloseTunnel();
+  if (tunnel_) {
+    tunnel_->Close();
+  }
   if (!retry_) {
     ready_ = false;
     proxy_->Close();
@@ -308,26 +324,34 @@ void ProxyExt::stop() {
 
 // A proxy that has agreed on datagrams need not expect anything else.
 std::string ProxyExt::OnStream() const {
-  const auto sent = proxy_->statistics().on_stream_tx;
+  const auto sent = TunnelStatistics().on_stream_tx;
   return sent == 0
            ? std::string()
            : std::format("; {} packets went on the stream, as they fit no datagram", sent);
 }
 
-std::span<const uint8_t> ProxyExt::send_packet(unsigned int ecn, std::span<const uint8_t> data,
-                                               size_t gso_size) {
-  return proxy_->SendBurst(data, gso_size, ecn);
+ngmasque::ProxyTunnelStatistics ProxyExt::TunnelStatistics() const {
+  auto sum = earlier_;
+  if (tunnel_) {
+    sum += tunnel_->statistics();
+  }
+  return sum;
 }
 
-void ProxyExt::new_scid(const ngtcp2_cid &cid) { proxy_->AddClientId(ToConnectionId(cid)); }
+std::span<const uint8_t> ProxyExt::send_packet(unsigned int ecn, std::span<const uint8_t> data,
+                                               size_t gso_size) {
+  return tunnel_->SendBurst(data, gso_size, ecn);
+}
 
-void ProxyExt::remove_scid(const ngtcp2_cid &cid) { proxy_->RemoveClientId(ToConnectionId(cid)); }
+void ProxyExt::new_scid(const ngtcp2_cid &cid) { tunnel_->AddClientId(ToConnectionId(cid)); }
+
+void ProxyExt::remove_scid(const ngtcp2_cid &cid) { tunnel_->RemoveClientId(ToConnectionId(cid)); }
 
 void ProxyExt::set_dcid(const ngtcp2_cid &cid) {
   auto id = ToConnectionId(cid);
-  proxy_->AddServerId(id);
+  tunnel_->AddServerId(id);
   if (!dcid_.empty()) {
-    proxy_->RemoveServerId(dcid_);
+    tunnel_->RemoveServerId(dcid_);
   }
   dcid_ = std::move(id);
 }
@@ -339,7 +363,7 @@ void ProxyExt::change_local_addr() {
   }
 }
 
-void ProxyExt::OnReady(std::size_t) {
+void ProxyExt::OnReady() {
   ready_ = true;
   ev_break(loop_, EVBREAK_ALL);
 }
@@ -359,7 +383,7 @@ void ProxyExt::OnPacketsDone() {
 
 std::chrono::nanoseconds ProxyExt::ProbeTimeout() const {
   return client_ ? std::chrono::nanoseconds(ngtcp2_conn_get_pto2(client_->conn()))
-                 : Handler::ProbeTimeout();
+                 : ngmasque::ProxyTunnel::Handler::ProbeTimeout();
 }
 
 void ProxyExt::OnReleaseClientId(const ConnectionId &id) {
@@ -390,10 +414,13 @@ void ProxyExt::OnWritable() {
   }
 }
 
-void ProxyExt::OnFailed(std::string_view text, bool retry) {
-  retry_ = retry && retries_++ < kMaxRetries;
+void ProxyExt::OnEnded(const ngmasque::TunnelEnd &end) {
+  if (end.kind == ngmasque::TunnelEnd::Kind::kConnection) {
+    return; // OnClosed follows.
+  }
+  retry_ = end.retry && retries_++ < kMaxRetries;
   reported_ = true;
-  std::println(stderr, "proxy: {}: {}{}{}", AuthorityText(target_), text, OnStream(),
+  std::println(stderr, "proxy: {}: {}{}{}", AuthorityText(target_), end.text, OnStream(),
                retry_ ? "; trying again with another connection ID" : "");
   if (client_) {
     client_->disconnect();

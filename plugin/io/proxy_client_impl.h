@@ -1,12 +1,13 @@
 // What a ProxyClient is made of.  proxy_client.cc is the interface, proxy_client_outer.cc the outer
-// connection and its sockets, proxy_client_loop.cc what is done when and what is told,
-// proxy_client_tunnel.cc the tunnel, and proxy_client_packets.cc its packets.
+// connection, proxy_client_sockets.cc its sockets, proxy_client_loop.cc what is done when and what is
+// told, and proxy_client_tunnels.cc the tunnels and their requests.
 #pragma once
 
 #include "ngmasque/io/proxy_client.h"
 #include "ngmasque/io/udp_socket.h"
 #include "ngmasque/quic/http3_client.h"
 #include "ngmasque/routing/siphash.h"
+#include "ngmasque/session/client_ids.h"
 
 #include <array>
 #include <deque>
@@ -24,6 +25,7 @@
 #include <ev.h>
 
 #include "common.h"
+#include "proxy_tunnel_impl.h"
 
 namespace ngmasque {
 
@@ -34,22 +36,19 @@ public:
 
   // The functions of ProxyClient.
   std::expected<void, ProxyClientError> Start();
-  std::expected<void, ProxyClientError> OpenTunnel(const Authority &target,
-                                                   const ConnectionId &inner_scid);
-  void CloseTunnel();
-  void Run(std::vector<ClientAction> actions);
-  SendStatus Send(std::span<const std::uint8_t> packet, unsigned ecn);
-  std::span<const std::uint8_t> SendBurst(std::span<const std::uint8_t> packets,
-                                          std::size_t segment, unsigned ecn);
-  std::size_t MaxPayload() const;
+  std::expected<std::shared_ptr<ProxyTunnel::Impl>, ProxyClientError>
+  Open(const Authority &target, const ConnectionId &inner_scid, ProxyTunnel::Handler &handler,
+       const ProxyTunnel::Options &options);
   std::expected<void, ProxyClientError> ChangeLocalAddress();
   void Close();
 
-  ClientTunnel *tunnel() const { return tunnel_.get(); }
+  std::size_t tunnels() const { return tunnels_.size(); }
   const ProxyClientStatistics &statistics() const { return statistics_; }
   Nanoseconds silence() const { return heard_ == Nanoseconds{} ? Nanoseconds{} : SteadyNow() - heard_; }
 
 private:
+  friend struct ProxyTunnel::Impl;
+
   struct Socket {
     explicit Socket(UdpSocket made) : udp(std::move(made)) {}
     UdpSocket udp;
@@ -77,9 +76,12 @@ private:
   struct Closed {
     std::string text;
   };
-  using Event =
-    std::variant<Ready, Writable, Closed, client_action::Opened, client_action::ReleaseClientId,
-                 client_action::DiscardClientId, client_action::Failed>;
+  struct Event {
+    std::shared_ptr<ProxyTunnel::Impl> tunnel; ///< Null: of the outer connection.
+    std::variant<Ready, Closed, Writable, client_action::Opened, client_action::ReleaseClientId,
+                 client_action::DiscardClientId, TunnelEnd>
+      what;
+  };
 
   // Http3Client::Handler; but for OnDatagram and OnPayload these only take notes.
   void OnReady(std::size_t max_datagram) override;
@@ -95,7 +97,7 @@ private:
   void OnPathChanged(const FourTuple &path) override;
   void OnClosed(const CloseReason &reason) override;
 
-  // proxy_client_outer.cc and proxy_client_loop.cc
+  // proxy_client_outer.cc, proxy_client_sockets.cc and proxy_client_loop.cc
   std::expected<void, ProxyClientError> ConnectNext();
   /// Starts the outer connection to an address, with larger packets or with smaller ones.
   std::expected<void, ProxyClientError> Connect(const Endpoint &remote, bool small);
@@ -122,28 +124,37 @@ private:
   void WaitForRoom(Socket &socket);
   void SendBlocked();
   void DeliverEvents();
+  void DeliverEvent(const Event &event);
+  void DeliverPacketsDone();
   void SetTimer();
   /// Something has come from the proxy.
   void Hear();
-  /// A packet was forwarded, and is to be answered.
-  void AwaitAnswer();
+  /// A packet of this handler's tunnel was forwarded, and is to be answered.
+  void AwaitAnswer(const ProxyTunnel::Handler &handler);
   void OnNoAnswer();
   /// Has the proxy see where the client is.
   void Ping();
   void TryNextOrClose(std::string text);
+  /// All is over, and each tunnel is to be told.
+  void TellEnd(std::string text);
   /// The socket of a local endpoint, or null.
   Socket *FindSocket(const Endpoint &local);
 
-  // proxy_client_tunnel.cc and proxy_client_packets.cc
+  // proxy_client_tunnels.cc
+  void BeginTunnels();
+  void EndTunnels();
+  /// A tunnel is over.
+  void Forget(ProxyTunnel::Impl &tunnel);
+  /// For what may change tunnels_.
+  std::vector<std::shared_ptr<ProxyTunnel::Impl>> Tunnels() const;
+  std::shared_ptr<ProxyTunnel::Impl> FindTunnel(FlowId flow) const;
+  /// Of a tunnel; 0 unless the outer connection is there.
+  std::size_t MaxPayload(FlowId flow) const;
   void RunRequests();
   /// Returns false if it has to be tried again.
   bool SubmitRequest(RequestKey key, const std::vector<HeaderField> &fields);
-  void CloseRequest(RequestKey key);
-  SendStatus Tunnel(std::span<const std::uint8_t> packet);
-  std::expected<void, Http3Error> SendOnStream(std::span<const std::uint8_t> packet);
-  SendStatus Forward(std::span<const std::uint8_t> &packets, std::size_t segment, unsigned ecn);
-  void TakePayload(std::span<const std::uint8_t> payload);
-  void TakeForwarded(std::span<const std::uint8_t> packet, unsigned ecn);
+  /// `held`: requests that wait for a stream.
+  void CloseRequest(RequestKey key, std::deque<RequestAction> &held);
   void Drop(ClientDrop reason);
   void Tell(Event event);
   void Log(LogLevel level, std::string_view text) const;
@@ -155,12 +166,14 @@ private:
   ProxyClient::Handler &handler_;
   ProxyClientStatistics statistics_;
   Nanoseconds heard_{};       // When the proxy was heard of last, at first that of Start.
-  // See Handler::ProbeTimeout.
+  // See ProxyTunnel::Handler::ProbeTimeout.  Whatever comes from the proxy shows that it knows the
+  // port, whose tunnel's it may be.
   Nanoseconds unanswered_ = kNever; // When the first packet was forwarded since something came.
+  Nanoseconds probe_timeout_ = 1'000'000'000; // Of the inner connection that it was of.
   Nanoseconds next_ping_{};         // At most one in a probe timeout.
   ev_timer answer_timer_{};
   std::uint64_t received_{};  // Http3Client::packets_received, as far as it is in heard_.
-  std::optional<HashKey> key_; // Nothing: no randomness, which Start reports.
+  std::optional<HashKey> key_; // Nothing: no randomness, which Start and Open report.
   std::vector<std::uint8_t> read_buffer_;
 
   // The outer connection.
@@ -170,20 +183,20 @@ private:
   std::unique_ptr<Http3Client> http3_;
   std::set<ConnectionId> local_ids_; ///< Those in use; ngtcp2 bounds them.
   std::optional<Blocked> blocked_;
-  std::array<LogLimit, std::tuple_size_v<decltype(ProxyClientStatistics::fallbacks)>>
+  std::array<LogLimit, std::tuple_size_v<decltype(ProxyTunnelStatistics::fallbacks)>>
     fallback_lines_;
   LogLimit response_lines_, unsent_lines_;
   std::set<std::string> gave_up_; ///< What has been logged of SendOutcome::gave_up, a few texts.
   bool ready_ = false;
+  bool over_ = false;            ///< The connection is, and the program is being told.
   bool closed_ = false;
   bool in_http3_ = false;        ///< Within a call of http3_, which is not to be called then.
   bool close_wanted_ = false;    ///< Close was called meanwhile.
-  bool delivered_ = false;       ///< The program has been handed packets: OnPacketsDone.
   bool final_ = false;           ///< No other address is to be tried.
   bool small_ = false;           ///< The connection to this address has begun with small packets.
   bool may_be_size_ = false;     ///< Those of failure_ may be too large for the path.
-  bool writable_wanted_ = false; ///< The program was told kBlocked.
-  bool room_ = false;            ///< There is room again.
+  bool forwarding_ = false;      ///< A packet was forwarded.
+  bool room_ = false;            ///< There is room again, for whom of the tunnels ever.
   std::string failure_;          ///< Why the connection to this address is over; empty: it is not.
   std::uint64_t failure_code_ = kH3NoError; ///< What the peer is told of it, if it is not known.
 
@@ -191,10 +204,12 @@ private:
   ev_timer timer_{};
   ev_prepare flush_{}; ///< Never started, only fed: see Wake.
 
-  // The tunnel.
-  std::unique_ptr<ClientTunnel> tunnel_;
-  FlowId next_flow_ = 0;
-  std::deque<RequestAction> requests_;     ///< To be done; ClientTunnelLimits bounds what it sends.
+  // The tunnels.
+  ClientIds ids_;
+  std::map<FlowId, std::shared_ptr<ProxyTunnel::Impl>> tunnels_; ///< Options::max_tunnels at most.
+  std::vector<std::shared_ptr<ProxyTunnel::Impl>> delivered_; ///< Those to be told OnPacketsDone.
+  FlowId next_flow_ = 0; ///< None is used twice, whatever became of the tunnel.
+  std::deque<RequestAction> requests_; ///< To be done; ClientTunnelLimits bounds what tunnels send.
   std::map<RequestKey, StreamId> streams_;
   std::map<StreamId, RequestKey> by_stream_;
   std::set<RequestKey> malformed_; ///< To be closed with H3_MESSAGE_ERROR.

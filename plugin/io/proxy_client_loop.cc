@@ -10,30 +10,13 @@
 
 namespace ngmasque {
 
-namespace {
-
-std::string FailureText(const client_action::Failed &failed) {
-  if (failed.status != 0) {
-    return failed.proxy_status.empty()
-             ? std::format("the proxy has answered {}", failed.status)
-             : std::format("the proxy has answered {} ({})", failed.status, failed.proxy_status);
-  }
-  // A proxy answers when it has a socket, and what the network says of the target comes later.  The
-  // reset may overtake the answer, and then takes its place.
-  if (failed.code == kH3ConnectError) {
-    return "the target refuses packets, or the proxy cannot reach it";
-  }
-  return failed.opened ? "the proxy has ended the tunnel" : "the proxy has not answered the request";
-}
-
-} // namespace
-
 ProxyClient::Impl::Impl(struct ev_loop *loop, Options options, ProxyClient::Handler &handler)
   : loop_(loop),
     options_(std::move(options)),
     handler_(handler),
     key_(DrawHashKey()),
-    read_buffer_(kReadBufferSize) {
+    read_buffer_(kReadBufferSize),
+    ids_(key_.value_or(HashKey{})) {
   ev_init(&writable_, [](struct ev_loop *, ev_io *watcher, int) {
     auto &self = *static_cast<Impl *>(watcher->data);
     ev_io_stop(self.loop_, watcher);
@@ -57,7 +40,10 @@ ProxyClient::Impl::Impl(struct ev_loop *loop, Options options, ProxyClient::Hand
   ev_set_priority(&flush_, EV_MINPRI);
 }
 
-ProxyClient::Impl::~Impl() { StopWatchers(); }
+ProxyClient::Impl::~Impl() {
+  StopWatchers();
+  EndTunnels(); // The program may still have them.
+}
 
 void ProxyClient::Impl::Flush() {
   if (closed_ || !http3_) {
@@ -71,8 +57,12 @@ void ProxyClient::Impl::Flush() {
   if (!failure_.empty()) {
     TryNextOrClose(std::exchange(failure_, {}));
   }
-  if (std::exchange(room_, false) && std::exchange(writable_wanted_, false)) {
-    events_.emplace_back(Writable{});
+  if (std::exchange(room_, false)) {
+    for (const auto &[flow, tunnel] : tunnels_) {
+      if (std::exchange(tunnel->writable_wanted, false)) {
+        events_.push_back({.tunnel = tunnel, .what = Writable{}});
+      }
+    }
   }
   DeliverEvents();
   SetTimer();
@@ -80,24 +70,42 @@ void ProxyClient::Impl::Flush() {
 
 void ProxyClient::Impl::DeliverEvents() {
   while (!events_.empty() && !closed_) {
-    const auto any = std::move(events_.front());
+    const auto event = std::move(events_.front());
     events_.pop_front();
-    std::visit(
-      Overloaded{
-        [&](const Ready &) { handler_.OnReady(MaxPayload()); },
-        [&](const Writable &) { handler_.OnWritable(); },
-        [&](const Closed &event) {
-          CloseWith(failure_code_);
-          handler_.OnClosed(event.text);
-        },
-        [&](const client_action::Opened &) { handler_.OnOpened(); },
-        [&](const client_action::ReleaseClientId &event) { handler_.OnReleaseClientId(event.id); },
-        [&](const client_action::DiscardClientId &event) { handler_.OnDiscardClientId(event.id); },
-        [&](const client_action::Failed &event) {
-          handler_.OnFailed(FailureText(event), event.retry);
-        },
+    if (!event.tunnel || event.tunnel->handler) {
+      DeliverEvent(event);
+    }
+  }
+}
+
+void ProxyClient::Impl::DeliverEvent(const Event &event) {
+  auto *const tunnel = event.tunnel.get();
+  std::visit(
+    Overloaded{
+      [&](const Ready &) { handler_.OnReady(); },
+      [&](const Closed &what) {
+        CloseWith(failure_code_);
+        handler_.OnClosed(what.text);
       },
-      any);
+      [&](const Writable &) { tunnel->handler->OnWritable(); },
+      [&](const client_action::Opened &) { tunnel->handler->OnOpened(); },
+      [&](const client_action::ReleaseClientId &what) {
+        tunnel->handler->OnReleaseClientId(what.id);
+      },
+      [&](const client_action::DiscardClientId &what) {
+        tunnel->handler->OnDiscardClientId(what.id);
+      },
+      [&](const TunnelEnd &what) { std::exchange(tunnel->handler, nullptr)->OnEnded(what); },
+    },
+    event.what);
+}
+
+void ProxyClient::Impl::DeliverPacketsDone() {
+  for (const auto &tunnel : std::exchange(delivered_, {})) {
+    tunnel->delivered = false;
+    if (!closed_ && tunnel->handler) {
+      tunnel->handler->OnPacketsDone();
+    }
   }
 }
 
@@ -124,11 +132,13 @@ void ProxyClient::Impl::Hear() {
 }
 
 // The timer goes on when something comes, so that it is not set for each packet.
-void ProxyClient::Impl::AwaitAnswer() {
+void ProxyClient::Impl::AwaitAnswer(const ProxyTunnel::Handler &handler) {
+  forwarding_ = true;
   if (unanswered_ != kNever) {
     return;
   }
   unanswered_ = SteadyNow();
+  probe_timeout_ = static_cast<Nanoseconds>(handler.ProbeTimeout().count());
   if (!ev_is_active(&answer_timer_)) {
     OnNoAnswer();
   }
@@ -139,8 +149,7 @@ void ProxyClient::Impl::OnNoAnswer() {
     return;
   }
   const auto now = SteadyNow();
-  const auto due =
-    std::max(unanswered_ + static_cast<Nanoseconds>(handler_.ProbeTimeout().count()), next_ping_);
+  const auto due = std::max(unanswered_ + probe_timeout_, next_ping_);
   if (now >= due) {
     Ping(); // Which the outer connection repeats until it has an answer.
     return;
@@ -152,28 +161,30 @@ void ProxyClient::Impl::OnNoAnswer() {
 
 void ProxyClient::Impl::Ping() {
   if (const auto now = SteadyNow(); now >= next_ping_) {
-    next_ping_ = now + static_cast<Nanoseconds>(handler_.ProbeTimeout().count());
+    next_ping_ = now + probe_timeout_;
     http3_->Ping();
     Wake();
   }
 }
 
-std::size_t ProxyClient::Impl::MaxPayload() const {
-  if (!ready_ || closed_) {
+std::size_t ProxyClient::Impl::MaxPayload(FlowId flow) const {
+  if (!ready_ || over_ || closed_) {
     return 0;
   }
   const auto max = http3_->max_datagram();
   if (!http3_->datagrams()) {
     return kMaxUdpPayload;
   }
-  const auto header = VarintLength(tunnel_ ? tunnel_->flow() : next_flow_);
+  const auto header = VarintLength(flow);
   return max > header ? max - header : 0;
 }
 
 void ProxyClient::Impl::OnReady(std::size_t) {
   ready_ = true;
   Log(LogLevel::kInfo, "connected to the proxy");
-  Tell(Ready{});
+  Tell({.tunnel = nullptr, .what = Ready{}});
+  room_ = true; // For what was to be sent before.
+  BeginTunnels();
 }
 
 void ProxyClient::Impl::OnWritable() {
@@ -189,7 +200,7 @@ void ProxyClient::Impl::OnStreamsAvailable() {
 void ProxyClient::Impl::OnGoAway() { Log(LogLevel::kWarning, "the proxy takes no more requests"); }
 
 bool ProxyClient::Impl::OnNewLocalId(const ConnectionId &id) {
-  if (tunnel_ && !tunnel_->AddOuterId(id)) {
+  if (!ids_.Check(id) || !ids_.Reserve(id)) {
     return false;
   }
   local_ids_.insert(id);
@@ -198,9 +209,7 @@ bool ProxyClient::Impl::OnNewLocalId(const ConnectionId &id) {
 
 void ProxyClient::Impl::OnRetiredLocalId(const ConnectionId &id) {
   local_ids_.erase(id);
-  if (tunnel_) {
-    tunnel_->RemoveOuterId(id);
-  }
+  ids_.Release(id);
 }
 
 void ProxyClient::Impl::OnPathChanged(const FourTuple &path) {

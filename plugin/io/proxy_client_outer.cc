@@ -1,4 +1,4 @@
-// ProxyClient: the outer connection and its sockets.
+// ProxyClient: the outer connection.
 
 #include "proxy_client_impl.h"
 
@@ -6,7 +6,6 @@
 #include "ngmasque/wire/quic_header.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <format>
 
@@ -18,9 +17,6 @@ namespace {
 
 // A name with more addresses is tried at the first of them.
 constexpr std::size_t kMaxAddresses = 16;
-
-// Sockets of the outer connection: that in use, and those before it.
-constexpr std::size_t kMaxSockets = 4;
 
 } // namespace
 
@@ -54,34 +50,6 @@ std::expected<void, ProxyClientError> ProxyClient::Impl::Start() {
   return ConnectNext();
 }
 
-std::expected<ProxyClient::Impl::Socket *, int>
-ProxyClient::Impl::OpenSocket(const Endpoint &remote) {
-  auto udp = UdpSocket::Connect(remote);
-  if (!udp) {
-    return std::unexpected(udp.error());
-  }
-  udp->use_gso(options_.gso);
-  if (sockets_.size() >= kMaxSockets) {
-    const auto oldest =
-      std::ranges::find_if(sockets_, [this](const Socket &socket) { return &socket != current_; });
-    StopSocket(*oldest);
-    sockets_.erase(oldest);
-  }
-  auto &socket = sockets_.emplace_back(std::move(*udp));
-  ev_io_init(
-    &socket.readable,
-    [](struct ev_loop *, ev_io *watcher, int) {
-      auto &self = *static_cast<Impl *>(watcher->data);
-      const auto owner = std::ranges::find_if(
-        self.sockets_, [&](const Socket &entry) { return &entry.readable == watcher; });
-      self.OnReadable(*owner);
-    },
-    socket.udp.fd(), EV_READ);
-  socket.readable.data = this;
-  ev_io_start(loop_, &socket.readable);
-  return &socket;
-}
-
 std::expected<void, ProxyClientError> ProxyClient::Impl::ConnectNext() {
   auto tried = std::expected<void, ProxyClientError>(std::unexpect, ProxyClientError::kSocket);
   while (!addresses_.empty() && !tried && tried.error() == ProxyClientError::kSocket) {
@@ -102,7 +70,9 @@ std::expected<void, ProxyClientError> ProxyClient::Impl::Connect(const Endpoint 
   }
   http3_.reset();
   sockets_.clear();
-  local_ids_.clear();
+  for (const auto &id : std::exchange(local_ids_, {})) {
+    ids_.Release(id);
+  }
   blocked_.reset();
   small_ = small;
   const auto socket = OpenSocket(remote);
@@ -140,16 +110,15 @@ void ProxyClient::Impl::OnReadable(Socket &socket) {
   const FourTuple path{.local = socket.udp.local(), .remote = socket.udp.remote()};
   const auto read =
     socket.udp.Read(read_buffer_, [&](std::span<const std::uint8_t> packet, unsigned ecn) {
-      if (tunnel_ && tunnel_->IsForwarded(packet)) {
+      if (const auto *session = ids_.FindForwarded(packet)) {
         Hear();
-        TakeForwarded(packet, ecn);
+        FindTunnel(session->flow())->TakeForwarded(packet, ecn);
         return !closed_;
       }
-      const bool forwarding = statistics_.forwarded_tx.packets != 0;
-      const auto before = forwarding ? http3_->packets_received() : 0;
+      const auto before = forwarding_ ? http3_->packets_received() : 0;
       WithHttp3([&](Http3Client &http3) { http3.Receive(path, ecn, packet, SteadyNow()); });
       // A stateless reset, perhaps: the proxy does not know what has been forwarded, or from where.
-      if (forwarding && !closed_ && PeekHeaderForm(packet) == HeaderForm::kShort &&
+      if (forwarding_ && !closed_ && PeekHeaderForm(packet) == HeaderForm::kShort &&
           http3_->packets_received() == before) {
         Ping();
       }
@@ -164,9 +133,7 @@ void ProxyClient::Impl::OnReadable(Socket &socket) {
       std::exchange(received_, received) != received) {
     Hear();
   }
-  if (std::exchange(delivered_, false) && !closed_) {
-    handler_.OnPacketsDone();
-  }
+  DeliverPacketsDone();
   if (!closed_) {
     Wake();
   }
@@ -178,62 +145,6 @@ void ProxyClient::Impl::WriteOuter() {
       http3.WritePackets(SteadyNow(),
                          [this](const OutgoingBurst &burst) { return SendOuter(burst); });
     });
-  }
-}
-
-bool ProxyClient::Impl::SendOuter(const OutgoingBurst &burst) {
-  auto *socket = FindSocket(burst.path.local);
-  if (!socket) {
-    return true; // A path that has been given up.
-  }
-  const auto outcome =
-    SendOn(*socket, {.data = burst.data, .segment = burst.segment, .ecn = burst.ecn});
-  if (outcome.rest.empty()) {
-    return true;
-  }
-  if (outcome.error != 0) {
-    // As good as lost on the way.
-    Log(unsent_lines_, LogLevel::kDebug,
-        std::format("packet is not sent: {}", std::strerror(outcome.error)));
-    if (outcome.error == EMSGSIZE && !ready_ && failure_.empty()) {
-      // All of the handshake's are padded to the same size: it cannot complete.
-      failure_ = std::format("{} bytes of UDP payload: {}", burst.segment, std::strerror(EMSGSIZE));
-      may_be_size_ = true;
-    }
-    return true;
-  }
-  if (!closed_) {
-    blocked_ = Blocked{.path = burst.path,
-                       .ecn = burst.ecn,
-                       .bytes = {outcome.rest.begin(), outcome.rest.end()},
-                       .segment = burst.segment};
-    WaitForRoom(*socket);
-  }
-  return false;
-}
-
-SendOutcome ProxyClient::Impl::SendOn(Socket &socket, const Burst &burst) {
-  auto outcome = socket.udp.Send(burst);
-  if (IsNews(outcome, gave_up_)) {
-    Log(LogLevel::kWarning, outcome.gave_up);
-  }
-  return outcome;
-}
-
-void ProxyClient::Impl::WaitForRoom(Socket &socket) {
-  if (ev_is_active(&writable_)) {
-    return; // One that is full already; the others are tried when it has room.
-  }
-  ev_io_set(&writable_, socket.udp.fd(), EV_WRITE);
-  ev_io_start(loop_, &writable_);
-}
-
-void ProxyClient::Impl::SendBlocked() {
-  if (const auto blocked = std::exchange(blocked_, {})) {
-    SendOuter({.path = blocked->path,
-               .ecn = blocked->ecn,
-               .data = blocked->bytes,
-               .segment = blocked->segment});
   }
 }
 
@@ -254,9 +165,20 @@ void ProxyClient::Impl::TryNextOrClose(std::string text) {
                         "of UDP payload both ways",
                         received_, kMinUdpPayload);
   }
-  // The tunnel ends with it; only this is told.
-  events_.clear();
-  events_.emplace_back(Closed{.text = std::move(text)});
+  TellEnd(std::move(text));
+}
+
+// What has been on its way to the program is of no use any more, but for how tunnels have ended.
+void ProxyClient::Impl::TellEnd(std::string text) {
+  over_ = true;
+  std::erase_if(events_,
+                [](const Event &event) { return !std::holds_alternative<TunnelEnd>(event.what); });
+  for (const auto &tunnel : Tunnels()) {
+    events_.push_back({.tunnel = tunnel,
+                       .what = TunnelEnd{.kind = TunnelEnd::Kind::kConnection, .text = text}});
+  }
+  EndTunnels();
+  events_.push_back({.tunnel = nullptr, .what = Closed{.text = std::move(text)}});
 }
 
 std::expected<void, ProxyClientError> ProxyClient::Impl::ChangeLocalAddress() {
@@ -296,35 +218,12 @@ void ProxyClient::Impl::CloseWith(std::uint64_t code) {
   }
   closed_ = true;
   StopWatchers();
+  EndTunnels();
+  events_.clear();
   if (http3_) {
     http3_->Close(code, SteadyNow(),
                   [this](const OutgoingBurst &burst) { return SendOuter(burst); });
   }
-}
-
-ProxyClient::Impl::Socket *ProxyClient::Impl::FindSocket(const Endpoint &local) {
-  const auto found = std::ranges::find_if(
-    sockets_, [&](const Socket &socket) { return socket.udp.local() == local; });
-  return found == sockets_.end() ? nullptr : &*found;
-}
-
-void ProxyClient::Impl::StopSocket(Socket &socket) {
-  ev_io_stop(loop_, &socket.readable);
-  if (ev_is_active(&writable_) && writable_.fd == socket.udp.fd()) {
-    ev_io_stop(loop_, &writable_);
-    blocked_.reset();
-    room_ = true;
-  }
-}
-
-void ProxyClient::Impl::StopWatchers() {
-  for (auto &socket : sockets_) {
-    ev_io_stop(loop_, &socket.readable);
-  }
-  ev_io_stop(loop_, &writable_);
-  ev_timer_stop(loop_, &timer_);
-  ev_timer_stop(loop_, &answer_timer_);
-  ev_prepare_stop(loop_, &flush_);
 }
 
 } // namespace ngmasque

@@ -25,6 +25,7 @@ std::optional<std::size_t> DatagramQueue::Push(Key key, std::span<const std::uin
   datagram.insert(datagram.end(), payload.begin(), payload.end());
   tunnel.bytes += size;
   Add(size);
+  ++size_;
   BeginTurn();
   return dropped;
 }
@@ -44,6 +45,7 @@ std::optional<std::size_t> DatagramQueue::MakeRoom(std::size_t size, std::size_t
     most->bytes -= bytes;
     Subtract(bytes);
     most->datagrams.pop_back();
+    --size_;
     ++dropped;
     if (most->datagrams.empty()) {
       Remove(most);
@@ -63,6 +65,7 @@ void DatagramQueue::Pop() {
   tunnel.bytes -= size;
   tunnel.credit -= std::min(tunnel.credit, size);
   Subtract(size);
+  --size_;
   if (tunnel.datagrams.empty()) {
     Remove(turns_.begin());
   } else if (tunnel.credit < tunnel.datagrams.front().size() + kOverhead) {
@@ -83,6 +86,13 @@ void DatagramQueue::Subtract(std::size_t bytes) {
   if (budget_) {
     budget_->Give(bytes);
   }
+}
+
+DatagramQueue::Waiting DatagramQueue::waiting(Key tunnel) const {
+  const auto known = by_key_.find(tunnel);
+  return known == by_key_.end() ? Waiting{}
+                                : Waiting{.datagrams = known->second->datagrams.size(),
+                                          .bytes = known->second->bytes};
 }
 
 void DatagramQueue::Remove(Turns::iterator tunnel) {

@@ -154,7 +154,8 @@ void Http3Client::CloseStream(StreamId stream, std::uint64_t code) {
   (void)ngtcp2_conn_shutdown_stream(impl_->conn.get(), 0, id, code);
 }
 
-std::expected<void, Http3Error> Http3Client::SendDatagram(std::span<const std::uint8_t> header,
+std::expected<void, Http3Error> Http3Client::SendDatagram(DatagramQueue::Key tunnel,
+                                                          std::span<const std::uint8_t> header,
                                                           std::span<const std::uint8_t> payload) {
   auto &impl = *impl_;
   if (impl.state != Impl::State::kOpen) {
@@ -171,16 +172,17 @@ std::expected<void, Http3Error> Http3Client::SendDatagram(std::span<const std::u
     ++impl.statistics.datagrams_too_large;
     return std::unexpected(Http3Error::kTooLarge);
   }
-  if (impl.datagrams.size() >= kMaxQueuedDatagrams ||
-      impl.datagram_bytes + size > kMaxQueuedDatagramBytes) {
+  const auto waiting = impl.datagrams.waiting(tunnel);
+  const auto dropped = waiting.datagrams >= kMaxQueuedDatagrams ||
+                           waiting.bytes + size + DatagramQueue::kOverhead > kMaxQueuedDatagramBytes
+                         ? std::nullopt
+                         : impl.datagrams.Push(tunnel, header, payload);
+  if (!dropped) {
+    impl.full.insert(tunnel);
     impl.room_wanted = true;
     return std::unexpected(Http3Error::kFull);
   }
-  auto &bytes = impl.datagrams.emplace_back();
-  bytes.reserve(size);
-  bytes.insert(bytes.end(), header.begin(), header.end());
-  bytes.insert(bytes.end(), payload.begin(), payload.end());
-  impl.datagram_bytes += size;
+  impl.statistics.datagrams_dropped += *dropped;
   return {};
 }
 
@@ -200,6 +202,7 @@ std::expected<void, Http3Error> Http3Client::SendPayload(StreamId stream,
   }
   const auto size = length->size() + payload.size();
   if (found->out_bytes + size > kMaxStreamBytes) {
+    found->room_wanted = true;
     impl.room_wanted = true;
     return std::unexpected(Http3Error::kFull);
   }

@@ -141,8 +141,7 @@ void Impl::Deliver() {
     if (std::exchange(tell_going_away, false)) {
       handler.OnGoAway();
     }
-    if (room_wanted && HasRoom()) {
-      room_wanted = false;
+    if (room_wanted && TakeRoom()) {
       handler.OnWritable();
     }
   }

@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -46,6 +47,7 @@ struct Http3Client::Impl {
     std::size_t given = 0;     ///< How many of `out` nghttp3 has taken.
     std::size_t acked = 0;     ///< How many bytes of the first one have been acknowledged.
     bool resume = false;       ///< nghttp3 is to be told that there is something to take.
+    bool room_wanted = false;  ///< SendPayload has said kFull.
   };
 
   enum class State : std::uint8_t {
@@ -84,8 +86,8 @@ struct Http3Client::Impl {
   void WriteBursts(Nanoseconds now, const BurstSink &sink);
   [[nodiscard]] std::size_t MaxDatagram() const;
   void DropTooLarge(std::size_t max_datagram);
-  void PopDatagram();
-  [[nodiscard]] bool HasRoom() const;
+  /// Whether some of what was full has room again, which is then forgotten.
+  [[nodiscard]] bool TakeRoom();
 
   // http3_close.cc
   /// The connection ends because a function of ngtcp2 returned `error`.
@@ -113,8 +115,8 @@ struct Http3Client::Impl {
   std::array<std::uint8_t, 32> reset_secret{}; ///< Of the tokens of stateless resets.
 
   std::map<std::int64_t, Stream> streams;
-  std::deque<Bytes> datagrams;
-  std::size_t datagram_bytes = 0;
+  DatagramQueue datagrams{kMaxAllQueuedBytes};
+  std::set<DatagramQueue::Key> full; ///< Tunnels that were told kFull, and so have some that wait.
   /// Streams to be ended once nghttp3 is done with its input, and with which code.
   std::vector<std::pair<std::int64_t, std::uint64_t>> refused;
   bool fresh_request = false;        ///< Fields of a request have not left yet: streams go first.
@@ -126,7 +128,8 @@ struct Http3Client::Impl {
   std::uint64_t keep_alive = UINT64_MAX; ///< As ngtcp2 wants it.
   bool ping = false;                     ///< It is set to the least there is until a packet leaves.
   bool going_away = false;
-  bool room_wanted = false;
+  bool stream_gone = false; ///< One that was full.
+  bool room_wanted = false; ///< Something was told kFull: one of `full`, or a stream.
   // What Deliver tells.
   bool tell_ready = false;
   bool tell_streams = false;

@@ -153,6 +153,7 @@ bool Impl::OnQuicStreamClosed(std::int64_t id, std::uint64_t code) {
   }
   if (const auto found = streams.find(id); found != streams.end()) {
     const bool ended = found->second.ended;
+    stream_gone = stream_gone || found->second.room_wanted;
     streams.erase(found);
     if (!ended) {
       handler.OnStreamClosed(static_cast<StreamId>(id), StreamEnd::kFinished, code);

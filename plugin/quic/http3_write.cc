@@ -33,26 +33,32 @@ std::size_t Impl::MaxDatagram() const {
   return handshake_done ? ngmasque::MaxDatagram(conn.get()) : 0;
 }
 
-void Impl::PopDatagram() {
-  datagram_bytes -= datagrams.front().size();
-  datagrams.pop_front();
-}
-
 // Since it was queued, the packets may have become smaller: another path takes less, or the peer's
 // connection ID is longer.
 void Impl::DropTooLarge(std::size_t max_datagram) {
-  while (!datagrams.empty() && datagrams.front().size() > max_datagram) {
-    PopDatagram();
+  while (!datagrams.empty() && datagrams.Front().size() > max_datagram) {
+    datagrams.Pop();
     ++statistics.datagrams_too_large;
   }
 }
 
-bool Impl::HasRoom() const {
-  return datagrams.size() <= kMaxQueuedDatagrams / 2 &&
-         datagram_bytes <= kMaxQueuedDatagramBytes / 2 &&
-         std::ranges::all_of(streams, [](const auto &entry) {
-           return entry.second.ended || entry.second.out_bytes <= kMaxStreamBytes / 2;
-         });
+// A stream that the peer does not read is in nobody else's way.
+bool Impl::TakeRoom() {
+  const bool room_for_all = datagrams.bytes() <= kMaxAllQueuedBytes - kMaxQueuedDatagramBytes;
+  bool room = room_for_all && std::erase_if(full, [this](DatagramQueue::Key tunnel) {
+                                const auto waiting = datagrams.waiting(tunnel);
+                                return waiting.datagrams <= kMaxQueuedDatagrams / 2 &&
+                                       waiting.bytes <= kMaxQueuedDatagramBytes / 2;
+                              }) != 0;
+  room_wanted = !full.empty();
+  for (auto &[id, stream] : streams) {
+    if (stream.room_wanted && (stream.ended || stream.out_bytes <= kMaxStreamBytes / 2)) {
+      stream.room_wanted = false;
+      room = true;
+    }
+    room_wanted = room_wanted || stream.room_wanted;
+  }
+  return std::exchange(stream_gone, false) || room;
 }
 
 // A packet is filled with what streams and datagrams have.  ngtcp2 may not be asked anything while
@@ -74,11 +80,13 @@ ngtcp2_ssize Impl::WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi, std::span
         // Others follow in the next packet, and only packets of full size can share a system call.
         flags |= NGTCP2_WRITE_DATAGRAM_FLAG_PADDING;
       }
-      const ngtcp2_vec vec{.base = datagrams.front().data(), .len = datagrams.front().size()};
+      const auto front = datagrams.Front();
+      // ngtcp2 does not write to it.
+      const ngtcp2_vec vec{.base = const_cast<std::uint8_t *>(front.data()), .len = front.size()};
       const auto written = ngtcp2_conn_writev_datagram(conn.get(), path, pi, out.data(), out.size(),
                                                        &accepted, flags, 0, &vec, 1, now);
       if (accepted) {
-        PopDatagram();
+        datagrams.Pop();
         ++statistics.datagrams_sent;
         streams_first = !has_stream; // The next packet is the others'.
         has_datagram = true;

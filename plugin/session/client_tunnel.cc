@@ -2,6 +2,8 @@
 
 #include "ngmasque/session/client_tunnel.h"
 
+#include "ngmasque/session/client_ids.h"
+
 #include <algorithm>
 #include <utility>
 
@@ -14,20 +16,21 @@ constexpr ConnectionIdTableLimits TableLimits(std::size_t max_ids) {
   return {.max_ids = max_ids, .max_lengths = kMaxConnectionIdLength + 1};
 }
 
-bool IsConflict(const std::expected<void, InsertError> &possible) {
-  return !possible && possible.error() <= InsertError::kNewIsPrefix;
-}
-
 } // namespace
 
-ClientTunnel::ClientTunnel(const HashKey &key, Options options, const ClientTunnelLimits &limits)
-  : options_(std::move(options)),
+ClientTunnel::ClientTunnel(ClientIds &ids, Options options, const ClientTunnelLimits &limits)
+  : ids_(ids),
+    options_(std::move(options)),
     limits_(limits),
     plain_(!options_.datagrams),
     ask_(options_.forward && options_.datagrams),
-    clients_(key, TableLimits(limits.max_requests + 1)),
-    servers_(key, TableLimits(limits.max_requests)),
-    outer_(key, TableLimits(limits.max_outer_ids)) {}
+    servers_(ids.key_, TableLimits(limits.max_requests)) {}
+
+ClientTunnel::~ClientTunnel() {
+  while (!requests_.empty()) {
+    Erase(requests_.begin());
+  }
+}
 
 //= draft-00, section 4.1
 //# The first request the clients makes MUST contain the authority pseudo-header, the
@@ -46,8 +49,10 @@ std::vector<ClientAction> ClientTunnel::Start(const ConnectionId &id) {
     //= draft-00, section 4.1
     //# A client also SHOULD NOT select a Client Connection ID that matches the ID used for the QUIC
     //# connection to the proxy, as this inherently creates a conflict.
-    if (ConflictsWithOwn(id) || Find(IdHeader::kClient, id) != requests_.end()) {
-      Fail(actions, {}, true);
+    const auto possible = ids_.Check(id);
+    const bool known = Find(IdHeader::kClient, id) != requests_.end();
+    if (!possible || known) {
+      Fail(actions, {}, known || IsConflict(possible.error()));
       return actions;
     }
     first_ = Add(IdHeader::kClient, id);
@@ -73,8 +78,10 @@ std::vector<ClientAction> ClientTunnel::AddClientId(const ConnectionId &id) {
     actions.emplace_back(client_action::ReleaseClientId{id});
     return actions;
   }
-  const auto full = requests_.size() >= limits_.max_requests;
-  if (full || ConflictsWithOwn(id)) {
+  const auto possible = ids_.Check(id);
+  const auto full =
+    requests_.size() >= limits_.max_requests || (!possible && !IsConflict(possible.error()));
+  if (full || !possible) {
     actions.emplace_back(client_action::DiscardClientId{id});
     actions.emplace_back(
       client_action::FellBack{full ? Fallback::kTooManyRequests : Fallback::kClientIdRefused});
@@ -149,21 +156,6 @@ std::vector<ClientAction> ClientTunnel::RemoveServerId(const ConnectionId &id) {
   return actions;
 }
 
-// A zero-length connection ID of the inner connection takes nothing from the outer one.
-bool ClientTunnel::ConflictsWithOwn(const ConnectionId &id) const {
-  return !id.empty() && (IsConflict(clients_.Check(id)) || IsConflict(outer_.Check(id)));
-}
-
-bool ClientTunnel::AddOuterId(const ConnectionId &id) {
-  if (IsConflict(clients_.Check(id))) {
-    return false;
-  }
-  const auto added = outer_.Insert(id, nullptr);
-  return added || added.error() == InsertError::kEqual;
-}
-
-void ClientTunnel::RemoveOuterId(const ConnectionId &id) { outer_.Erase(id); }
-
 std::vector<ClientAction> ClientTunnel::Close() {
   Actions actions;
   CloseAll(actions);
@@ -196,20 +188,9 @@ ClientWay ClientTunnel::FromInner(std::span<const std::uint8_t> packet) {
   return ClientWay::kForward;
 }
 
-//= draft-00, section 4.4
-//# If a client has started using forwarding mode, it MUST be prepared to receive forwarded short
-//# header packets on the socket between itself and the proxy for any Client Connection ID that has
-//# been accepted by the proxy.
-bool ClientTunnel::IsForwarded(std::span<const std::uint8_t> packet) const {
-  const auto form = PeekHeaderForm(packet);
-  if (!form || *form != HeaderForm::kShort || !begun_) {
-    return false;
-  }
-  const auto *const request = clients_.Find(packet.subspan(1));
-  return request && (*request)->stage == Stage::kAccepted;
-}
-
 bool ClientTunnel::open() const { return state_ == State::kOpen; }
+
+bool ClientTunnel::over() const { return state_ == State::kOver; }
 
 FlowId ClientTunnel::flow() const { return options_.flow; }
 

@@ -2,6 +2,8 @@
 
 #include "ngmasque/session/client_tunnel.h"
 
+#include "ngmasque/session/client_ids.h"
+
 #include <algorithm>
 #include <utility>
 
@@ -68,7 +70,7 @@ void ClientTunnel::AcceptFirst(Actions &actions, Request &request, bool echoed) 
   }
   if (!plain_) {
     plain_ = true;
-    clients_.Erase(request.id);
+    EraseClientId(request.id);
     request.kind = IdHeader::kNone;
     actions.emplace_back(client_action::FellBack{Fallback::kNotEchoed});
   }
@@ -178,7 +180,7 @@ RequestId ClientTunnel::Add(IdHeader kind, const ConnectionId &id) {
   if (kind == IdHeader::kServer) {
     servers_.Insert(id, &request);
   } else if (kind == IdHeader::kClient && !id.empty()) {
-    clients_.Insert(id, &request);
+    ids_.table_.Insert(id, {.tunnel = this, .request = &request});
   }
   return number;
 }
@@ -188,9 +190,16 @@ ClientTunnel::Requests::iterator ClientTunnel::Erase(Requests::iterator request)
   if (kind == IdHeader::kServer) {
     servers_.Erase(id);
   } else if (kind == IdHeader::kClient) {
-    clients_.Erase(id);
+    EraseClientId(id);
   }
   return requests_.erase(request);
+}
+
+// A zero-length one that is in the table is not the tunnel's.
+void ClientTunnel::EraseClientId(const ConnectionId &id) {
+  if (!id.empty()) {
+    ids_.table_.Erase(id);
+  }
 }
 
 ClientTunnel::Requests::iterator ClientTunnel::Find(IdHeader kind, const ConnectionId &id) {

@@ -303,7 +303,7 @@ TEST_F(QuicClientEnd, ServerCloses) {
   EXPECT_EQ(pair_.recorder.closed->text, "closed by the peer with HTTP/3 error 0x107: too?much");
   EXPECT_EQ(pair_.client->Expiry(), ngmasque::kNever);
   EXPECT_EQ(pair_.client->SubmitRequest(Request()).error(), Http3Error::kClosed);
-  EXPECT_EQ(pair_.client->SendDatagram({}, {}).error(), Http3Error::kClosed);
+  EXPECT_EQ(pair_.client->SendDatagram(0, {}, {}).error(), Http3Error::kClosed);
 }
 
 TEST_F(QuicClientEnd, ClientCloses) {

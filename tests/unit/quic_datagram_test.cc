@@ -20,9 +20,9 @@ std::vector<ngmasque::HeaderField> Ok() { return {{.name = ":status", .value = "
 
 TEST(QuicDatagram, BothWays) {
   Pair pair;
-  EXPECT_EQ(pair.client->SendDatagram(kFlow, {}).error(), Http3Error::kNotReady);
+  EXPECT_EQ(pair.client->SendDatagram(0, kFlow, {}).error(), Http3Error::kNotReady);
   ASSERT_TRUE(pair.Connect());
-  ASSERT_TRUE(pair.client->SendDatagram(kFlow, Filled(3, 7)));
+  ASSERT_TRUE(pair.client->SendDatagram(0, kFlow, Filled(3, 7)));
   pair.server->SendDatagram({2, 1});
   pair.Settle();
   EXPECT_EQ(pair.server->datagrams, (std::vector<Bytes>{{0, 7, 7, 7}}));
@@ -36,7 +36,7 @@ TEST(QuicDatagram, InnerInitialFits) {
   Pair pair;
   ASSERT_TRUE(pair.Connect());
   EXPECT_GE(pair.client->max_datagram(), 1281u);
-  ASSERT_TRUE(pair.client->SendDatagram(kFlow, Filled(1200, 1)));
+  ASSERT_TRUE(pair.client->SendDatagram(0, kFlow, Filled(1200, 1)));
   pair.Settle();
   ASSERT_EQ(pair.server->datagrams.size(), 1u);
   EXPECT_EQ(pair.server->datagrams.front().size(), 1201u);
@@ -52,13 +52,13 @@ TEST(QuicDatagram, ProbesThePath) {
     pair.path_limit = limit;
     ASSERT_TRUE(pair.Connect());
     EXPECT_EQ(pair.largest_packet, 1200u);
-    EXPECT_EQ(pair.client->SendDatagram(kFlow, Filled(1200, 1)).error(), Http3Error::kTooLarge);
+    EXPECT_EQ(pair.client->SendDatagram(0, kFlow, Filled(1200, 1)).error(), Http3Error::kTooLarge);
     // Until nothing happens any more.
     (void)pair.RunUntil([] { return false; });
     EXPECT_GT(pair.client->max_datagram(), found - 50);
     EXPECT_LT(pair.client->max_datagram(), found);
     EXPECT_GT(pair.largest_packet, 1200u);
-    const auto sent = pair.client->SendDatagram(kFlow, Filled(1200, 1));
+    const auto sent = pair.client->SendDatagram(0, kFlow, Filled(1200, 1));
     EXPECT_EQ(sent.has_value(), limit >= 1250);
     pair.Settle();
     EXPECT_EQ(pair.server->datagrams.size(), sent ? 1u : 0u);
@@ -72,11 +72,11 @@ TEST(QuicDatagram, OversizedIsDroppedAndTheNextOnesAreNot) {
     ASSERT_TRUE(pair.Connect());
     const auto max = pair.client->max_datagram();
     ASSERT_GT(max, udp - 50);
-    ASSERT_TRUE(pair.client->SendDatagram({}, Filled(max, 1)));
-    EXPECT_EQ(pair.client->SendDatagram({}, Filled(max + 1, 2)).error(), Http3Error::kTooLarge);
-    EXPECT_EQ(pair.client->SendDatagram(kFlow, Filled(max, 2)).error(), Http3Error::kTooLarge);
-    ASSERT_TRUE(pair.client->SendDatagram({}, Filled(max, 3)));
-    ASSERT_TRUE(pair.client->SendDatagram({}, Filled(1, 4)));
+    ASSERT_TRUE(pair.client->SendDatagram(0, {}, Filled(max, 1)));
+    EXPECT_EQ(pair.client->SendDatagram(0, {}, Filled(max + 1, 2)).error(), Http3Error::kTooLarge);
+    EXPECT_EQ(pair.client->SendDatagram(0, kFlow, Filled(max, 2)).error(), Http3Error::kTooLarge);
+    ASSERT_TRUE(pair.client->SendDatagram(0, {}, Filled(max, 3)));
+    ASSERT_TRUE(pair.client->SendDatagram(0, {}, Filled(1, 4)));
     pair.Settle();
     EXPECT_EQ(pair.server->datagrams,
               (std::vector<Bytes>{Filled(max, 1), Filled(max, 3), Filled(1, 4)}));
@@ -90,8 +90,8 @@ TEST(QuicDatagram, PeersLimits) {
   Pair frame({.max_datagram_frame = 60});
   ASSERT_TRUE(frame.Connect());
   EXPECT_EQ(frame.client->max_datagram(), 58u);
-  ASSERT_TRUE(frame.client->SendDatagram({}, Filled(58, 1)));
-  EXPECT_EQ(frame.client->SendDatagram({}, Filled(59, 1)).error(), Http3Error::kTooLarge);
+  ASSERT_TRUE(frame.client->SendDatagram(0, {}, Filled(58, 1)));
+  EXPECT_EQ(frame.client->SendDatagram(0, {}, Filled(59, 1)).error(), Http3Error::kTooLarge);
   frame.Settle();
   EXPECT_EQ(frame.server->datagrams, (std::vector<Bytes>{Filled(58, 1)}));
 }
@@ -101,7 +101,7 @@ TEST(QuicDatagram, PeerWithout) {
   ASSERT_TRUE(pair.Connect());
   EXPECT_FALSE(pair.client->datagrams());
   EXPECT_EQ(pair.client->max_datagram(), 0u);
-  EXPECT_EQ(pair.client->SendDatagram(kFlow, Filled(1, 1)).error(), Http3Error::kNoDatagrams);
+  EXPECT_EQ(pair.client->SendDatagram(0, kFlow, Filled(1, 1)).error(), Http3Error::kNoDatagrams);
   pair.Settle();
   EXPECT_FALSE(pair.recorder.closed);
 }
@@ -111,15 +111,15 @@ TEST(QuicDatagram, QueueIsBoundedByCount) {
   ASSERT_TRUE(pair.Connect());
   pair.Settle();
   std::size_t taken = 0;
-  while (pair.client->SendDatagram(kFlow, Filled(1, static_cast<std::uint8_t>(taken)))) {
+  while (pair.client->SendDatagram(0, kFlow, Filled(1, static_cast<std::uint8_t>(taken)))) {
     ++taken;
     ASSERT_LE(taken, ngmasque::kMaxQueuedDatagrams);
   }
   EXPECT_EQ(taken, ngmasque::kMaxQueuedDatagrams);
-  EXPECT_EQ(pair.client->SendDatagram(kFlow, Filled(1, 0)).error(), Http3Error::kFull);
+  EXPECT_EQ(pair.client->SendDatagram(0, kFlow, Filled(1, 0)).error(), Http3Error::kFull);
   EXPECT_EQ(pair.recorder.writable, 0);
   ASSERT_TRUE(pair.RunUntil([&] { return pair.recorder.writable > 0; }));
-  EXPECT_TRUE(pair.client->SendDatagram(kFlow, Filled(1, 0)));
+  EXPECT_TRUE(pair.client->SendDatagram(0, kFlow, Filled(1, 0)));
   ASSERT_TRUE(pair.RunUntil([&] { return pair.server->datagrams.size() == taken + 1; }))
     << "one was lost";
   EXPECT_EQ(pair.recorder.writable, 1) << "told without having been asked";
@@ -134,12 +134,29 @@ TEST(QuicDatagram, QueueIsBoundedByBytes) {
   pair.Settle();
   std::size_t bytes = 0;
   for (const auto size = pair.client->max_datagram();
-       pair.client->SendDatagram({}, Filled(size, 1));) {
-    bytes += size;
+       pair.client->SendDatagram(0, {}, Filled(size, 1));) {
+    bytes += size + ngmasque::DatagramQueue::kOverhead;
     ASSERT_LE(bytes, ngmasque::kMaxQueuedDatagramBytes);
   }
   EXPECT_GT(bytes, ngmasque::kMaxQueuedDatagramBytes - 2000);
   ASSERT_TRUE(pair.RunUntil([&] { return pair.recorder.writable > 0; }));
+}
+
+// One tunnel's full queue is in no other's way, and costs it a turn.
+TEST(QuicDatagram, TunnelsTakeTurns) {
+  Pair pair;
+  ASSERT_TRUE(pair.Connect());
+  pair.Settle();
+  std::size_t taken = 0;
+  while (pair.client->SendDatagram(0, kFlow, Filled(1000, 1))) {
+    ++taken;
+  }
+  ASSERT_TRUE(pair.client->SendDatagram(1, kFlow, Filled(1000, 2)));
+  ASSERT_TRUE(pair.RunUntil([&] { return pair.server->datagrams.size() == taken + 1; }));
+  const auto other = std::ranges::find_if(
+    pair.server->datagrams, [](const Bytes &datagram) { return datagram.back() == 2; });
+  EXPECT_LT(other - pair.server->datagrams.begin(), 4);
+  EXPECT_EQ(pair.recorder.writable, 1);
 }
 
 // What cannot share a system call makes a burst of one: all but the last have full size.
@@ -149,7 +166,7 @@ TEST(QuicDatagram, BurstsArePadded) {
   pair.Settle();
   pair.client_packets.clear();
   for (int i = 0; i < 6; ++i) {
-    ASSERT_TRUE(pair.client->SendDatagram(kFlow, Filled(1200, 1)));
+    ASSERT_TRUE(pair.client->SendDatagram(0, kFlow, Filled(1200, 1)));
   }
   std::vector<std::size_t> bursts;
   pair.client->WritePackets(pair.now, [&](const ngmasque::OutgoingBurst &burst) {
@@ -175,7 +192,7 @@ TEST(QuicDatagram, RequestLeavesWithItsFirstDatagram) {
   for (int i = 0; i < 4; ++i) {
     pair.client_packets.clear();
     ASSERT_TRUE(pair.client->SubmitRequest(Request()));
-    ASSERT_TRUE(pair.client->SendDatagram(kFlow, Filled(1000, 1)));
+    ASSERT_TRUE(pair.client->SendDatagram(0, kFlow, Filled(1000, 1)));
     pair.client->WritePackets(pair.now, [&](const ngmasque::OutgoingBurst &burst) {
       pair.client_packets.push_back(burst.data.size());
       pair.server->Receive({.path = {.local = burst.path.remote, .remote = burst.path.local},
@@ -198,7 +215,7 @@ TEST(QuicDatagram, NeitherStarvesTheOther) {
   ASSERT_TRUE(pair.Connect());
   const auto stream = pair.client->SubmitRequest(Request()).value();
   pair.Settle();
-  while (pair.client->SendDatagram(kFlow, Filled(1200, 1))) {}
+  while (pair.client->SendDatagram(0, kFlow, Filled(1200, 1))) {}
   while (pair.client->SendPayload(stream, Filled(1200, 2))) {}
   ASSERT_TRUE(pair.RunUntil([&] {
     return pair.server->datagrams.size() >= 20 && pair.server->bodies[0].size() >= 20 * 1202;

@@ -10,7 +10,9 @@
 #include <chrono>
 #include <functional>
 #include <iterator>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -45,6 +47,51 @@ inline Bytes Long(std::size_t size = 1200) {
   return packet;
 }
 
+/// The value of a field; empty if it is not there.
+inline std::string Field(const std::vector<ngmasque::HeaderField> &fields, std::string_view name) {
+  const auto found = std::ranges::find(fields, name, &ngmasque::HeaderField::name);
+  return found == fields.end() ? std::string() : found->value;
+}
+
+/// What a tunnel told.
+struct TunnelRecorder : ngmasque::ProxyTunnel::Handler {
+  void OnOpened() override {
+    ++opened;
+    Call(on_opened);
+  }
+  void OnPacket(std::span<const std::uint8_t> packet, unsigned) override {
+    packets.emplace_back(packet.begin(), packet.end());
+    Call(on_packet);
+  }
+  void OnPacketsDone() override { ++packets_done; }
+  std::chrono::nanoseconds ProbeTimeout() const override { return probe_timeout; }
+  void OnReleaseClientId(const ngmasque::ConnectionId &id) override { released.push_back(id); }
+  void OnDiscardClientId(const ngmasque::ConnectionId &id) override { discarded.push_back(id); }
+  void OnWritable() override { ++writable; }
+  void OnEnded(const ngmasque::TunnelEnd &end) override {
+    ended.push_back(end);
+    Call(on_ended);
+  }
+
+  int opened = 0;
+  std::vector<Bytes> packets;
+  int packets_done = 0;
+  int writable = 0;
+  std::vector<ngmasque::ConnectionId> released;
+  std::vector<ngmasque::ConnectionId> discarded;
+  std::vector<ngmasque::TunnelEnd> ended;
+  std::chrono::milliseconds probe_timeout{1'000};
+  // What is done from within.
+  std::function<void()> on_opened, on_packet, on_ended;
+
+private:
+  static void Call(const std::function<void()> &hook) {
+    if (hook) {
+      hook();
+    }
+  }
+};
+
 /// The proxy: a socket in front of the Server.  It echoes every request with 200.
 class Proxy {
 public:
@@ -78,10 +125,12 @@ public:
   }
 
   std::unique_ptr<Server> server;
-  std::vector<std::pair<ngmasque::Endpoint, Bytes>> forwarded; ///< To Id(0x55).
+  std::vector<std::pair<ngmasque::Endpoint, Bytes>> forwarded;
+  std::set<std::uint8_t> forwards{0x55}; ///< What it takes for forwarded: to Id of one of these.
   int received = 0;                                            ///< Packets for its own QUIC.
   std::size_t path_limit = SIZE_MAX; ///< What is larger is lost, both ways.
   std::string status = "200";
+  std::map<std::string, std::string> status_of; ///< ... but for requests with these authorities.
   bool echo = true;
   std::vector<ngmasque::HeaderField> extra; ///< Of the responses.
 
@@ -97,8 +146,8 @@ private:
       }
       const auto remote = *ngmasque::ToEndpoint(from.get());
       Bytes bytes(buffer.begin(), buffer.begin() + got);
-      if (bytes.size() > 9 &&
-          std::equal(bytes.begin() + 1, bytes.begin() + 9, Short(0x55).begin() + 1)) {
+      if (bytes.size() > 9 && forwards.contains(bytes[1]) &&
+          std::equal(bytes.begin() + 1, bytes.begin() + 9, Short(bytes[1]).begin() + 1)) {
         forwarded.emplace_back(remote, std::move(bytes));
         continue;
       }
@@ -115,7 +164,9 @@ private:
     for (; answered_ < server->requests.size(); ++answered_) {
       const auto &[stream, fields] =
         *std::next(server->requests.begin(), static_cast<std::ptrdiff_t>(answered_));
-      std::vector<ngmasque::HeaderField> response{{.name = ":status", .value = status}};
+      const auto special = status_of.find(Field(fields, ":authority"));
+      std::vector<ngmasque::HeaderField> response{
+        {.name = ":status", .value = special == status_of.end() ? status : special->second}};
       response.insert(response.end(), extra.begin(), extra.end());
       std::ranges::copy_if(fields, std::back_inserter(response),
                            [this](const ngmasque::HeaderField &field) {
@@ -143,49 +194,64 @@ private:
   std::size_t answered_ = 0;
 };
 
-class ProxyClientTest : public testing::Test, public ngmasque::ProxyClient::Handler {
+/// With one tunnel, of which the fixture is the handler.
+class ProxyClientTest : public testing::Test,
+                        public ngmasque::ProxyClient::Handler,
+                        public TunnelRecorder {
 protected:
   ~ProxyClientTest() override {
+    tunnel.reset();
     client.reset();
     proxy.reset();
     ev_loop_destroy(loop);
   }
 
-  void Begin(Server::Options server = {}, bool forward = true) {
-    proxy = std::make_unique<Proxy>(loop, server);
-    proxy->path_limit = path_limit;
-    Make(proxy->port(), forward);
+  void Begin(Server::Options server = {}) {
+    Prepare(server);
     ASSERT_TRUE(client->Start());
   }
 
-  void Make(const std::string &port, bool forward = true) {
+  // All but Start.
+  void Prepare(Server::Options server = {}) {
+    proxy = std::make_unique<Proxy>(loop, server);
+    proxy->path_limit = path_limit;
+    Make(proxy->port());
+  }
+
+  void Make(const std::string &port) {
     client = std::make_unique<ngmasque::ProxyClient>(
       loop,
       ngmasque::ProxyClient::Options{.host = "127.0.0.1",
                                      .port = port,
-                                     .forward = forward,
                                      .handshake_timeout = handshake_timeout,
-                                     .max_udp_payload = max_udp_payload},
+                                     .max_udp_payload = max_udp_payload,
+                                     .max_tunnels = max_tunnels},
       *this);
   }
 
-  void BeginWithTunnel(Server::Options server = {}, bool forward = true) {
-    Begin(server, forward);
-    ASSERT_TRUE(RunUntil([this] { return max_payload != 0; }));
-    ASSERT_TRUE(client->OpenTunnel({.host = "target.example", .port = 443}, Id(0x11)));
+  void OpenTunnel(const ngmasque::ConnectionId &id = Id(0x11)) {
+    auto made = client->Open({.host = "target.example", .port = 443}, id, *this);
+    ASSERT_TRUE(made);
+    tunnel = std::move(*made);
+  }
+
+  void BeginWithTunnel(Server::Options server = {}) {
+    Begin(server);
+    OpenTunnel();
     ASSERT_TRUE(RunUntil([this] { return opened == 1; }));
+    max_payload = tunnel->max_payload();
   }
 
   // Forwarding of Id(0x55) has begun.
   void BeginForwarding() {
     BeginWithTunnel();
-    client->AddServerId(Id(0x55));
+    tunnel->AddServerId(Id(0x55));
     ASSERT_TRUE(RunUntil([this] {
-      return client->Send(Short(0x55), 1) == ngmasque::SendStatus::kSent &&
+      return tunnel->Send(Short(0x55), 1) == ngmasque::SendStatus::kSent &&
              !proxy->forwarded.empty();
     }));
     ASSERT_TRUE(RunUntil(
-      [this] { return proxy->forwarded.size() == client->statistics().forwarded_tx.packets; }));
+      [this] { return proxy->forwarded.size() == tunnel->statistics().forwarded_tx.packets; }));
     proxy->forwarded.clear();
   }
 
@@ -213,39 +279,24 @@ protected:
     return true;
   }
 
-  void OnReady(std::size_t max) override { max_payload = max; }
-  void OnPacket(std::span<const std::uint8_t> packet, unsigned) override {
-    packets.emplace_back(packet.begin(), packet.end());
-    if (close_on_packet) {
-      client->Close();
-    }
+  void OnReady() override { ready = true; }
+  void OnClosed(std::string_view text) override {
+    closed = text;
+    ++closed_count;
   }
-  void OnPacketsDone() override { ++packets_done; }
-  std::chrono::nanoseconds ProbeTimeout() const override { return probe_timeout; }
-  void OnOpened() override { ++opened; }
-  void OnReleaseClientId(const ngmasque::ConnectionId &id) override { released.push_back(id); }
-  void OnDiscardClientId(const ngmasque::ConnectionId &id) override { discarded.push_back(id); }
-  void OnWritable() override { ++writable; }
-  void OnFailed(std::string_view text, bool retry) override { failed.emplace_back(text, retry); }
-  void OnClosed(std::string_view text) override { closed = text; }
 
   std::chrono::milliseconds handshake_timeout{10'000};
   std::size_t max_udp_payload = ngmasque::kOuterUdpPayload;
   std::size_t path_limit = SIZE_MAX;
+  std::size_t max_tunnels = 64;
   struct ev_loop *loop = ev_loop_new(0);
   std::unique_ptr<Proxy> proxy;
   std::unique_ptr<ngmasque::ProxyClient> client;
-  std::chrono::milliseconds probe_timeout{1'000};
-  std::size_t max_payload = 0;
-  std::vector<Bytes> packets;
-  int packets_done = 0;
-  int opened = 0;
-  int writable = 0;
-  bool close_on_packet = false;
-  std::vector<ngmasque::ConnectionId> released;
-  std::vector<ngmasque::ConnectionId> discarded;
-  std::vector<std::pair<std::string, bool>> failed;
+  std::unique_ptr<ngmasque::ProxyTunnel> tunnel;
+  bool ready = false;
+  std::size_t max_payload = 0; ///< Of the tunnel, when it was opened.
   std::string closed;
+  int closed_count = 0;
 };
 
 } // namespace quic_test

@@ -168,10 +168,10 @@ void ClientModel::AddOuterId(const ConnectionId &id) {
   const auto clients = Clients();
   auto free = !ConflictsWithAny(clients, id);
   if (!outer_.contains(id)) {
-    free = free && outer_.size() < limits_.max_outer_ids &&
-           std::ranges::none_of(outer_, [&](const auto &other) { return Conflict(other, id); });
+    free =
+      free && std::ranges::none_of(outer_, [&](const auto &other) { return Conflict(other, id); });
   }
-  ASSERT_EQ(tunnel_.AddOuterId(id), free);
+  ASSERT_EQ(ids_.Reserve(id), free);
   if (free) {
     outer_.insert(id);
   }
@@ -179,7 +179,7 @@ void ClientModel::AddOuterId(const ConnectionId &id) {
 
 void ClientModel::RemoveOuterId(const ConnectionId &id) {
   outer_.erase(id);
-  tunnel_.RemoveOuterId(id);
+  ids_.Release(id);
 }
 
 void ClientModel::Close() {

@@ -35,7 +35,8 @@ public:
     : options_(options),
       limits_(limits),
       tally_(tally),
-      tunnel_(key, options, limits),
+      ids_(key),
+      tunnel_(ids_, options, limits),
       plain_(!options.datagrams) {}
 
   void Start(const ConnectionId &id);
@@ -88,6 +89,7 @@ private:
   ClientTunnel::Options options_;
   ClientTunnelLimits limits_;
   ClientTally &tally_;
+  ClientIds ids_;
   ClientTunnel tunnel_;
 
   bool started_ = false, opened_ = false, over_ = false, plain_, begun_ = false;

@@ -40,7 +40,7 @@ private:
     if (Below(3) != 0) {
       return {};
     }
-    return {.max_requests = 1 + Below(5), .max_refused = Below(4), .max_outer_ids = Below(4)};
+    return {.max_requests = 1 + Below(5), .max_refused = Below(4)};
   }
 
   const ConnectionId &AnyId() { return pool_[Below(pool_.size())]; }

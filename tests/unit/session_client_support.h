@@ -1,6 +1,7 @@
 // What the tests of ClientTunnel have in common.
 #pragma once
 
+#include "ngmasque/session/client_ids.h"
 #include "ngmasque/session/client_tunnel.h"
 
 #include "routing_support.h"
@@ -30,7 +31,7 @@ class Client {
 public:
   explicit Client(const ClientTunnel::Options &options = TestOptions(),
                   const ClientTunnelLimits &limits = {})
-    : tunnel(kTestKey, options, limits) {}
+    : tunnel(ids, options, limits) {}
 
   // "send 0 client-connection-id 1234" or "send 0 plain" or "send 0 kPseudoHeader...",
   // "close 0", "release 1234", "discard 1234", "opened", "fell back: REASON", "failed 409",
@@ -69,8 +70,9 @@ public:
   }
 
   ClientWay Send(const Bytes &packet) { return tunnel.FromInner(packet); }
-  bool IsForwarded(const Bytes &packet) const { return tunnel.IsForwarded(packet); }
+  bool IsForwarded(const Bytes &packet) const { return ids.FindForwarded(packet) == &tunnel; }
 
+  ClientIds ids{kTestKey};
   ClientTunnel tunnel;
   std::map<RequestId, std::vector<HeaderField>> sent; // All of them, as they were sent,
   std::map<RequestId, ConnectUdpRequest> requests;    // and as the proxy reads them.

@@ -11,9 +11,9 @@ namespace {
 // A packet without a connection ID cannot be told from any other.
 TEST(ClientTunnel, ZeroLengthClientId) {
   Client client;
-  ASSERT_TRUE(client.tunnel.AddOuterId(Id("outer-id")));
+  ASSERT_TRUE(client.ids.Reserve(Id("outer-id")));
   EXPECT_EQ(client.Start(""), Texts{"send 0 client-connection-id "}) << "the draft allows it";
-  EXPECT_TRUE(client.tunnel.AddOuterId(Id("outer-2"))) << "the outer connection keeps its packets";
+  EXPECT_TRUE(client.ids.Reserve(Id("outer-2"))) << "the outer connection keeps its packets";
   EXPECT_EQ(client.Respond(0, 200), Texts{"opened"});
   client.AddServerId("server-0");
   client.Respond(1, 200);
@@ -143,16 +143,6 @@ TEST(ClientTunnel, HeldBackServerIdIsNotSentWhenNoneIsAskedForAnyMore) {
             (Texts{FellBack(Fallback::kServerIdConflict), FellBack(Fallback::kTooManyRequests)}));
   EXPECT_EQ(client.Respond(0, 200), Texts{"opened"});
   EXPECT_EQ(client.Send(Short("kept")), kTunnel);
-}
-
-TEST(ClientTunnel, TooManyOuterIds) {
-  Client client(TestOptions(), {.max_outer_ids = 2});
-  EXPECT_TRUE(client.tunnel.AddOuterId(Id("outer-0")));
-  EXPECT_TRUE(client.tunnel.AddOuterId(Id("outer-1")));
-  EXPECT_FALSE(client.tunnel.AddOuterId(Id("outer-2")));
-  client.tunnel.RemoveOuterId(Id("outer-0"));
-  EXPECT_TRUE(client.tunnel.AddOuterId(Id("outer-2")));
-  EXPECT_FALSE(client.tunnel.AddOuterId(Id("outer"))) << "its own ones are in conflict";
 }
 
 TEST(ClientTunnel, LongestConnectionIds) {

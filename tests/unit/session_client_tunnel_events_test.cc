@@ -116,7 +116,8 @@ TEST(ClientTunnel, MalformedResponse) {
 }
 
 TEST(ClientTunnel, FailedTellsWhatTheProxySaid) {
-  ClientTunnel tunnel{kTestKey, TestOptions()};
+  ClientIds ids{kTestKey};
+  ClientTunnel tunnel{ids, TestOptions()};
   ASSERT_EQ(tunnel.Start(Id("client-0")).size(), 1u);
   const auto actions =
     tunnel.OnResponse(0, Fields{{":status", "502"}, {"proxy-status", "p;error=dns_error"}});

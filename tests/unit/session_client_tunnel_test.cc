@@ -55,7 +55,7 @@ TEST(ClientTunnel, C2NotEchoedFallsBackToPlain) {
   EXPECT_EQ(client.sent.size(), 1u);
   EXPECT_EQ(client.Send(Short("server-0")), kTunnel);
   EXPECT_FALSE(client.IsForwarded(Short("client-0")));
-  EXPECT_TRUE(client.tunnel.AddOuterId(Id("client-0"))) << "nothing is in its way";
+  EXPECT_TRUE(client.ids.Reserve(Id("client-0"))) << "nothing is in its way";
 }
 
 //= draft-00, section 4
@@ -145,25 +145,25 @@ TEST(ClientTunnel, C8NotInConflictWithTheOuterConnection) {
   static_assert(kMinClientIdLength == 8);
   for (const auto *const outer : {"outer-id", "outer", "outer-id-longer", ""}) {
     Client client;
-    ASSERT_TRUE(client.tunnel.AddOuterId(Id(outer)));
+    ASSERT_TRUE(client.ids.Reserve(Id(outer)));
     EXPECT_EQ(client.Start("outer-id"), Texts{"failed 0 retry"}) << "no such request is sent";
     EXPECT_EQ(client.Send(Long("initial")), kDrop);
   }
   Client client;
-  ASSERT_TRUE(client.tunnel.AddOuterId(Id("outer-id")));
+  ASSERT_TRUE(client.ids.Reserve(Id("outer-id")));
   client.Open();
   const Texts discarded{"discard outer", FellBack(Fallback::kClientIdRefused)};
   EXPECT_EQ(client.AddClientId("outer"), discarded);
-  client.tunnel.RemoveOuterId(Id("outer-id"));
+  client.ids.Release(Id("outer-id"));
   EXPECT_EQ(client.AddClientId("outer"), Texts{"send 1 client-connection-id outer"});
   // From the other side, be it accepted or not.
-  EXPECT_FALSE(client.tunnel.AddOuterId(Id("outer-id")));
-  EXPECT_FALSE(client.tunnel.AddOuterId(Id("client-0")));
-  EXPECT_FALSE(client.tunnel.AddOuterId(Id("client-")));
-  EXPECT_TRUE(client.tunnel.AddOuterId(Id("another")));
-  EXPECT_TRUE(client.tunnel.AddOuterId(Id("another"))) << "known";
+  EXPECT_FALSE(client.ids.Reserve(Id("outer-id")));
+  EXPECT_FALSE(client.ids.Reserve(Id("client-0")));
+  EXPECT_FALSE(client.ids.Reserve(Id("client-")));
+  EXPECT_TRUE(client.ids.Reserve(Id("another")));
+  EXPECT_TRUE(client.ids.Reserve(Id("another"))) << "known";
   client.RemoveClientId("outer");
-  EXPECT_TRUE(client.tunnel.AddOuterId(Id("outer-id")));
+  EXPECT_TRUE(client.ids.Reserve(Id("outer-id")));
 }
 
 //= draft-00, section 4.1
@@ -300,7 +300,7 @@ TEST(ClientTunnel, C13ForwardedAreThoseWithTheServerId) {
 //# been accepted by the proxy.
 TEST(ClientTunnel, C14ReceivesForwarded) {
   Client client;
-  ASSERT_TRUE(client.tunnel.AddOuterId(Id("outer-id")));
+  ASSERT_TRUE(client.ids.Reserve(Id("outer-id")));
   client.Open();
   client.AddServerId("server-0");
   client.Respond(1, 200);

@@ -59,9 +59,18 @@ public:
   /// Takes the front one off a queue that is not empty.
   void Pop();
 
+  /// What waits of one tunnel, in bytes as bytes() has them.
+  struct Waiting {
+    std::size_t datagrams = 0;
+    std::size_t bytes = 0;
+  };
+  [[nodiscard]] Waiting waiting(Key tunnel) const;
+
   [[nodiscard]] bool empty() const { return turns_.empty(); }
   /// With kOverhead for each datagram.
   [[nodiscard]] std::size_t bytes() const { return bytes_; }
+  /// How many datagrams wait.
+  [[nodiscard]] std::size_t size() const { return size_; }
 
 private:
   struct Tunnel {
@@ -82,7 +91,8 @@ private:
 
   std::size_t max_bytes_;
   std::shared_ptr<ByteBudget> budget_; // May be null.
-  std::size_t bytes_ = 0; // At most max_bytes_, which bounds the other two as well.
+  std::size_t size_ = 0;
+  std::size_t bytes_ = 0; // At most max_bytes_, which bounds the others as well.
   Turns turns_;                       // The first one has its turn.
   std::map<Key, Turns::iterator> by_key_;
 };

@@ -6,6 +6,7 @@
 // goes to a sink.  Times are in nanoseconds of any clock that never goes back.
 #pragma once
 
+#include "ngmasque/quic/datagram_queue.h"
 #include "ngmasque/quic/packet_size.h"
 #include "ngmasque/routing/connection_id.h"
 #include "ngmasque/routing/types.h"
@@ -39,9 +40,14 @@ inline constexpr std::uint64_t kH3RequestCancelled = 0x10c;
 inline constexpr std::uint64_t kH3MessageError = 0x10e;
 inline constexpr std::uint64_t kH3ConnectError = 0x10f;
 
-/// Datagrams that wait for the congestion window.  Beyond either bound SendDatagram says kFull.
+/// Datagrams of one tunnel that wait for the congestion window, in bytes with
+/// DatagramQueue::kOverhead for each.  Beyond either bound SendDatagram says kFull.
 inline constexpr std::size_t kMaxQueuedDatagrams = 256;
 inline constexpr std::size_t kMaxQueuedDatagramBytes = std::size_t{256} << 10;
+
+/// Datagrams of all tunnels that wait, in the same bytes: as many as 64 tunnels can have.  Beyond it
+/// the tunnel that has more than its share loses some, which is counted: see DatagramQueue.
+inline constexpr std::size_t kMaxAllQueuedBytes = 64 * kMaxQueuedDatagramBytes;
 
 /// Payloads on one stream, with their lengths, that wait or are not yet acknowledged.  Beyond it
 /// SendPayload says kFull.  Room for the largest one is left always if the buffer is empty.
@@ -152,7 +158,8 @@ public:
     virtual void OnStreamClosed(StreamId stream, StreamEnd end, std::uint64_t code) = 0;
     /// A datagram, flow id and all.
     virtual void OnDatagram(std::span<const std::uint8_t> datagram) = 0;
-    /// After kFull: there is room again.
+    /// After kFull: there is room again, for one at least of the tunnels and streams that it was
+    /// said of.
     virtual void OnWritable() = 0;
     /// The peer allows more streams than before.
     virtual void OnStreamsAvailable() = 0;
@@ -173,6 +180,7 @@ public:
     std::uint64_t datagrams_sent = 0;
     std::uint64_t datagrams_received = 0;
     std::uint64_t datagrams_too_large = 0; ///< In SendDatagram, or when their turn came.
+    std::uint64_t datagrams_dropped = 0;   ///< From the queue, at kMaxAllQueuedBytes.
     std::uint64_t payloads_too_large = 0;  ///< Received on a stream, and left out.
   };
 
@@ -211,9 +219,11 @@ public:
   /// Ends a request: the stream is reset and the peer asked to stop.  Unknown ones are ignored.
   void CloseStream(StreamId stream, std::uint64_t code = kH3RequestCancelled);
 
-  /// Queues a datagram, the two parts one after the other.
+  /// Queues a datagram, the two parts one after the other.  Tunnels take turns; `tunnel` tells them
+  /// apart.
   /// Errors: kClosed, kNotReady, kNoDatagrams, kTooLarge, kFull.
-  [[nodiscard]] std::expected<void, Http3Error> SendDatagram(std::span<const std::uint8_t> header,
+  [[nodiscard]] std::expected<void, Http3Error> SendDatagram(DatagramQueue::Key tunnel,
+                                                             std::span<const std::uint8_t> header,
                                                              std::span<const std::uint8_t> payload);
 
   /// Sends a payload on the stream; see OnPayload.

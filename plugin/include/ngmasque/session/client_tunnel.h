@@ -18,6 +18,8 @@
 
 namespace ngmasque {
 
+class ClientIds;
+
 /// A request of a ClientTunnel; the numbers are its own, from 0 upwards.
 using RequestId = std::uint64_t;
 
@@ -39,9 +41,6 @@ struct ClientTunnelLimits {
   /// Server connection IDs that were refused, which are remembered to the end, because none of them
   /// must be asked for again.  When there are more, no server connection ID is asked for any more.
   std::size_t max_refused = 64;
-
-  /// Connection IDs of the outer connection: AddOuterId.
-  std::size_t max_outer_ids = 64;
 };
 
 /// Why the tunnel does less than it was asked for; ReasonName says it in words.
@@ -51,8 +50,8 @@ enum class Fallback : std::uint8_t {
   kServerIdConflict,  ///< server-connection-id refused with 409, or in conflict with another one
                       ///< of the target, as zero length always is: this one is tunnelled (C12).
   kClientIdRefused,   ///< A further client-connection-id refused, or in conflict with another one
-                      ///< or with the outer connection's: it is not used.
-  kTooManyRequests,   ///< ClientTunnelLimits::max_requests or max_refused.
+                      ///< of the tunnels or of the outer connection: it is not used.
+  kTooManyRequests,   ///< ClientTunnelLimits::max_requests or max_refused, or ClientIds::kMaxIds.
   kNoDatagrams,       ///< The proxy has no QUIC datagrams: payloads go on the stream.
   kRequestEnded,      ///< The proxy has ended an accepted request: its mapping is gone.
 };
@@ -109,15 +108,15 @@ enum class ClientWay : std::uint8_t {
   kDrop,    ///< The tunnel has not started or is over, or the packet is empty.
 };
 
-/// One inner connection through a proxy.
+/// One inner connection through a proxy.  There can be several on one outer connection.
 ///
 /// The first request has the connection's first client connection ID.  Until it is answered, all
 /// other ones are held back: only then is it known whether the proxy knows connection IDs at all,
 /// and if it does not, none is to be asked for.
 ///
 /// A zero-length client connection ID is asked for as any other, which the draft allows and proxies
-/// may refuse, but no packet is ever taken for a forwarded one because of it: all would be.  A
-/// zero-length server connection ID is never asked for: it is in conflict with those of the proxy.
+/// may refuse; see ClientIds::Check.  A zero-length server connection ID is never asked for: it is in
+/// conflict with those of the proxy.
 ///
 /// After Failed or Close the tunnel is over: every event does nothing, every packet is dropped.
 class ClientTunnel {
@@ -130,17 +129,19 @@ public:
     bool datagrams = true; ///< Whether the proxy has negotiated QUIC datagrams.
   };
 
-  /// `key`: see HashKey.
-  ClientTunnel(const HashKey &key, Options options, const ClientTunnelLimits &limits = {});
+  /// `ids`, those of the outer connection and of all its tunnels, have to outlive it.
+  ClientTunnel(ClientIds &ids, Options options, const ClientTunnelLimits &limits = {});
 
+  /// Takes its connection IDs out of `ids`; otherwise nothing is done.
+  ~ClientTunnel();
   ClientTunnel(const ClientTunnel &) = delete;
   ClientTunnel &operator=(const ClientTunnel &) = delete;
 
   // Events.  Each returns what is to be done.
 
   /// The inner connection starts with the Source Connection ID `id` (C6).  To be called once.  If
-  /// that is in conflict with the outer connection's own or one that was added before, nothing is
-  /// sent, and Failed says retry.
+  /// that is in conflict with another one of ClientIds or one that was added before, nothing is sent,
+  /// and Failed says retry.
   [[nodiscard]] std::vector<ClientAction> Start(const ConnectionId &id);
 
   /// The inner connection has another connection ID for its target to use, which it holds back
@@ -159,14 +160,6 @@ public:
 
   /// The inner connection does not use a server connection ID any more.
   [[nodiscard]] std::vector<ClientAction> RemoveServerId(const ConnectionId &id);
-
-  /// The outer connection uses this connection ID for itself, or no longer: forwarded packets must
-  /// not be taken for its own (C8, C14).  AddOuterId returns false if it conflicts with a client
-  /// connection ID in use or with another one of its own, which the caller has to prevent or to
-  /// give up, and beyond ClientTunnelLimits::max_outer_ids; then it is not taken note of.  Known
-  /// ones are ignored.
-  [[nodiscard]] bool AddOuterId(const ConnectionId &id);
-  void RemoveOuterId(const ConnectionId &id);
 
   /// The final response to a request.  A malformed one counts as a refusal without an answer; its
   /// stream is closed.  A 2xx that does not echo its connection ID, or echoes another one or
@@ -190,22 +183,14 @@ public:
   /// server connection IDs that were asked for, none for long headers (C1).
   [[nodiscard]] ClientWay FromInner(std::span<const std::uint8_t> packet);
 
-  /// Whether a packet that arrived on the socket of the outer connection was forwarded, and so
-  /// belongs to the inner one: a short header with an accepted client connection ID (C14).
-  ///
-  /// Not before FromInner has said kForward once.  No proxy may forward before it has seen such a
-  /// packet, so nothing is lost; and not to forward is how a client says that it does not want
-  /// forwarded packets (section 4.5), which a proxy must not get around.  It stays true when there
-  /// is no server connection ID left: the proxy may not know that yet.
-  ///
-  /// Cost: one hash probe for each distinct length of client connection IDs, none for long headers.
-  [[nodiscard]] bool IsForwarded(std::span<const std::uint8_t> packet) const;
-
   /// Whether the first request was accepted, and the tunnel is not over.
   [[nodiscard]] bool open() const;
+  [[nodiscard]] bool over() const;
   [[nodiscard]] FlowId flow() const;
 
 private:
+  friend class ClientIds;
+
   enum class State : std::uint8_t {
     kIdle,    // Before Start.
     kWaiting, // For the response to the first request.
@@ -231,9 +216,9 @@ private:
 
   RequestId Add(IdHeader kind, const ConnectionId &id);
   Requests::iterator Erase(Requests::iterator request);
+  void EraseClientId(const ConnectionId &id);
   Requests::iterator Find(IdHeader kind, const ConnectionId &id);
   bool HasClientId() const;
-  bool ConflictsWithOwn(const ConnectionId &id) const;
   void Send(Actions &actions, RequestId request);
   void SendHeld(Actions &actions);
   Requests::iterator CloseRequest(Actions &actions, Requests::iterator request);
@@ -245,6 +230,7 @@ private:
   void Fail(Actions &actions, const ConnectUdpResponse &response, bool retry, std::uint64_t code = 0);
   bool Echoes(const Request &request, const ConnectUdpResponse &response) const;
 
+  ClientIds &ids_; // Those of requests_ with a client connection ID that is not empty are in it.
   Options options_;
   ClientTunnelLimits limits_;
   State state_ = State::kIdle;
@@ -255,9 +241,7 @@ private:
   RequestId next_ = 0;
 
   Requests requests_; // At most max_requests, and the first one.
-  Table clients_;     // Those of them with a client connection ID that is not empty.
-  Table servers_;     // Those with a server connection ID.
-  Table outer_;       // At most max_outer_ids; the values are null.
+  Table servers_;     // Those of them with a server connection ID.
 
   std::set<ConnectionId> refused_; // Server connection IDs; at most max_refused.
 };

@@ -1,0 +1,186 @@
+#include "ngmasque/io/proxy_tunnel.h"
+
+#include "proxy_client_impl.h"
+#include "proxy_tunnel_impl.h"
+
+#include <format>
+#include <ranges>
+#include <utility>
+
+namespace ngmasque {
+
+namespace {
+
+std::string EndText(const client_action::Failed &failed) {
+  if (failed.status != 0) {
+    return failed.proxy_status.empty()
+             ? std::format("the proxy has answered {}", failed.status)
+             : std::format("the proxy has answered {} ({})", failed.status, failed.proxy_status);
+  }
+  // A proxy answers when it has a socket, and what the network says of the target comes later.  The
+  // reset may overtake the answer, and then takes its place.
+  if (failed.code == kH3ConnectError) {
+    return "the target refuses packets, or the proxy cannot reach it";
+  }
+  return failed.opened ? "the proxy has ended the tunnel" : "the proxy has not answered the request";
+}
+
+TunnelEnd::Kind EndKind(const client_action::Failed &failed) {
+  if (failed.status != 0) {
+    return TunnelEnd::Kind::kRefused;
+  }
+  return failed.opened ? TunnelEnd::Kind::kEnded : TunnelEnd::Kind::kNoAnswer;
+}
+
+} // namespace
+
+std::string_view ReasonName(ClientDrop reason) {
+  switch (reason) {
+  case ClientDrop::kEmpty: return "empty packet";
+  case ClientDrop::kTooLarge: return "packet does not fit the outer connection";
+  case ClientDrop::kNoTunnel: return "no tunnel";
+  case ClientDrop::kSendError: return "system refused to send it";
+  case ClientDrop::kUnknownFlow: return "unknown flow";
+  case ClientDrop::kMalformed: return "malformed datagram";
+  case ClientDrop::kCount: break;
+  }
+  return "unknown reason";
+}
+
+ProxyTunnelStatistics &ProxyTunnelStatistics::operator+=(const ProxyTunnelStatistics &other) {
+  tunnelled_tx += other.tunnelled_tx;
+  tunnelled_rx += other.tunnelled_rx;
+  forwarded_tx += other.forwarded_tx;
+  forwarded_rx += other.forwarded_rx;
+  on_stream_tx += other.on_stream_tx;
+  on_stream_rx += other.on_stream_rx;
+  for (auto &&[sum, count] : std::views::zip(dropped, other.dropped)) {
+    sum += count;
+  }
+  for (auto &&[sum, count] : std::views::zip(fallbacks, other.fallbacks)) {
+    sum += count;
+  }
+  return *this;
+}
+
+ProxyTunnel::ProxyTunnel(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+ProxyTunnel::~ProxyTunnel() { impl_->Close(); }
+
+void ProxyTunnel::AddClientId(const ConnectionId &id) {
+  impl_->Tell(&ClientTunnel::AddClientId, id);
+}
+
+void ProxyTunnel::RemoveClientId(const ConnectionId &id) {
+  impl_->Tell(&ClientTunnel::RemoveClientId, id);
+}
+
+void ProxyTunnel::AddServerId(const ConnectionId &id) {
+  impl_->Tell(&ClientTunnel::AddServerId, id);
+}
+
+void ProxyTunnel::RemoveServerId(const ConnectionId &id) {
+  impl_->Tell(&ClientTunnel::RemoveServerId, id);
+}
+
+SendStatus ProxyTunnel::Send(std::span<const std::uint8_t> packet, unsigned ecn) {
+  return impl_->Send(packet, ecn);
+}
+
+std::span<const std::uint8_t> ProxyTunnel::SendBurst(std::span<const std::uint8_t> packets,
+                                                     std::size_t segment, unsigned ecn) {
+  return impl_->SendBurst(packets, segment, ecn);
+}
+
+std::size_t ProxyTunnel::max_payload() const { return impl_->MaxPayload(); }
+
+void ProxyTunnel::Close() { impl_->Close(); }
+
+bool ProxyTunnel::over() const { return !impl_->client; }
+
+const Authority &ProxyTunnel::target() const { return impl_->target; }
+
+const ProxyTunnelStatistics &ProxyTunnel::statistics() const { return impl_->statistics; }
+
+void ProxyTunnel::Impl::Tell(IdEvent event, const ConnectionId &id) {
+  if (session) {
+    Run((*session.*event)(id));
+  } else if (client) {
+    early.emplace_back(event, id);
+  }
+}
+
+std::size_t ProxyTunnel::Impl::MaxPayload() const { return client ? client->MaxPayload(flow) : 0; }
+
+void ProxyTunnel::Impl::Begin() {
+  client->ids_.Release(first_id);
+  session = std::make_unique<ClientTunnel>(
+    client->ids_,
+    ClientTunnel::Options{.authority = target,
+                          .flow = flow,
+                          .forward = options.forward,
+                          .datagrams = client->http3_->datagrams()},
+    options.limits);
+  Run(session->Start(first_id));
+  for (const auto &[event, id] : std::exchange(early, {})) {
+    Tell(event, id);
+  }
+}
+
+void ProxyTunnel::Impl::Run(std::vector<ClientAction> actions) {
+  auto &owner = *client;
+  for (auto &any : actions) {
+    std::visit(
+      Overloaded{
+        [&](client_action::SendRequest &action) {
+          owner.requests_.push_back(
+            {.key = {flow, action.request}, .fields = std::move(action.fields)});
+        },
+        [&](client_action::CloseRequest &action) {
+          owner.requests_.push_back({.key = {flow, action.request}, .fields = {}});
+        },
+        [&](client_action::FellBack &action) {
+          const auto reason = static_cast<std::size_t>(action.reason);
+          ++statistics.fallbacks[reason];
+          owner.Log(owner.fallback_lines_[reason], LogLevel::kWarning,
+                    std::format("{}: {}", AuthorityText(target), ReasonName(action.reason)));
+        },
+        [&](client_action::Failed &action) {
+          owner.Tell({.tunnel = shared_from_this(),
+                      .what = TunnelEnd{.kind = EndKind(action),
+                                        .status = action.status,
+                                        .retry = action.retry,
+                                        .text = EndText(action)}});
+        },
+        [&](auto &action) {
+          owner.Tell({.tunnel = shared_from_this(), .what = std::move(action)});
+        },
+      },
+      any);
+  }
+  if (session->over()) {
+    owner.Forget(*this);
+  }
+  owner.RunRequests();
+  owner.Wake();
+}
+
+void ProxyTunnel::Impl::Close() {
+  handler = nullptr;
+  if (session) {
+    Run(session->Close());
+  } else if (client) {
+    client->Forget(*this);
+  }
+}
+
+void ProxyTunnel::Impl::End() {
+  if (!session) {
+    client->ids_.Release(first_id);
+  }
+  session.reset();
+  early.clear();
+  client = nullptr;
+}
+
+} // namespace ngmasque

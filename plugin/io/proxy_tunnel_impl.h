@@ -1,0 +1,70 @@
+// What a ProxyTunnel is made of.  proxy_tunnel.cc is the interface and the tunnel's life,
+// proxy_tunnel_packets.cc its packets.
+#pragma once
+
+#include "ngmasque/io/proxy_client.h"
+#include "ngmasque/quic/http3_client.h"
+
+#include <expected>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace ngmasque {
+
+/// Shared by the program's handle, the ProxyClient while it is not over, and whoever is in the middle
+/// of a call of the handler: each of the three may be gone at any time.
+struct ProxyTunnel::Impl : std::enable_shared_from_this<ProxyTunnel::Impl> {
+  /// An event of ClientTunnel about a connection ID.
+  using IdEvent = std::vector<ClientAction> (ClientTunnel::*)(const ConnectionId &);
+
+  Impl(ProxyClient::Impl &client_in, Handler &handler_in, Authority target_in,
+       ConnectionId first_id_in, FlowId flow_in, const Options &options_in)
+    : client(&client_in),
+      handler(&handler_in),
+      target(std::move(target_in)),
+      first_id(std::move(first_id_in)),
+      flow(flow_in),
+      options(options_in) {}
+
+  // The functions of ProxyTunnel.
+  void Tell(IdEvent event, const ConnectionId &id);
+  SendStatus Send(std::span<const std::uint8_t> packet, unsigned ecn);
+  std::span<const std::uint8_t> SendBurst(std::span<const std::uint8_t> packets,
+                                          std::size_t segment, unsigned ecn);
+  std::size_t MaxPayload() const;
+  void Close();
+
+  // Of the ProxyClient.
+  /// The outer connection is there.
+  void Begin();
+  /// Does what an event of the session has brought.
+  void Run(std::vector<ClientAction> actions);
+  /// The tunnel is over; what is to be told of it is left.  The ProxyClient has forgotten it.
+  void End();
+  void TakePayload(std::span<const std::uint8_t> payload);
+  void TakeForwarded(std::span<const std::uint8_t> packet, unsigned ecn);
+
+  SendStatus SendTunnelled(std::span<const std::uint8_t> packet);
+  std::expected<void, Http3Error> SendOnStream(std::span<const std::uint8_t> packet);
+  /// Takes what was sent or dropped off the front of `packets`.
+  SendStatus Forward(std::span<const std::uint8_t> &packets, std::size_t segment, unsigned ecn);
+  void Deliver(std::span<const std::uint8_t> packet, unsigned ecn);
+  void Drop(ClientDrop reason) { ++statistics.dropped[static_cast<std::size_t>(reason)]; }
+
+  ProxyClient::Impl *client; ///< Null: the tunnel is over.
+  Handler *handler;          ///< Null: nothing is told any more.
+  const Authority target;
+  const ConnectionId first_id;
+  const FlowId flow;
+  const Options options;
+  ProxyTunnelStatistics statistics;
+  std::unique_ptr<ClientTunnel> session; ///< Null before the outer connection is there, and once over.
+  /// What came before the session; the program alone fills it.
+  std::vector<std::pair<IdEvent, ConnectionId>> early;
+  bool writable_wanted = false; ///< The program was told kBlocked.
+  bool delivered = false;       ///< It has been handed packets: OnPacketsDone.
+};
+
+} // namespace ngmasque

@@ -1,0 +1,160 @@
+// ProxyTunnel: packets of the inner connection.
+
+#include "proxy_client_impl.h"
+#include "proxy_tunnel_impl.h"
+
+#include "ngmasque/wire/datagram.h"
+#include "ngmasque/wire/stream_length.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <format>
+
+namespace ngmasque {
+
+void ProxyTunnel::Impl::TakePayload(std::span<const std::uint8_t> payload) {
+  if (client->close_wanted_) {
+    return; // Nothing is told any more.
+  }
+  if (payload.empty()) {
+    Drop(ClientDrop::kEmpty);
+    return;
+  }
+  Count(statistics.tunnelled_rx, OnePacket(payload));
+  Deliver(payload, 0);
+}
+
+void ProxyTunnel::Impl::TakeForwarded(std::span<const std::uint8_t> packet, unsigned ecn) {
+  Count(statistics.forwarded_rx, OnePacket(packet));
+  Deliver(packet, ecn);
+}
+
+void ProxyTunnel::Impl::Deliver(std::span<const std::uint8_t> packet, unsigned ecn) {
+  if (!std::exchange(delivered, true)) {
+    client->delivered_.push_back(shared_from_this());
+  }
+  handler->OnPacket(packet, ecn);
+}
+
+SendStatus ProxyTunnel::Impl::Send(std::span<const std::uint8_t> packet, unsigned ecn) {
+  if (packet.empty()) {
+    Drop(ClientDrop::kEmpty);
+    return SendStatus::kDropped;
+  }
+  if (client && !session) {
+    writable_wanted = true;
+    return SendStatus::kBlocked;
+  }
+  const auto way = session ? session->FromInner(packet) : ClientWay::kDrop;
+  switch (way) {
+  case ClientWay::kTunnel: return SendTunnelled(packet);
+  case ClientWay::kForward: return Forward(packet, packet.size(), ecn);
+  case ClientWay::kDrop: break;
+  }
+  Drop(ClientDrop::kNoTunnel);
+  return SendStatus::kDropped;
+}
+
+std::span<const std::uint8_t> ProxyTunnel::Impl::SendBurst(std::span<const std::uint8_t> packets,
+                                                           std::size_t segment, unsigned ecn) {
+  while (!packets.empty()) {
+    // As many as are forwarded, in one go.
+    std::size_t run = 0;
+    while (session && run < packets.size() &&
+           session->FromInner(packets.subspan(run).first(
+             std::min(segment, packets.size() - run))) == ClientWay::kForward) {
+      run += std::min(segment, packets.size() - run);
+    }
+    if (run != 0) {
+      auto rest = packets.first(run);
+      if (Forward(rest, segment, ecn) == SendStatus::kBlocked) {
+        return packets.subspan(run - rest.size());
+      }
+      packets = packets.subspan(run);
+      continue;
+    }
+    const auto size = std::min(segment, packets.size());
+    if (Send(packets.first(size), ecn) == SendStatus::kBlocked) {
+      return packets;
+    }
+    packets = packets.subspan(size);
+  }
+  return {};
+}
+
+SendStatus ProxyTunnel::Impl::SendTunnelled(std::span<const std::uint8_t> packet) {
+  auto &http3 = *client->http3_;
+  auto sent = std::expected<void, Http3Error>(std::unexpect, Http3Error::kTooLarge);
+  const bool datagrams = http3.datagrams();
+  if (datagrams) {
+    std::array<std::uint8_t, kMaxDatagramHeader> header;
+    const auto size = WriteFlowDatagramHeader(flow, header);
+    // A flow id is no larger than it may be.
+    sent = http3.SendDatagram(flow, std::span(header).first(*size), packet);
+  }
+  if (!datagrams || (!sent && sent.error() == Http3Error::kTooLarge && IsForStream(packet))) {
+    sent = SendOnStream(packet);
+  }
+  if (sent) {
+    Count(statistics.tunnelled_tx, OnePacket(packet));
+    client->Wake();
+    return SendStatus::kSent;
+  }
+  if (sent.error() == Http3Error::kFull) {
+    writable_wanted = true;
+    return SendStatus::kBlocked;
+  }
+  Drop(sent.error() == Http3Error::kTooLarge ? ClientDrop::kTooLarge : ClientDrop::kNoTunnel);
+  return SendStatus::kDropped;
+}
+
+// On that of the first request that is open: all of a tunnel's are for the same flow.
+std::expected<void, Http3Error>
+ProxyTunnel::Impl::SendOnStream(std::span<const std::uint8_t> packet) {
+  const auto stream = client->streams_.lower_bound({flow, 0});
+  if (stream == client->streams_.end() || stream->first.first != flow) {
+    // The request has not been sent yet: the peer allows no stream now.
+    return std::unexpected(Http3Error::kFull);
+  }
+  auto sent = client->http3_->SendPayload(stream->second, packet);
+  if (sent) {
+    ++statistics.on_stream_tx;
+  }
+  return sent;
+}
+
+//= draft-00, section 4.3
+//# When forwarding, the client sends a QUIC packet with the target server's Connection ID in the
+//# QUIC short header, using the same socket between client and proxy that was used for the main
+//# QUIC connection between client and proxy.
+SendStatus ProxyTunnel::Impl::Forward(std::span<const std::uint8_t> &packets, std::size_t segment,
+                                      unsigned ecn) {
+  auto status = SendStatus::kSent;
+  while (!packets.empty()) {
+    const auto outcome =
+      client->SendOn(*client->current_, {.data = packets, .segment = segment, .ecn = ecn});
+    if (const auto sent = packets.size() - outcome.rest.size()) {
+      Count(statistics.forwarded_tx, {.data = packets.first(sent), .segment = segment});
+      client->AwaitAnswer(*handler);
+    }
+    packets = outcome.rest;
+    if (packets.empty()) {
+      break;
+    }
+    if (outcome.error == 0) {
+      writable_wanted = true;
+      client->WaitForRoom(*client->current_);
+      return SendStatus::kBlocked;
+    }
+    // What is wrong with the first one may be wrong with it alone, such as its size.
+    client->Log(client->unsent_lines_, LogLevel::kDebug,
+                std::format("forwarded packet is not sent: {}", std::strerror(outcome.error)));
+    Drop(ClientDrop::kSendError);
+    packets = packets.subspan(std::min(segment, packets.size()));
+    status = SendStatus::kDropped;
+  }
+  return status;
+}
+
+} // namespace ngmasque

@@ -1,0 +1,43 @@
+#include "ngmasque/session/client_ids.h"
+
+#include "ngmasque/wire/quic_header.h"
+
+namespace ngmasque {
+
+// As many lengths as there can be: they are the program's choice.
+ClientIds::ClientIds(const HashKey &key, std::size_t max_ids)
+  : key_(key), table_(key, {.max_ids = max_ids, .max_lengths = kMaxConnectionIdLength + 1}) {}
+
+bool ClientIds::Reserve(const ConnectionId &id) {
+  const auto added = table_.Insert(id, {});
+  return added ||
+         (added.error() == InsertError::kEqual && !table_.FindExact(id.bytes())->tunnel);
+}
+
+void ClientIds::Release(const ConnectionId &id) {
+  if (const auto *owner = table_.FindExact(id.bytes()); owner && !owner->tunnel) {
+    table_.Erase(id);
+  }
+}
+
+std::expected<void, InsertError> ClientIds::Check(const ConnectionId &id) const {
+  return id.empty() ? std::expected<void, InsertError>() : table_.Check(id);
+}
+
+//= draft-00, section 4.4
+//# If a client has started using forwarding mode, it MUST be prepared to receive forwarded short
+//# header packets on the socket between itself and the proxy for any Client Connection ID that has
+//# been accepted by the proxy.
+ClientTunnel *ClientIds::FindForwarded(std::span<const std::uint8_t> packet) const {
+  const auto form = PeekHeaderForm(packet);
+  if (!form || *form != HeaderForm::kShort) {
+    return nullptr;
+  }
+  const auto *const owner = table_.Find(packet.subspan(1));
+  return owner && owner->tunnel && owner->tunnel->begun_ &&
+             owner->request->stage == ClientTunnel::Stage::kAccepted
+           ? owner->tunnel
+           : nullptr;
+}
+
+} // namespace ngmasque

@@ -1,0 +1,410 @@
+// Several tunnels of one ProxyClient, on the loopback interface.
+
+#include "quic_proxy_support.h"
+
+#include <algorithm>
+#include <deque>
+#include <format>
+#include <utility>
+
+namespace quic_test {
+namespace {
+
+using ngmasque::ClientDrop;
+using ngmasque::Fallback;
+using ngmasque::ProxyClientError;
+using ngmasque::ProxyTunnel;
+using ngmasque::SendStatus;
+using ngmasque::TunnelEnd;
+
+class ProxyTunnelsTest : public ProxyClientTest {
+protected:
+  struct Flow {
+    TunnelRecorder recorder;
+    std::unique_ptr<ProxyTunnel> tunnel;
+  };
+
+  ~ProxyTunnelsTest() override { flows.clear(); }
+
+  static std::string Host(std::size_t index) { return std::format("target-{}.example", index); }
+
+  std::expected<std::unique_ptr<ProxyTunnel>, ProxyClientError>
+  Try(const ngmasque::ConnectionId &id, TunnelRecorder &recorder) {
+    return client->Open({.host = Host(flows.size()), .port = 443}, id, recorder);
+  }
+
+  // The next one has the connection ID Id(0x11), Id(0x12) ..., and each its own target.
+  Flow &Add() {
+    const auto number = static_cast<std::uint8_t>(flows.size());
+    auto &flow = flows.emplace_back();
+    auto made = client->Open({.host = Host(number), .port = 443},
+                             Id(static_cast<std::uint8_t>(0x11 + number)), flow.recorder);
+    EXPECT_TRUE(made);
+    if (made) {
+      flow.tunnel = std::move(*made);
+    }
+    return flow;
+  }
+
+  void Add(std::size_t count) {
+    while (count-- != 0) {
+      Add();
+    }
+  }
+
+  bool RunUntilAllOpened() {
+    return RunUntil([this] {
+      return std::ranges::all_of(flows,
+                                 [](const Flow &flow) { return flow.recorder.opened == 1; });
+    });
+  }
+
+  void BeginWithTunnels(std::size_t count, Server::Options server = {}) {
+    Begin(server);
+    Add(count);
+    ASSERT_TRUE(RunUntilAllOpened());
+  }
+
+  // The requests' flow ids, in order.
+  std::vector<std::string> FlowIds() const {
+    std::vector<std::string> ids;
+    for (const auto &[stream, fields] : proxy->server->requests) {
+      ids.push_back(Field(fields, "datagram-flow-id"));
+    }
+    return ids;
+  }
+
+  // Traffic of all kinds both ways, of each tunnel another amount.
+  void ExactTraffic(std::size_t count);
+
+  std::deque<Flow> flows;
+};
+
+void ProxyTunnelsTest::ExactTraffic(std::size_t count) {
+  Begin();
+  Add(count / 2); // Before the outer connection is there,
+  ASSERT_TRUE(RunUntil([this] { return ready; }));
+  Add(count - count / 2); // and after that.
+  ASSERT_TRUE(RunUntilAllOpened());
+  EXPECT_EQ(client->tunnels(), count);
+  const auto byte = [](std::size_t first, std::size_t index) {
+    return static_cast<std::uint8_t>(first + index);
+  };
+  for (std::size_t i = 0; i < count; ++i) {
+    proxy->forwards.insert(byte(0x50, i));
+    flows[i].tunnel->AddServerId(Id(byte(0x50, i)));
+  }
+  ASSERT_TRUE(RunUntil([&] { return proxy->server->requests.size() == 2 * count; }));
+  RunUntilQuiet(); // All of them have been answered.
+
+  std::size_t tunnelled = 0, forwarded = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    for (std::size_t n = 0; n <= i; ++n) {
+      EXPECT_EQ(flows[i].tunnel->Send(Long(1000 + i), 0), SendStatus::kSent);
+      ++tunnelled;
+    }
+    for (std::size_t n = 0; n <= 2 * i; ++n) {
+      EXPECT_EQ(flows[i].tunnel->Send(Short(byte(0x50, i), 100 + i), 0), SendStatus::kSent);
+      ++forwarded;
+    }
+  }
+  ASSERT_TRUE(RunUntil([&] {
+    return proxy->server->datagrams.size() == tunnelled && proxy->forwarded.size() == forwarded;
+  }));
+  for (std::size_t i = 0; i < count; ++i) {
+    for (std::size_t n = 0; n < 3 + i; ++n) {
+      proxy->server->SendDatagram({byte(0, 2 * i), 0x40, byte(0, i)});
+    }
+    for (std::size_t n = 0; n < 5 + i; ++n) {
+      proxy->SendRaw(proxy->server->path.remote, Short(byte(0x11, i), 50));
+    }
+  }
+  ASSERT_TRUE(RunUntil([&] {
+    for (std::size_t i = 0; i < count; ++i) {
+      if (flows[i].recorder.packets.size() < 8 + 2 * i) {
+        return false;
+      }
+    }
+    return true;
+  }));
+
+  for (std::size_t i = 0; i < count; ++i) {
+    SCOPED_TRACE(i);
+    const auto &statistics = flows[i].tunnel->statistics();
+    EXPECT_EQ(statistics.tunnelled_tx,
+              (ngmasque::Traffic{
+                .packets = i + 1, .bytes = (i + 1) * (1000 + i), .long_headers = i + 1}));
+    EXPECT_EQ(statistics.forwarded_tx,
+              (ngmasque::Traffic{.packets = 2 * i + 1, .bytes = (2 * i + 1) * (100 + i)}));
+    EXPECT_EQ(statistics.tunnelled_rx,
+              (ngmasque::Traffic{.packets = 3 + i, .bytes = (3 + i) * 2}));
+    EXPECT_EQ(statistics.forwarded_rx,
+              (ngmasque::Traffic{.packets = 5 + i, .bytes = (5 + i) * 50}));
+    EXPECT_EQ(statistics.dropped, ngmasque::ClientDrops{});
+    EXPECT_EQ(flows[i].tunnel->target().host, Host(i));
+    EXPECT_EQ(std::ranges::count(flows[i].recorder.packets, Bytes{0x40, byte(0, i)}),
+              static_cast<std::ptrdiff_t>(3 + i));
+    // Of its own flow, for its own target.
+    Bytes datagram = Long(1000 + i);
+    datagram.insert(datagram.begin(), byte(0, 2 * i));
+    EXPECT_EQ(std::ranges::count(proxy->server->datagrams, datagram),
+              static_cast<std::ptrdiff_t>(i + 1));
+    for (const auto &[stream, fields] : proxy->server->requests) {
+      EXPECT_EQ(Field(fields, "datagram-flow-id") == std::to_string(2 * i),
+                Field(fields, ":authority") == Host(i) + ":443");
+    }
+  }
+  EXPECT_EQ(client->statistics().dropped, ngmasque::ClientDrops{});
+}
+
+TEST_F(ProxyTunnelsTest, TwoWithTraffic) { ExactTraffic(2); }
+
+TEST_F(ProxyTunnelsTest, TenWithTraffic) { ExactTraffic(10); }
+
+TEST_F(ProxyTunnelsTest, OpensBeforeStart) {
+  Prepare();
+  auto &[recorder, tunnel] = Add();
+  EXPECT_EQ(tunnel->Send(Long(), 0), SendStatus::kBlocked);
+  EXPECT_EQ(tunnel->max_payload(), 0u);
+  tunnel->AddClientId(Id(0x22));
+  tunnel->AddClientId(Id(0x23));
+  tunnel->RemoveClientId(Id(0x23));
+  ASSERT_TRUE(client->Start());
+  ASSERT_TRUE(RunUntil([&] { return recorder.writable == 1; }));
+  EXPECT_EQ(tunnel->Send(Long(), 0), SendStatus::kSent);
+  ASSERT_TRUE(RunUntil([&] { return recorder.released.size() == 1; }));
+  EXPECT_EQ(recorder.released.front(), Id(0x22));
+  EXPECT_EQ(recorder.opened, 1);
+  EXPECT_EQ(proxy->server->requests.size(), 2u);
+}
+
+TEST_F(ProxyTunnelsTest, ClosedBeforeTheConnectionIsThere) {
+  Begin();
+  Add(2);
+  flows[0].tunnel->Close();
+  EXPECT_TRUE(flows[0].tunnel->over());
+  EXPECT_EQ(client->tunnels(), 1u);
+  ASSERT_TRUE(RunUntil([this] { return flows[1].recorder.opened == 1; }));
+  EXPECT_EQ(FlowIds(), std::vector<std::string>{"2"}) << "no request for the other one";
+  // Its connection ID is free.
+  EXPECT_TRUE(Try(Id(0x11), flows[0].recorder));
+}
+
+TEST_F(ProxyTunnelsTest, NoFlowIdTwice) {
+  BeginWithTunnels(2);
+  flows[0].tunnel.reset();
+  ASSERT_TRUE(RunUntil([this] { return proxy->server->stopped.contains(0); })) << "C15";
+  Add();
+  ASSERT_TRUE(RunUntil([this] { return flows[2].recorder.opened == 1; }));
+  EXPECT_EQ(FlowIds(), (std::vector<std::string>{"0", "2", "4"}));
+  proxy->server->SendDatagram({0, 0x40, 1});
+  proxy->server->SendDatagram({2, 0x40, 2});
+  ASSERT_TRUE(RunUntil([this] { return !flows[1].recorder.packets.empty(); }));
+  EXPECT_EQ(client->statistics().of(ClientDrop::kUnknownFlow), 1u);
+  EXPECT_FALSE(proxy->server->stopped.contains(4)) << "the other one goes on";
+  EXPECT_TRUE(flows[0].recorder.ended.empty()) << "told of its own Close";
+}
+
+TEST_F(ProxyTunnelsTest, Bound) {
+  max_tunnels = 2;
+  BeginWithTunnels(2);
+  TunnelRecorder recorder;
+  EXPECT_EQ(Try(Id(0x22), recorder).error(), ProxyClientError::kTooManyTunnels);
+  flows[0].tunnel->Close();
+  EXPECT_TRUE(Try(Id(0x22), recorder));
+  EXPECT_EQ(client->tunnels(), 1u) << "a handle that is dropped is a tunnel that is closed";
+}
+
+TEST_F(ProxyTunnelsTest, ConnectionIdsInConflict) {
+  const auto prefix = *ngmasque::ConnectionId::From(Bytes(4, 0x11));
+  TunnelRecorder recorder;
+  Begin();
+  Add(2);
+  EXPECT_EQ(Try(Id(0x11), recorder).error(), ProxyClientError::kIdConflict) << "before it starts";
+  ASSERT_TRUE(RunUntilAllOpened());
+  EXPECT_EQ(Try(Id(0x11), recorder).error(), ProxyClientError::kIdConflict);
+  EXPECT_EQ(Try(prefix, recorder).error(), ProxyClientError::kIdConflict);
+  flows[1].tunnel->AddClientId(prefix);
+  ASSERT_TRUE(RunUntil([this] { return !flows[1].recorder.discarded.empty(); }));
+  EXPECT_EQ(flows[1].tunnel->statistics().of(Fallback::kClientIdRefused), 1u);
+  EXPECT_EQ(proxy->server->requests.size(), 2u) << "the proxy was asked";
+  EXPECT_TRUE(flows[1].recorder.ended.empty());
+  flows[0].tunnel->Close();
+  EXPECT_TRUE(Try(prefix, recorder));
+}
+
+TEST_F(ProxyTunnelsTest, RefusalOfOneLeavesTheOthers) {
+  Begin();
+  ASSERT_TRUE(RunUntil([this] { return proxy->server != nullptr; }));
+  proxy->status_of[Host(1) + ":443"] = "403";
+  Add(3);
+  ASSERT_TRUE(RunUntil([this] {
+    return flows[0].recorder.opened == 1 && flows[2].recorder.opened == 1 &&
+           !flows[1].recorder.ended.empty();
+  }));
+  const auto &end = flows[1].recorder.ended.front();
+  EXPECT_EQ(end.kind, TunnelEnd::Kind::kRefused);
+  EXPECT_EQ(end.status, 403u);
+  EXPECT_FALSE(end.retry);
+  EXPECT_EQ(end.text, "the proxy has answered 403");
+  EXPECT_TRUE(flows[1].tunnel->over());
+  EXPECT_EQ(client->tunnels(), 2u);
+  EXPECT_EQ(flows[1].tunnel->Send(Long(), 0), SendStatus::kDropped);
+  EXPECT_EQ(flows[1].tunnel->statistics().of(ClientDrop::kNoTunnel), 1u);
+  for (const auto index : {0, 2}) {
+    EXPECT_EQ(flows[index].tunnel->Send(Long(), 0), SendStatus::kSent);
+    proxy->server->SendDatagram({static_cast<std::uint8_t>(2 * index), 0x40, 1});
+    ASSERT_TRUE(RunUntil([&] { return !flows[index].recorder.packets.empty(); }));
+    EXPECT_TRUE(flows[index].recorder.ended.empty());
+  }
+}
+
+TEST_F(ProxyTunnelsTest, ResetOfOneLeavesTheOthers) {
+  BeginWithTunnels(2);
+  proxy->server->Reset(0, ngmasque::kH3ConnectError);
+  ASSERT_TRUE(RunUntil([this] { return !flows[0].recorder.ended.empty(); }));
+  EXPECT_EQ(flows[0].recorder.ended.front().kind, TunnelEnd::Kind::kEnded);
+  proxy->server->SendDatagram({2, 0x40, 1});
+  ASSERT_TRUE(RunUntil([this] { return !flows[1].recorder.packets.empty(); }));
+}
+
+TEST_F(ProxyTunnelsTest, OpensAndClosesInCallbacks) {
+  Begin();
+  ASSERT_TRUE(RunUntil([this] { return ready; }));
+  proxy->status_of[Host(1) + ":443"] = "403";
+  auto &first = Add();
+  // Another one when it is opened; when that is refused, its handle goes and the next one comes.
+  first.recorder.on_opened = [this] {
+    Add().recorder.on_ended = [this] {
+      flows[1].tunnel.reset();
+      Add();
+    };
+  };
+  ASSERT_TRUE(RunUntil([this] { return flows.size() == 3 && flows[2].recorder.opened == 1; }));
+  EXPECT_EQ(flows[1].recorder.ended.size(), 1u);
+
+  // A packet closes its own tunnel and the other one, and opens a third.
+  first.recorder.on_packet = [this] {
+    flows[0].tunnel.reset();
+    flows[2].tunnel.reset();
+    Add();
+  };
+  for (int i = 0; i < 3; ++i) {
+    proxy->server->SendDatagram({0, 0x40, 1});
+    proxy->server->SendDatagram({4, 0x40, 1});
+  }
+  ASSERT_TRUE(RunUntil([this] { return flows.size() == 4 && flows[3].recorder.opened == 1; }));
+  RunUntilQuiet();
+  EXPECT_EQ(flows[0].recorder.packets.size(), 1u);
+  EXPECT_EQ(flows[0].recorder.packets_done, 0);
+  EXPECT_TRUE(flows[2].recorder.packets.empty());
+  EXPECT_TRUE(flows[0].recorder.ended.empty() && flows[2].recorder.ended.empty());
+  EXPECT_EQ(client->tunnels(), 1u);
+  EXPECT_TRUE(closed.empty());
+}
+
+TEST_F(ProxyTunnelsTest, ForwardedPacketClosesItsOwn) {
+  BeginForwarding();
+  on_packet = [this] { tunnel.reset(); };
+  for (int i = 0; i < 3; ++i) {
+    proxy->SendRaw(proxy->server->path.remote, Short(0x11));
+  }
+  ASSERT_TRUE(RunUntil([this] { return !tunnel; }));
+  RunUntilQuiet();
+  EXPECT_EQ(packets.size(), 1u);
+  EXPECT_TRUE(closed.empty());
+}
+
+TEST_F(ProxyTunnelsTest, EndOfTheConnectionEndsAllOnce) {
+  BeginWithTunnels(3);
+  flows[1].tunnel->Close();
+  bool before_closed = false;
+  flows[0].recorder.on_ended = [&] {
+    before_closed = closed.empty();
+    EXPECT_EQ(Try(Id(0x33), flows[0].recorder).error(), ProxyClientError::kClosed);
+    EXPECT_TRUE(flows[2].tunnel->over());
+    flows[0].tunnel.reset();
+  };
+  proxy->server->Close(0x107, "too much");
+  ASSERT_TRUE(RunUntil([this] { return !closed.empty(); }));
+  RunFor(std::chrono::milliseconds(50));
+  EXPECT_TRUE(before_closed);
+  EXPECT_EQ(closed_count, 1);
+  for (const auto index : {0, 2}) {
+    const auto &ended = flows[index].recorder.ended;
+    ASSERT_EQ(ended.size(), 1u);
+    EXPECT_EQ(ended.front().kind, TunnelEnd::Kind::kConnection);
+    EXPECT_EQ(ended.front().text, "closed by the peer with HTTP/3 error 0x107: too much");
+    EXPECT_EQ(ended.front().status, 0u);
+  }
+  EXPECT_TRUE(flows[1].recorder.ended.empty()) << "it was closed before";
+  EXPECT_EQ(client->tunnels(), 0u);
+}
+
+TEST_F(ProxyTunnelsTest, ConnectionThatDoesNotComeAboutEndsThem) {
+  {
+    const Proxy gone(loop, {}); // Its port is free again.
+    Make(gone.port());
+  }
+  Add(2);
+  ASSERT_TRUE(client->Start());
+  ASSERT_TRUE(RunUntil([this] { return !closed.empty(); }));
+  for (const auto &flow : flows) {
+    ASSERT_EQ(flow.recorder.ended.size(), 1u);
+    EXPECT_EQ(flow.recorder.ended.front().kind, TunnelEnd::Kind::kConnection);
+    EXPECT_EQ(flow.recorder.ended.front().text, closed);
+  }
+}
+
+TEST_F(ProxyTunnelsTest, OutlivesItsClient) {
+  BeginWithTunnels(2);
+  EXPECT_EQ(flows[0].tunnel->Send(Long(), 0), SendStatus::kSent);
+  client.reset();
+  for (const auto &flow : flows) {
+    EXPECT_TRUE(flow.tunnel->over());
+    EXPECT_EQ(flow.tunnel->Send(Long(), 0), SendStatus::kDropped);
+    flow.tunnel->AddClientId(Id(0x22));
+    flow.tunnel->Close();
+    EXPECT_TRUE(flow.recorder.ended.empty());
+  }
+  EXPECT_EQ(flows[0].tunnel->statistics().tunnelled_tx.packets, 1u);
+}
+
+// What the proxy allows no stream for waits, and goes in the order in which it was asked for.
+TEST_F(ProxyTunnelsTest, RequestsWaitForStreams) {
+  BeginWithTunnels(2, {.max_streams = 2});
+  Add(3);
+  flows[3].tunnel->Close(); // It never had one.
+  RunUntilQuiet();
+  EXPECT_EQ(proxy->server->requests.size(), 2u);
+  EXPECT_EQ(flows[2].recorder.opened + flows[4].recorder.opened, 0);
+  flows[0].tunnel->Close();
+  ASSERT_TRUE(RunUntil([this] { return flows[2].recorder.opened == 1; }));
+  RunUntilQuiet();
+  EXPECT_EQ(flows[4].recorder.opened, 0);
+  flows[1].tunnel->Close();
+  ASSERT_TRUE(RunUntil([this] { return flows[4].recorder.opened == 1; }));
+  EXPECT_EQ(FlowIds(), (std::vector<std::string>{"0", "2", "4", "8"}));
+}
+
+// A bulk transfer of one delays a packet of another by a turn.
+TEST_F(ProxyTunnelsTest, DatagramsTakeTurns) {
+  BeginWithTunnels(2);
+  while (flows[0].tunnel->Send(Long(), 0) == SendStatus::kSent) {}
+  EXPECT_EQ(flows[1].tunnel->Send(Short(0x66, 50), 0), SendStatus::kSent);
+  ASSERT_TRUE(RunUntil([this] {
+    return std::ranges::any_of(proxy->server->datagrams,
+                               [](const Bytes &datagram) { return datagram.front() == 2; });
+  }));
+  EXPECT_EQ(flows[1].recorder.writable, 0);
+  ASSERT_TRUE(RunUntil([this] { return flows[0].recorder.writable == 1; }));
+  const auto other =
+    std::ranges::find(proxy->server->datagrams, 2, [](const Bytes &datagram) {
+      return datagram.front();
+    });
+  EXPECT_LT(other - proxy->server->datagrams.begin(), 4);
+  EXPECT_EQ(flows[1].tunnel->statistics().tunnelled_tx.packets, 1u);
+}
+
+} // namespace
+} // namespace quic_test
