@@ -8,7 +8,6 @@
 // IDs client-N and server-N, two digits.  What became of it is a line of output.
 #include "ngmasque/io/proxy_client.h"
 
-#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <deque>
@@ -16,6 +15,7 @@
 #include <memory>
 #include <numeric>
 #include <print>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>

@@ -222,5 +222,23 @@ TEST(DatagramQueue, Random) {
   }
 }
 
+TEST(DatagramQueue, SaysWhatWaits) {
+  DatagramQueue queue(3 * (kLarge + DatagramQueue::kOverhead));
+  EXPECT_EQ(queue.waiting(1).datagrams, 0u);
+  for (std::uint8_t i = 0; i < 3; ++i) {
+    ASSERT_TRUE(Push(queue, 1, i, kLarge));
+  }
+  ASSERT_TRUE(Push(queue, 2, 0, kLarge)) << "another one is dropped for it";
+  EXPECT_EQ(queue.size(), 3u);
+  EXPECT_EQ(queue.waiting(1).datagrams, 2u);
+  EXPECT_EQ(queue.waiting(1).bytes, 2 * (kLarge + DatagramQueue::kOverhead));
+  EXPECT_EQ(queue.waiting(2).datagrams, 1u);
+  while (!queue.empty()) {
+    queue.Pop();
+  }
+  EXPECT_EQ(queue.size(), 0u);
+  EXPECT_EQ(queue.waiting(1).bytes, 0u);
+}
+
 } // namespace
 } // namespace ngmasque

@@ -88,8 +88,8 @@ struct TunnelEnd {
 /// A tunnel, which the program owns and ProxyClient::Open has made.  It may outlive its ProxyClient,
 /// and be destroyed at any time, from within any call of any Handler too.
 ///
-/// After OnEnded or Close it is over: packets are dropped, connection IDs ignored, and nothing of it
-/// is called any more.  statistics() stays.
+/// After OnEnded or Close it is over: packets are dropped, connection IDs ignored, and nothing of it is
+/// called any more.  statistics() stays.
 class ProxyTunnel {
 public:
   struct Options {
@@ -142,6 +142,7 @@ public:
   /// To be answered by OnReleaseClientId or OnDiscardClientId.  One that conflicts with those of
   /// another tunnel of the ProxyClient is discarded: Fallback::kClientIdRefused.
   void AddClientId(const ConnectionId &id);
+  /// Without any left the tunnel is over as with Close.
   void RemoveClientId(const ConnectionId &id);
   void AddServerId(const ConnectionId &id);
   void RemoveServerId(const ConnectionId &id);
