@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <iterator>
 #include <string_view>
+#include <tuple>
 #include <utility>
 
 namespace ngmasque {
@@ -264,7 +265,7 @@ Draft00::OnDatagram(std::span<const std::uint8_t> datagram) const {
 }
 
 StreamInput Draft00::OnStreamData(StreamId stream, std::span<const std::uint8_t> &input,
-                                  TunnelModel &) {
+                                  TunnelModel &model) {
   const auto request = requests_.find(stream);
   if (request == requests_.end()) {
     input = {};
@@ -272,10 +273,16 @@ StreamInput Draft00::OnStreamData(StreamId stream, std::span<const std::uint8_t>
   }
   auto &[number, known] = *request;
   if (!known.payloads) {
-    known.payloads = std::make_unique<StreamLengthParser>();
+    known.payloads = std::make_unique<Payloads>(model.waiting());
   }
+  auto &[parser, kept] = *known.payloads;
   StreamInput next{.tunnel = known.tunnel, .payload = {}};
-  if (const auto payload = known.payloads->Next(input)) {
+  const auto payload = parser.Next(input);
+  if (!kept.Resize(parser.buffered())) {
+    parser.Skip();
+    std::ignore = kept.Resize(0);
+    next.payload = std::unexpected(NotPassed::kClientQueue);
+  } else if (payload) {
     next.payload = *payload;
   } else {
     next.payload = std::unexpected(payload.error() == StreamLengthError::kIncomplete

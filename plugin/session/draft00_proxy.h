@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ngmasque/session/draft00.h"
+#include "ngmasque/wire/byte_budget.h"
 #include "ngmasque/wire/stream_length.h"
 
 #include "ended_flows.h"
@@ -35,13 +36,17 @@ public:
 
 private:
   // One CONNECT-UDP request, for one connection ID or none.
+  // What comes on a stream.  The parser keeps what is there of one payload, at most kMaxUdpPayload.
+  struct Payloads {
+    explicit Payloads(std::shared_ptr<ByteBudget> waiting) : kept(std::move(waiting)) {}
+    StreamLengthParser parser;
+    BudgetShare kept;
+  };
   struct Request {
     Tunnel *tunnel = nullptr;
     Mapping *mapping = nullptr;               // Once it is accepted, if it has a connection ID.
     std::unique_ptr<ConnectUdpRequest> asked; // Until it is answered.
-    // From the first byte on the stream.  It keeps what is there of one payload, at most
-    // kMaxUdpPayload.
-    std::unique_ptr<StreamLengthParser> payloads;
+    std::unique_ptr<Payloads> payloads; // From the first byte on the stream.
   };
 
   // The requests of a tunnel: together at most as many as the client may have, and never none.

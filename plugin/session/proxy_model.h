@@ -19,6 +19,9 @@ public:
   void Close(Tunnel &tunnel, EndReason reason) override;
   bool AddRequest() override;
   void RemoveRequest() override;
+  const std::shared_ptr<ByteBudget> &waiting() const override {
+    return connection_.client->waiting;
+  }
   std::expected<Mapping *, RefusalReason> Map(Tunnel &tunnel, Direction direction,
                                               const ConnectionId &id,
                                               const MappingOrigin &origin) override;

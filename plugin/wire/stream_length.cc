@@ -38,6 +38,14 @@ StreamLengthParser::StreamLengthParser(std::size_t max_payload)
 
 bool StreamLengthParser::AtBoundary() const { return state_ == State::kFirst; }
 
+void StreamLengthParser::Skip() {
+  buffer_ = {};
+  handed_out_ = false;
+  if (state_ == State::kPayload) {
+    state_ = State::kSkip;
+  }
+}
+
 void StreamLengthParser::Keep(std::span<const std::uint8_t> part) {
   const auto size = buffer_.size() + part.size();
   if (size > buffer_.capacity()) {

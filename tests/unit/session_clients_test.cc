@@ -198,6 +198,42 @@ TEST_F(Clients, BytesThatWait) {
   EXPECT_EQ(ClientOf(kAlice).waiting->bytes(), 0u);
 }
 
+// Parts of payloads on streams are kept until the rest comes.
+TEST_F(Clients, PartsOfPayloadsThatWait) {
+  Start({.routing = {.max_waiting_bytes_per_client = 10}});
+  ASSERT_EQ(Open(kAlice, 0, "client-1"), 200u);
+  ASSERT_EQ(Open(kAlice2, 0, "client-2"), 200u);
+  ASSERT_EQ(Open(kBob, 0, "client-3"), 200u);
+  // The last one of what `bytes` bring.
+  const auto stream = [&](OuterConnection connection, Bytes bytes) {
+    std::span<const std::uint8_t> rest(bytes);
+    std::expected<std::string, NotPassed> last;
+    ProxyActions actions;
+    while (!rest.empty()) {
+      last = world.proxy.OnStreamData({connection, 0}, rest, world.now, actions)
+               .transform([](const PayloadToTarget &to) { return ToText(to.payload); });
+    }
+    return last;
+  };
+  auto first = OnStream("12345678");
+  const Bytes end(first.end() - 2, first.end());
+  first.resize(first.size() - 2);
+  EXPECT_EQ(stream(kAlice, first).error(), NotPassed::kIncomplete);
+  EXPECT_EQ(ClientOf(kAlice).waiting->bytes(), 6u);
+  EXPECT_EQ(stream(kBob, first).error(), NotPassed::kIncomplete) << "others have theirs";
+  EXPECT_EQ(stream(kAlice2, first).error(), NotPassed::kClientQueue);
+  EXPECT_EQ(stream(kAlice2, end).error(), NotPassed::kIncomplete) << "the end of what is dropped";
+  EXPECT_EQ(stream(kAlice2, OnStream("whole")), "whole") << "the stream is in step";
+  EXPECT_EQ(stream(kAlice, end), "12345678");
+  EXPECT_EQ(ClientOf(kAlice).waiting->bytes(), 8u) << "until the next one comes";
+  EXPECT_EQ(stream(kAlice, OnStream("next")), "next");
+  EXPECT_EQ(ClientOf(kAlice).waiting->bytes(), 0u);
+  EXPECT_EQ(stream(kAlice2, first).error(), NotPassed::kIncomplete);
+  world.Close(kAlice2, 0);
+  EXPECT_EQ(ClientOf(kAlice).waiting->bytes(), 0u);
+  EXPECT_EQ(world.proxy.counters().not_passed[static_cast<std::size_t>(NotPassed::kClientQueue)], 1u);
+}
+
 // A NAT gives a client another address: it keeps what it has and what it may have, and others keep
 // theirs.
 TEST_F(Clients, MoveKeepsTheClient) {

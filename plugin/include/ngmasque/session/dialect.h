@@ -74,6 +74,9 @@ public:
   /// The dialect has forgotten one of them.
   virtual void RemoveRequest() = 0;
 
+  /// Where what a dialect keeps of payloads is to be taken of: Client::waiting.
+  [[nodiscard]] virtual const std::shared_ptr<ByteBudget> &waiting() const = 0;
+
   // Mappings of tunnels that have a socket: in Dialect::OnOpen, and with Tunnel::Stage::kOpen.
 
   /// Errors: those of Tunnels::AddMapping; kTooManyStreams if the client has
@@ -122,7 +125,7 @@ struct TunnelledPayload {
 /// What comes next on a stream.
 struct StreamInput {
   Tunnel *tunnel = nullptr; ///< Whose stream it is; null if it is none's.
-  /// Errors: kIncomplete, also after a message, kUnknownFlow, kTooLong.
+  /// Errors: kIncomplete, also after a message, kUnknownFlow, kTooLong; kClientQueue, see waiting.
   std::expected<std::span<const std::uint8_t>, NotPassed> payload;
 };
 

@@ -277,7 +277,8 @@ public:
   /// there is of it, off the front of `input`.  To be called until that is empty, whatever it
   /// returns; the payload is valid until the next call and as long as the input is.  What a message
   /// brings about is added to `actions`.
-  /// Errors: kIncomplete, kKept, kUnknownFlow, kRateLimited, kTooLong.
+  /// Errors: kIncomplete, kKept, kUnknownFlow, kRateLimited, kTooLong; kClientQueue, if the part of a
+  /// payload that has come has no room in Client::waiting: then the whole payload is dropped.
   [[nodiscard]] std::expected<PayloadToTarget, NotPassed>
   OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> &input, Timestamp now,
                ProxyActions &actions);

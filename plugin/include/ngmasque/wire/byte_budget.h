@@ -51,4 +51,28 @@ private:
   std::shared_ptr<ByteBudget> whole_;
 };
 
+/// What somebody has taken of a budget, who gives it back when they go.
+class BudgetShare {
+public:
+  explicit BudgetShare(std::shared_ptr<ByteBudget> budget) : budget_(std::move(budget)) {}
+  ~BudgetShare() { budget_->Give(bytes_); }
+  BudgetShare(const BudgetShare &) = delete;
+  BudgetShare &operator=(const BudgetShare &) = delete;
+
+  /// Has `bytes` from now on; false, and nothing changes, if there is no room for so many.
+  [[nodiscard]] bool Resize(std::size_t bytes) {
+    if (bytes > bytes_ && bytes - bytes_ > budget_->room()) {
+      return false;
+    }
+    budget_->Give(bytes_);
+    budget_->Take(bytes);
+    bytes_ = bytes;
+    return true;
+  }
+
+private:
+  std::shared_ptr<ByteBudget> budget_;
+  std::size_t bytes_ = 0;
+};
+
 } // namespace ngmasque

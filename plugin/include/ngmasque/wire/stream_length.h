@@ -51,6 +51,10 @@ public:
   [[nodiscard]] std::expected<std::span<const std::uint8_t>, StreamLengthError>
   Next(std::span<const std::uint8_t> &input);
 
+  /// Leaves the last payload out, of which there is no more than a part, or which has been handed out:
+  /// nothing of it is kept any more.  The stream is still in step.
+  void Skip();
+
   /// False in the middle of a length or a payload.  A stream that ends there was cut off.
   [[nodiscard]] bool AtBoundary() const;
 
