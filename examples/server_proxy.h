@@ -79,7 +79,7 @@ private:
   DatagramQueue queue_{kMaxQueue};
   std::shared_ptr<ByteBudget> waiting_; // Null if it is not registered.
   /// What is taken of it, of streams that have waiting data; at most one per request.
-  std::map<StreamId, std::size_t> on_streams_;
+  std::map<StreamId, BudgetShare> on_streams_;
   StreamId refreshed_{}; // The last one of those that are looked at in turn.
   unsigned refusal_ = 503; // Of requests, if it is not registered.
 };

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <string>
+#include <tuple>
 #include <utility>
 
 extern Config config;
@@ -23,9 +24,6 @@ ServerProxyConn::ServerProxyConn(ServerProxy &proxy, Handler &handler, OuterConn
 ServerProxyConn::~ServerProxyConn() {
   if (registered_ && proxy_.proxy()) {
     proxy_.proxy()->RemoveConnection(id_);
-  }
-  for (const auto &[stream, bytes] : on_streams_) {
-    waiting_->Give(bytes);
   }
 }
 
@@ -180,8 +178,8 @@ ServerProxyConn::SendOnStream(StreamId stream, std::span<const std::uint8_t> pre
   if (!handler_.send_ext_data(static_cast<int64_t>(stream), std::move(data))) {
     return std::unexpected(NotPassed::kClientQueue);
   }
-  waiting_->Take(size);
-  on_streams_[stream] += size;
+  auto &taken = on_streams_.try_emplace(stream, waiting_).first->second;
+  std::ignore = taken.Resize(taken.bytes() + size); // There is room.
   handler_.signal_write();
   return {};
 }
@@ -192,11 +190,12 @@ void ServerProxyConn::Refresh(StreamId id) {
     return;
   }
   const auto *stream = handler_.find_stream(static_cast<int64_t>(id));
-  const auto left = stream && stream->ext ? std::min(stream->ext->datalen, known->second) : 0;
-  waiting_->Give(known->second - left);
-  known->second = left;
+  auto &taken = known->second;
+  const auto left = stream && stream->ext ? std::min(stream->ext->datalen, taken.bytes()) : 0;
   if (left == 0) {
     on_streams_.erase(known);
+  } else {
+    std::ignore = taken.Resize(left);
   }
 }
 

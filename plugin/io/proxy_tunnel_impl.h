@@ -4,6 +4,7 @@
 
 #include "ngmasque/io/proxy_client.h"
 #include "ngmasque/quic/http3_client.h"
+#include "ngmasque/session/draft00.h"
 
 #include <expected>
 #include <memory>
@@ -26,6 +27,7 @@ struct ProxyTunnel::Impl : std::enable_shared_from_this<ProxyTunnel::Impl> {
       target(std::move(target_in)),
       first_id(std::move(first_id_in)),
       flow(flow_in),
+      datagram_prefix(draft00::DatagramPrefix(flow_in)),
       options(options_in) {}
 
   // The functions of ProxyTunnel.
@@ -58,6 +60,7 @@ struct ProxyTunnel::Impl : std::enable_shared_from_this<ProxyTunnel::Impl> {
   const Authority target;
   const ConnectionId first_id;
   const FlowId flow;
+  const Prefix datagram_prefix; ///< Of flow, which is no larger than it may be.
   const Options options;
   ProxyTunnelStatistics statistics;
   std::unique_ptr<ClientTunnel> session; ///< Null before the outer connection is there, and once over.

@@ -3,11 +3,9 @@
 #include "proxy_client_impl.h"
 #include "proxy_tunnel_impl.h"
 
-#include "ngmasque/wire/datagram.h"
-#include "ngmasque/wire/stream_length.h"
+#include "ngmasque/wire/quic_header.h"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <format>
 
@@ -88,10 +86,7 @@ SendStatus ProxyTunnel::Impl::SendTunnelled(std::span<const std::uint8_t> packet
   auto sent = std::expected<void, Http3Error>(std::unexpect, Http3Error::kTooLarge);
   const bool datagrams = http3.datagrams();
   if (datagrams) {
-    std::array<std::uint8_t, kMaxDatagramHeader> header;
-    const auto size = WriteFlowDatagramHeader(flow, header);
-    // A flow id is no larger than it may be.
-    sent = http3.SendDatagram(flow, std::span(header).first(*size), packet);
+    sent = http3.SendDatagram(flow, datagram_prefix.view(), packet);
   }
   if (!datagrams || (!sent && sent.error() == Http3Error::kTooLarge && IsForStream(packet))) {
     sent = SendOnStream(packet);

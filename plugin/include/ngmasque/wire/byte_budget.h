@@ -70,6 +70,8 @@ public:
     return true;
   }
 
+  [[nodiscard]] std::size_t bytes() const { return bytes_; }
+
 private:
   std::shared_ptr<ByteBudget> budget_;
   std::size_t bytes_ = 0;
