@@ -108,7 +108,7 @@ class Proxied:
     and proxy-qlog."""
 
     def __init__(self, build: Path, site: Site, run: Path, *, proxy: tuple[str, ...] = ALLOW,
-                 target: tuple[str, ...] = (), python_target: bool = False, target_runs: bool = True,
+                 proxy_by: tuple[str, ...] = (), target: tuple[str, ...] = (), python_target: bool = False, target_runs: bool = True,
                  hosts: tuple[str, str] = ("127.0.0.1", "127.0.0.2"),
                  front: tuple[Impairment, Impairment] | None = None,
                  back: tuple[Impairment, Impairment] | None = None, seed: str = "1", qlog: bool = False):
@@ -124,7 +124,7 @@ class Proxied:
             self.target_seen = back_addr
             self.back = Relay(back_addr, self.target_addr, *back, seed=f"{seed}/back")
         self._gtlsserver, self._gtlsclient = build / "examples" / "gtlsserver", build / "examples" / "gtlsclient"
-        self._proxy_options, self._target_options = proxy, target
+        self._proxy_options, self._target_options, self._proxy_by = proxy, target, proxy_by
         self._python_target, self._target_runs = python_target, target_runs
         self.proxy: Program
         self.target: Program | None = None
@@ -179,7 +179,7 @@ class Proxied:
         """Called by entering; again after the proxy has been killed."""
         addr = self.proxy_addr
         self.proxy = Program(
-            [self._gtlsserver, "--quiet", "--connect-udp", f"--stats={self.run}/proxy-stats.json",
+            [*self._proxy_by, self._gtlsserver, "--quiet", "--connect-udp", f"--stats={self.run}/proxy-stats.json",
              f"--htdocs={self.site.htdocs}", *self._qlog_option(self.run / "proxy-qlog"), *self._proxy_options,
              addr.host, str(addr.port), *self.site.certificate],
             _fresh(self.run, "proxy", ".log"), "proxy")

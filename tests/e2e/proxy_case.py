@@ -108,8 +108,8 @@ class PacketCase(ProxyCase):
 
     SIZES = (3 * MIB, 3 * MIB)
 
-    def proxy(self, *options: str) -> Proxied:
-        return self.proxied(proxy=(*ALLOW, *options), target_runs=False)
+    def proxy(self, *options: str, **how) -> Proxied:
+        return self.proxied(proxy=(*ALLOW, *options), target_runs=False, **how)
 
     def check_flow(self, client: ProxyClient, target: Target, flow: int, cid: bytes) -> None:
         """The flow works, both ways; tunnelled, since both packets have long headers."""

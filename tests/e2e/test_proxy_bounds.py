@@ -9,6 +9,7 @@ connections it makes.
 
 import os
 import signal
+import socket
 import time
 import unittest
 from contextlib import ExitStack
@@ -22,6 +23,8 @@ from udp_target import LONG, Target, packet
 ONE, TWO = b"client-one", b"client-two"
 # Another client's address than the one that connections have by themselves
 OTHER = "127.0.0.3"
+# A name server's that never answers
+SILENT = "127.0.0.53"
 
 
 class BoundsTest(PacketCase):
@@ -135,6 +138,58 @@ class BoundsTest(PacketCase):
                 for client, flow, cid in ((one, 0, ONE), (two, 2, TWO)):
                     self.check_flow(client, target, flow, cid)
             self.assertEqual(self.stop(world)["sockets"], 1)
+
+    @unittest.skipIf(os.geteuid() != 0, "only root may give the proxy another name server")
+    def test_lookups(self):
+        """429 for one too many of a client's, 503 for one too many of all; addresses need none.  Those
+        that never end are given up with 504, and make room."""
+        options = ("--connect-udp-max-lookups-per-client=2", "--connect-udp-max-lookups=3")
+        with ExitStack() as stack:
+            silent = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+            silent.bind((SILENT, 53))
+            conf = self.work / "resolv.conf"
+            conf.write_text(f"nameserver {SILENT}\n")
+            other_conf = ("unshare", "--mount", "sh", "-c", f'mount --bind {conf} /etc/resolv.conf && exec "$@"', "sh")
+            world = stack.enter_context(self.proxy(*options, proxy_by=other_conf))
+            target = stack.enter_context(Target())
+            one, two = (stack.enter_context(ProxyClient(world.proxy_addr, source)) for source in ("", OTHER))
+            waiting = [client.request(f"{flow}.example:443", flow, client_cid=b"waiting-%d" % flow)
+                       for client, flow in ((one, 0), (one, 2), (two, 0))]
+            self.assertEqual(one.ask("4.example:443", 4, client_cid=b"waiting-4"), 429)
+            self.assertEqual(two.ask("2.example:443", 2, client_cid=b"waiting-2"), 503)
+            for client, flow, cid in ((one, 6, ONE), (two, 6, TWO)):
+                self.assertEqual(client.ask(target.authority, flow, client_cid=cid), 200)
+                self.check_flow(client, target, flow, cid)
+            self.assertEqual([client.status(stream) for client, stream in zip((one, one, two), waiting)], [504] * 3)
+            self.assertEqual(two.status(two.request("8.example:443", 8, client_cid=b"waiting-8")), 504)
+            self.assertEqual(self.stop(world)["refused"], {"429": 1, "503": 1, "504": 4})
+
+    def check_waiting(self, option: str, bulk: int = 300):
+        """What may not wait is dropped and counted, and the flow goes on."""
+        with self.proxy(option) as world, Target() as target, ProxyClient(world.proxy_addr) as one:
+            self.assertEqual(one.ask(target.authority, 0, client_cid=ONE), 200)
+            self.check_flow(one, target, 0, ONE)
+            # The client reads nothing and acknowledges nothing meanwhile.
+            for number in range(bulk):
+                target.send(packet(LONG, ONE, bytes(1000)))
+                if number % 50 == 49:  # what a socket has room for
+                    time.sleep(0.05)
+            last = packet(LONG, ONE, b"last")
+            while last not in [payload for _, payload in one.tunnelled]:
+                target.send(last)
+                one.work(0.1)
+            arrived = len(one.tunnelled) - 1
+            proxy = self.stop(world)
+            print(f"# {arrived} arrive, dropped: {proxy['dropped']}", flush=True)
+            # A window of a new connection and the 20 that may wait
+            self.assertLess(arrived, 100)
+            self.assertGreaterEqual(sum(proxy["dropped"].values()), bulk - arrived)
+
+    def test_waiting_for_a_client(self):
+        self.check_waiting("--connect-udp-max-waiting-per-client=20K")
+
+    def test_waiting_for_all(self):
+        self.check_waiting("--connect-udp-max-waiting=20K")
 
     def test_early_datagrams(self):
         """As many as the bound are kept until the request comes; the others are dropped and counted."""
