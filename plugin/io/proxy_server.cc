@@ -258,9 +258,10 @@ std::unique_ptr<ProxyServer> ProxyServer::Create(struct ev_loop *loop, Options o
 }
 
 std::expected<std::shared_ptr<ByteBudget>, RefusalReason>
-ProxyServer::AddConnection(OuterConnection connection, const FourTuple &tuple, Client &client) {
+ProxyServer::AddConnection(OuterConnection connection, const FourTuple &tuple, Client &client,
+                           const std::optional<ClientKey> &whose) {
   state_->EndBatch();
-  return state_->proxy.AddConnection(connection, tuple, &client)
+  return state_->proxy.AddConnection(connection, tuple, &client, whose)
     .transform([&] { return state_->proxy.Find(connection)->client->waiting; });
 }
 

@@ -185,6 +185,32 @@ TEST(WireStreamLength, KeepsOnlyWhatHasArrivedAndNotForLong) {
   EXPECT_EQ(parser.buffered(), 0u);
 }
 
+// Whether only its length has come, a part, or all but a byte: the next one is in step.
+TEST(WireStreamLength, SkipLeavesOnePayloadOut) {
+  const auto first = Framed(Hex("01 02 03"));
+  for (std::size_t cut = kStreamLengthSize; cut < first.size(); ++cut) {
+    StreamLengthParser parser;
+    std::vector<Outcome> outcomes;
+    Feed(parser, {first.begin(), first.begin() + cut}, outcomes);
+    parser.Skip();
+    EXPECT_EQ(parser.buffered(), 0u);
+    Feed(parser, Concat({Bytes(first.begin() + cut, first.end()), Framed(Hex("aa"))}), outcomes);
+    EXPECT_EQ(outcomes, std::vector<Outcome>{Hex("aa")}) << "after " << cut << " bytes";
+    EXPECT_TRUE(parser.AtBoundary());
+  }
+}
+
+TEST(WireStreamLength, SkipOfWhatWasHandedOutTakesNothingElse) {
+  StreamLengthParser parser;
+  std::vector<Outcome> outcomes;
+  Feed(parser, Hex("0002 01"), outcomes);
+  Feed(parser, Hex("02"), outcomes);
+  parser.Skip();
+  EXPECT_EQ(parser.buffered(), 0u);
+  Feed(parser, Framed(Hex("aa")), outcomes);
+  EXPECT_EQ(outcomes, (std::vector<Outcome>{Hex("01 02"), Hex("aa")}));
+}
+
 TEST(WireStreamLength, RandomStreamsAndSplits) {
   Random random{10};
   SCOPED_TRACE(random);

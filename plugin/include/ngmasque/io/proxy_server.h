@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <expected>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -65,7 +66,8 @@ public:
   /// `client` is used until RemoveConnection.  What waits in memory for it is to be taken of what is
   /// returned, Client::waiting of the one whose connection it is.
   std::expected<std::shared_ptr<ByteBudget>, RefusalReason>
-  AddConnection(OuterConnection connection, const FourTuple &tuple, Client &client);
+  AddConnection(OuterConnection connection, const FourTuple &tuple, Client &client,
+                const std::optional<ClientKey> &whose = std::nullopt);
   void SetDatagrams(OuterConnection connection, bool datagrams);
   void RemoveConnection(OuterConnection connection);
   void MoveConnection(OuterConnection connection, const FourTuple &tuple);
