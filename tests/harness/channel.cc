@@ -18,6 +18,7 @@ struct Header {
   std::uint8_t type;
   std::uint32_t file_size;
   std::int32_t line;
+  std::uint32_t count;
 };
 
 } // namespace
@@ -31,6 +32,7 @@ void Send(int fd, const Record &record) {
     .type = static_cast<std::uint8_t>(part.type),
     .file_size = static_cast<std::uint32_t>(file_size),
     .line = part.line,
+    .count = record.count,
   };
   std::array<iovec, 3> pieces{{
     {&header, sizeof(header)},
@@ -74,6 +76,7 @@ std::optional<Record> Receive(int fd, bool &again) {
         .line = header.line,
         .message = std::string{text.substr(std::min<std::size_t>(header.file_size, text.size()))},
       },
+    .count = header.count,
   };
 }
 

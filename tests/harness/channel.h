@@ -13,12 +13,16 @@ namespace harness {
 
 struct Record {
   enum class Kind : std::uint8_t {
-    part, ///< An assertion's result.
-    leak, ///< LeakSanitizer has just reported on stderr.
-    done, ///< The body came to its end, and all its records are sent.
+    part,  ///< An assertion's result.
+    leak,  ///< LeakSanitizer has just reported on stderr.
+    done,  ///< The body, or a suite, came to its end, and all its records are sent.
+    suite, ///< A suite begins; guardian.h has this and the next two.
+    begin, ///< A function of the suite is about to be called,
+    end,   ///< and has returned.
   };
   Kind kind;
-  Part part; ///< Only for Kind::part.
+  Part part;              ///< Kind::part's; Kind::end has its own use for line and message.
+  unsigned int count = 0; ///< Only for Kind::end.
 };
 
 /// Longest file name plus message, in bytes, that a record carries.  What is longer is cut, to less

@@ -1,45 +1,42 @@
 // What the parts of CUnit's API share: cunit_registry.cc (suites and tests as declared),
-// cunit_case.cc (their GoogleTest cases, and assertions), cunit_run.cc (runs), cunit_results.cc
-// (what the last run brought), cunit_output.cc (what is printed and written).
+// cunit_run.cc (runs and assertions), cunit_results.cc (what the last run brought),
+// cunit_output.cc (what is printed and written).
 #pragma once
 
-#include <CUnit/CUnit.h>
+#include <CUnit/Basic.h>
 
 #include <string>
 
 namespace harness::cunit {
 
-/// Makes a test a GoogleTest case.  Suite and test have to live as long as the case may run.
-void RegisterCase(const std::string &suite_name, const std::string &name, CU_Suite *suite,
-                  CU_Test *test);
+/// Runs everything; or only `suite`; or only `test` of it.
+CU_ErrorCode Run(CU_Suite *suite = nullptr, CU_Test *test = nullptr);
 
-/// Before each run.
-void BeginRun();
-
-/// The last error of the framework, a failed assertion being none, since BeginRun().
-[[nodiscard]] CU_ErrorCode RunError();
+/// Says so, and fails the program.  What the last run brought stays.
+CU_ErrorCode CannotRun(CU_ErrorCode code);
 
 /// The suite or test is about to be freed: its cases must not run again.
 void Forget(const CU_Suite &suite);
 void Forget(const CU_Test &test);
 
-/// Results of the run that is going on or was the last one.  PackageName and ElapsedTime are set
-/// when it ends.
+/// Results of the run that is going on or was the last one.
 [[nodiscard]] CU_RunSummary &Summary();
 
 /// Appends to the list of failures.  `file` and the pointers may be null.
-CU_FailureRecord *AddFailure(CU_FailureType type, const char *file, unsigned int line,
-                             const std::string &condition, CU_Suite *suite, CU_Test *test);
+void AddFailure(CU_FailureType type, const char *file, unsigned int line,
+                const std::string &condition, CU_Suite *suite, CU_Test *test);
 
-/// The last record, to find those that came after it; null if there is none.
-[[nodiscard]] CU_FailureRecord *LastFailure();
+/// A place in the list of failures, and the first one that came after it, or null.
+struct Mark {
+  unsigned int run;
+  CU_FailureRecord *last;
+};
+[[nodiscard]] Mark Now();
+[[nodiscard]] CU_FailureRecord *Since(const Mark &mark);
 
 /// Begin and end of a run, for its elapsed time.
 void StartClock();
 void StopClock();
-
-/// Where CU_automated_run_tests() writes.
-[[nodiscard]] std::string ResultsFile();
 
 /// The functions that the program wants to be called.
 struct Handlers {

@@ -2,8 +2,8 @@
 
 #include <CUnit/CUnit.h>
 
-#include <cstdio>
 #include <cstdlib>
+#include <map>
 #include <print>
 
 namespace {
@@ -18,47 +18,29 @@ extern "C" {
 CU_ErrorCode CU_get_error(void) { return error; }
 
 const char *CU_get_error_msg(void) {
-  switch (error) {
-  case CUE_SUCCESS:
-    return "no error";
-  case CUE_NOMEMORY:
-    return "out of memory";
-  case CUE_NOREGISTRY:
-    return "there is no test registry";
-  case CUE_REGISTRY_EXISTS:
-    return "there is a test registry already";
-  case CUE_NOSUITE:
-    return "there is no such suite";
-  case CUE_NO_SUITENAME:
-    return "a suite needs a name";
-  case CUE_SINIT_FAILED:
-    return "the initialization of a suite failed";
-  case CUE_SCLEAN_FAILED:
-    return "the cleanup of a suite failed";
-  case CUE_DUP_SUITE:
-    return "there is a suite of this name already";
-  case CUE_SUITE_INACTIVE:
-    return "a suite is inactive";
-  case CUE_NOTEST:
-    return "there is no such test, or it has no function";
-  case CUE_NO_TESTNAME:
-    return "a test needs a name";
-  case CUE_DUP_TEST:
-    return "there is a test of this name in the suite already";
-  case CUE_TEST_NOT_IN_SUITE:
-    return "the test is not in this suite";
-  case CUE_TEST_INACTIVE:
-    return "a test is inactive";
-  case CUE_FOPEN_FAILED:
-    return "a file could not be opened";
-  case CUE_FCLOSE_FAILED:
-    return "a file could not be closed";
-  case CUE_BAD_FILENAME:
-    return "a file name is missing or bad";
-  case CUE_WRITE_ERROR:
-    return "a file could not be written";
-  }
-  return "unknown error";
+  static const std::map<CU_ErrorCode, const char *> messages{
+    {CUE_SUCCESS, "no error"},
+    {CUE_NOMEMORY, "out of memory"},
+    {CUE_NOREGISTRY, "there is no test registry"},
+    {CUE_REGISTRY_EXISTS, "there is a test registry already"},
+    {CUE_NOSUITE, "there is no such suite"},
+    {CUE_NO_SUITENAME, "a suite needs a name"},
+    {CUE_SINIT_FAILED, "the initialization of a suite failed"},
+    {CUE_SCLEAN_FAILED, "the cleanup of a suite failed"},
+    {CUE_DUP_SUITE, "there is a suite of this name already"},
+    {CUE_SUITE_INACTIVE, "a suite is inactive"},
+    {CUE_NOTEST, "there is no such test, or it has no function"},
+    {CUE_NO_TESTNAME, "a test needs a name"},
+    {CUE_DUP_TEST, "there is a test of this name in the suite already"},
+    {CUE_TEST_NOT_IN_SUITE, "the test is not in this suite"},
+    {CUE_TEST_INACTIVE, "a test is inactive"},
+    {CUE_FOPEN_FAILED, "a file could not be opened"},
+    {CUE_FCLOSE_FAILED, "a file could not be closed"},
+    {CUE_BAD_FILENAME, "a file name is missing or bad"},
+    {CUE_WRITE_ERROR, "a file could not be written"},
+  };
+  const auto it = messages.find(error);
+  return it != messages.end() ? it->second : "unknown error";
 }
 
 void CU_set_error(CU_ErrorCode code) {

@@ -58,14 +58,17 @@ template <typename T> T *At(T *head, unsigned int pos) {
   return head;
 }
 
-/// In the registry that is in place; sets the error if there is none.
-CU_Suite *Suites() {
-  return registry != nullptr ? registry->pSuite : With(CUE_NOREGISTRY, nullptr);
+/// For a search in the registry that is in place, or in a suite: sets the error, which is `missing`
+/// if what to look for is not said.
+CU_Suite *Suites(bool said, CU_ErrorCode missing) {
+  return registry == nullptr ? With(CUE_NOREGISTRY, nullptr)
+         : said              ? With(CUE_SUCCESS, registry->pSuite)
+                             : With(missing, nullptr);
 }
 
-CU_Test *Tests(CU_pSuite suite) {
-  Suites();
-  return suite != nullptr ? suite->pTest : With(CUE_NOSUITE, nullptr);
+CU_Test *Tests(CU_pSuite suite, bool said, CU_ErrorCode missing) {
+  Suites(suite != nullptr && said, suite == nullptr ? CUE_NOSUITE : missing);
+  return suite != nullptr && said ? suite->pTest : nullptr;
 }
 
 template <typename T>
@@ -194,11 +197,17 @@ CU_ErrorCode CU_set_suite_cleanupfunc(CU_pSuite pSuite, CU_CleanupFunc pNewClean
   return Set(CUE_SUCCESS);
 }
 
-CU_pSuite CU_get_suite(const char *strName) { return At(Suites(), PositionOf(Suites(), strName)); }
-CU_pSuite CU_get_suite_at_pos(unsigned int pos) { return At(Suites(), pos); }
-unsigned int CU_get_suite_pos_by_name(const char *strName) { return PositionOf(Suites(), strName); }
+CU_pSuite CU_get_suite(const char *strName) {
+  auto *const suites = Suites(strName != nullptr, CUE_NO_SUITENAME);
+  return At(suites, PositionOf(suites, strName));
+}
+CU_pSuite CU_get_suite_at_pos(unsigned int pos) { return At(Suites(true, CUE_SUCCESS), pos); }
+unsigned int CU_get_suite_pos_by_name(const char *strName) {
+  return PositionOf(Suites(strName != nullptr, CUE_NO_SUITENAME), strName);
+}
 unsigned int CU_get_suite_pos(CU_pSuite pSuite) {
-  return Position(Suites(), [&](const CU_Suite &suite) { return &suite == pSuite; });
+  return Position(Suites(pSuite != nullptr, CUE_NOSUITE),
+                  [&](const CU_Suite &suite) { return &suite == pSuite; });
 }
 CU_pSuite CU_get_suite_by_name(const char *szSuiteName, CU_pTestRegistry pRegistry) {
   return pRegistry == nullptr ? nullptr
@@ -253,20 +262,25 @@ CU_ErrorCode CU_set_test_func(CU_pTest pTest, CU_TestFunc pNewFunc) {
 }
 
 CU_pTest CU_get_test(CU_pSuite pSuite, const char *strName) {
-  return At(Tests(pSuite), PositionOf(Tests(pSuite), strName));
+  // The error for a missing name is CUnit's.
+  auto *const tests = Tests(pSuite, strName != nullptr, CUE_NO_SUITENAME);
+  return At(tests, PositionOf(tests, strName));
 }
-CU_pTest CU_get_test_at_pos(CU_pSuite pSuite, unsigned int pos) { return At(Tests(pSuite), pos); }
+CU_pTest CU_get_test_at_pos(CU_pSuite pSuite, unsigned int pos) {
+  return At(Tests(pSuite, true, CUE_SUCCESS), pos);
+}
 unsigned int CU_get_test_pos_by_name(CU_pSuite pSuite, const char *strName) {
-  return PositionOf(Tests(pSuite), strName);
+  return PositionOf(Tests(pSuite, strName != nullptr, CUE_NO_TESTNAME), strName);
 }
 unsigned int CU_get_test_pos(CU_pSuite pSuite, CU_pTest pTest) {
-  return Position(Tests(pSuite), [&](const CU_Test &test) { return &test == pTest; });
+  return Position(Tests(pSuite, pTest != nullptr, CUE_NOTEST),
+                  [&](const CU_Test &test) { return &test == pTest; });
 }
 CU_pTest CU_get_test_by_name(const char *szTestName, CU_pSuite pSuite) {
-  return CU_get_test(pSuite, szTestName);
+  return pSuite == nullptr ? nullptr : At(pSuite->pTest, PositionOf(pSuite->pTest, szTestName));
 }
 CU_pTest CU_get_test_by_index(unsigned int index, CU_pSuite pSuite) {
-  return CU_get_test_at_pos(pSuite, index);
+  return pSuite == nullptr ? nullptr : At(pSuite->pTest, index);
 }
 
 CU_ErrorCode CU_register_suites(CU_SuiteInfo suite_info[]) { return Register(suite_info); }

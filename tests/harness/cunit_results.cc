@@ -23,6 +23,10 @@ struct Failure {
   CU_FailureRecord record;
 };
 std::deque<Failure> failures;
+/// A test that fails for ever shall meet its timeout before it has filled the memory.
+constexpr std::size_t kMaxRecords = 1000000;
+/// Grows when the list is cleared.
+unsigned int run = 0;
 
 double Elapsed() { return std::chrono::duration<double>(Clock::now() - started).count(); }
 
@@ -30,9 +34,13 @@ double Elapsed() { return std::chrono::duration<double>(Clock::now() - started).
 
 CU_RunSummary &Summary() { return summary; }
 
-CU_FailureRecord *AddFailure(CU_FailureType type, const char *file, unsigned int line,
-                             const std::string &condition, CU_Suite *suite, CU_Test *test) {
-  auto *const last = LastFailure();
+void AddFailure(CU_FailureType type, const char *file, unsigned int line,
+                const std::string &condition, CU_Suite *suite, CU_Test *test) {
+  ++summary.nFailureRecords;
+  if (failures.size() == kMaxRecords) {
+    return;
+  }
+  auto *const last = Now().last;
   auto &failure = failures.emplace_back(Failure{file != nullptr ? file : "", condition, {}});
   failure.record = {
     .type = type,
@@ -47,11 +55,13 @@ CU_FailureRecord *AddFailure(CU_FailureType type, const char *file, unsigned int
   if (last != nullptr) {
     last->pNext = &failure.record;
   }
-  ++summary.nFailureRecords;
-  return &failure.record;
 }
 
-CU_FailureRecord *LastFailure() { return failures.empty() ? nullptr : &failures.back().record; }
+Mark Now() { return {run, failures.empty() ? nullptr : &failures.back().record}; }
+
+CU_FailureRecord *Since(const Mark &mark) {
+  return mark.run == run && mark.last != nullptr ? mark.last->pNext : CU_get_failure_list();
+}
 
 void StartClock() {
   started = Clock::now();
@@ -122,6 +132,7 @@ CU_pRunSummary CU_get_run_summary(void) { return &summary; }
 void CU_clear_previous_results(void) {
   summary = {};
   failures.clear();
+  ++run;
 }
 
 } // extern "C"

@@ -16,13 +16,17 @@ namespace harness {
 
 /// What the command line and the environment say about forked test bodies.
 struct Options {
-  /// Run each test body in a forked child.  Off: `--harness_no_fork`, or NGM_HARNESS_FORK=0 in the
-  /// environment; for debuggers.  A crash, exit() or hang then takes the whole program with it.
+  /// Off: `--harness_no_fork`, or NGM_HARNESS_FORK=0 in the environment; for debuggers.  A crash,
+  /// exit() or hang then takes the whole program with it.
   bool fork = true;
   /// How long a child may run before it is killed, in whole seconds from 1 to 86400; 0 is for ever.
   /// `--harness_timeout=SECONDS`, or NGM_HARNESS_TIMEOUT.  Without fork there is no limit.
   std::chrono::seconds timeout{120};
 };
+
+/// Whether each CUnit test of the program has a process of its own, unless an option says otherwise;
+/// each_test.cc says so.
+extern const bool each_test_forked;
 
 /// The options in force.  Valid after Initialize(), the defaults before.
 [[nodiscard]] const Options &options();
@@ -37,15 +41,17 @@ void Initialize(int *argc, char **argv);
 /// `--help` are taken; the others are main()'s own.
 void InitializeFromProcess();
 
-/// Runs the tests, except those whose full names ("Suite.Test") are in `left_out`.
+/// Runs all tests, or those of `selected` ("Suite.Test"), that match the user's filter.
 /// Returns 0 if all passed, 1 otherwise, as RUN_ALL_TESTS() does; a failure is also kept for the
 /// exit status, see FailProcess().  When the tests were only to be listed, or `--help` was given,
 /// the process ends here with status 0, for nothing that main() does afterwards makes sense then.
-int RunTests(const std::vector<std::string> &left_out = {});
+int RunTests(const std::vector<std::string> *selected = nullptr);
 
 /// From now on a process that ends with exit status 0 ends with 1.  Conventional CUnit programs
 /// return CU_get_error() from main(), which says nothing about failed assertions.
 void FailProcess();
+/// This process is the program from now on: guardian.h.
+void MoveProcess();
 
 /// The main() of a test program in C++: initialise, reject arguments that nobody knows (exit status
 /// 2), run.

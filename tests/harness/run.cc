@@ -2,21 +2,28 @@
 
 #include "harness.h"
 
+#include <fnmatch.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
 #include <print>
 #include <string_view>
+#include <utility>
 
 namespace harness {
+
+[[gnu::weak]] extern const bool each_test_forked = false;
 
 namespace {
 
 constexpr std::string_view kHelp = R"(
 Options of the harness:
+  --harness_fork=suite|test
+      A process for each suite of CUnit's, or for each test. Or NGM_HARNESS_FORK.
   --harness_no_fork
       Run test bodies in this process, for a debugger. NGM_HARNESS_FORK=0 does the same.
   --harness_timeout=SECONDS
@@ -27,6 +34,8 @@ constexpr int kMaxTimeout = 86400;
 Options current;
 bool initialized = false;
 bool help = false;
+/// Whose exit status is to be 1; 0 if it is that of nobody.
+pid_t failed_process = 0;
 
 [[noreturn]] void BadUsage(const std::string &what) {
   std::println(stderr, "harness: {}", what);
@@ -47,10 +56,10 @@ void SetTimeout(std::string_view value, std::string_view name) {
 void ReadEnvironment() {
   if (const char *value = std::getenv("NGM_HARNESS_FORK")) {
     const std::string_view fork = value;
-    if (fork != "0" && fork != "1") {
-      BadUsage(std::format("NGM_HARNESS_FORK={}: neither 0 nor 1", fork));
+    if (fork != "0" && fork != "1" && fork != "suite" && fork != "test") {
+      BadUsage(std::format("NGM_HARNESS_FORK={}: none of 0, 1, suite and test", fork));
     }
-    current.fork = fork == "1";
+    current.fork = fork != "0";
   }
   if (const char *value = std::getenv("NGM_HARNESS_TIMEOUT")) {
     SetTimeout(value, "NGM_HARNESS_TIMEOUT");
@@ -65,6 +74,8 @@ void ReadArguments(int *argc, char **argv) {
     const std::string_view arg = argv[i];
     if (arg == "--harness_no_fork") {
       current.fork = false;
+    } else if (arg == "--harness_fork=suite" || arg == "--harness_fork=test") {
+      current.fork = true; // guardian.cc has seen which.
     } else if (arg.starts_with(timeout) && arg.substr(timeout.size()).starts_with('=')) {
       SetTimeout(arg.substr(timeout.size() + 1), timeout);
     } else if (arg.starts_with("--harness_") || arg.starts_with("--gtest_")) {
@@ -122,16 +133,51 @@ void InitializeFromProcess() {
   Initialize(&argc, argv.data());
 }
 
-int RunTests(const std::vector<std::string> &left_out) {
-  static const std::string selected = GTEST_FLAG_GET(filter);
-  auto filter = selected;
-  for (const auto &name : left_out) {
-    // After the first '-' all patterns are negative ones.
-    filter += filter.contains('-') ? ':' : '-';
-    filter += name;
-  }
-  GTEST_FLAG_SET(filter, filter);
+namespace {
 
+/// GoogleTest's filter: patterns, of which those after the first '-' are negative ones.
+bool Matches(std::string_view filter, const std::string &name) {
+  const auto dash = filter.find('-');
+  const auto any = [&](std::string_view patterns) {
+    for (std::size_t begin = 0; begin <= patterns.size();) {
+      const auto end = std::min(patterns.find(':', begin), patterns.size());
+      if (fnmatch(std::string{patterns.substr(begin, end - begin)}.c_str(), name.c_str(), 0) == 0) {
+        return true;
+      }
+      begin = end + 1;
+    }
+    return false;
+  };
+  return (dash == 0 || any(filter.substr(0, dash))) &&
+         (dash == std::string_view::npos || !any(filter.substr(dash + 1)));
+}
+
+/// GoogleTest prints the filter; what the user has not said would be all names of a run.
+class FilterKeeper : public testing::EmptyTestEventListener {
+public:
+  std::string users = GTEST_FLAG_GET(filter);
+
+private:
+  void OnTestProgramStart(const testing::UnitTest &) override { GTEST_FLAG_SET(filter, users); }
+};
+
+} // namespace
+
+int RunTests(const std::vector<std::string> *selected) {
+  static auto *const keeper = [] {
+    auto *const listener = new FilterKeeper;
+    testing::UnitTest::GetInstance()->listeners().Append(listener);
+    return listener;
+  }();
+  if (selected != nullptr) {
+    std::string filter;
+    for (const auto &name : *selected) {
+      if (Matches(keeper->users, name)) {
+        filter += name + ':';
+      }
+    }
+    GTEST_FLAG_SET(filter, filter.empty() ? "-*" : filter);
+  }
   const int result = RUN_ALL_TESTS();
   if (help || GTEST_FLAG_GET(list_tests)) {
     std::exit(0);
@@ -144,12 +190,10 @@ int RunTests(const std::vector<std::string> &left_out) {
 
 void FailProcess() {
   // A forked test body that calls exit() runs the handler too, but is not the process meant.
-  static pid_t process;
-  if (process == 0) {
-    process = getpid();
+  if (std::exchange(failed_process, getpid()) == 0) {
     on_exit(
       [](int status, void *) {
-        if (status == 0 && getpid() == process) {
+        if (status == 0 && getpid() == failed_process) {
           std::fflush(nullptr);
           _exit(1);
         }
@@ -157,6 +201,8 @@ void FailProcess() {
       nullptr);
   }
 }
+
+void MoveProcess() { failed_process = failed_process != 0 ? getpid() : 0; }
 
 int Main(int argc, char **argv) {
   Initialize(&argc, argv);

@@ -1,6 +1,7 @@
-// What has to come of the tests in cunit_sample.c and cunit_runs.c.
+// What has to come of the tests in cunit_sample.c and cunit_compare.c.
 
 #include "../utf8.h"
+#include <CUnit/CUError.h>
 #include "program.h"
 
 #include <gtest/gtest.h>
@@ -18,8 +19,8 @@ namespace {
 
 using Strings = std::vector<std::string>;
 
-/// The sample program with the tests that match `filter`.
-Run Sample(const std::string &filter, Strings arguments = {}) {
+/// The sample program with the tests that match `filter`, each in its process.
+Run Sample(const std::string &filter, Strings arguments = {"--harness_fork=test"}) {
   arguments.push_back("--gtest_filter=" + filter);
   return RunProgram("cunit-sample", arguments);
 }
@@ -60,7 +61,7 @@ TEST(CUnit, EachFailedAssertIsReportedAndTheTestGoesOn) {
   EXPECT_PRED2(Contains, failures[0], "CU_FAIL(\"failed\")");
   EXPECT_PRED2(Contains, failures[5], "CU_ASSERT_EQUAL(1 + 1,3)");
   // CU_basic_show_failures() at the end of main().
-  EXPECT_EQ(LinesAfter(run.out, "17. ").size(), 1u);
+  EXPECT_EQ(LinesAfter(run.out, "  17. ").size(), 1u);
   EXPECT_PRED2(Contains, run.out, "tests: 2 run, 1 failed; asserts: 38, 17 failed; records: 17\n");
 }
 
@@ -113,7 +114,7 @@ TEST(CUnit, StderrOfACrashIsInItsMessageAndLeavesTheXmlReadable) {
 }
 
 TEST(CUnit, HangIsAFailureOfItsTestAndTheOthersRun) {
-  const auto run = Sample("hanging.hang:hanging.survivor", {"--harness_timeout=5"});
+  const auto run = Sample("hanging.hang:hanging.survivor", {"--harness_fork=test", "--harness_timeout=5"});
   EXPECT_EQ(run.exit_status, 1);
   EXPECT_EQ(run.failed(), Strings{"hanging.hang"});
   EXPECT_PRED2(Contains, run.cases.at("hanging.hang").failure(), "killed after 5 s");
@@ -122,7 +123,7 @@ TEST(CUnit, HangIsAFailureOfItsTestAndTheOthersRun) {
 }
 
 TEST(CUnit, FailingForEverMeetsTheTimeoutToo) {
-  const auto run = Sample("hanging.fail_for_ever", {"--harness_timeout=1"});
+  const auto run = Sample("hanging.fail_for_ever", {"--harness_fork=test", "--harness_timeout=1"});
   EXPECT_EQ(run.exit_status, 1);
   EXPECT_PRED2(Contains, run.cases.at("hanging.fail_for_ever").failure(), "killed after 1 s");
 }
@@ -272,39 +273,132 @@ TEST(CUnit, BadOptionsAreErrors) {
   EXPECT_EQ(RunProgramPlainly("cunit-sample", {}, {"NGM_HARNESS_FORK=no"}).exit_status, 2);
 }
 
-TEST(CUnit, RunsPartsAndAnotherRegistry) {
-  const auto run = RunProgramPlainly("cunit-runs");
-  // main() returns 0, but a test has failed.
+namespace {
+
+Run Program(const std::string &name) { return RunProgram("cunit-compare", {name}); }
+
+/// That the line is among the program's own.
+void ExpectLine(const Run &run, const std::string &line) {
+  EXPECT_GE(Count(run.out, "= " + line), 1) << line << "\n" << run.out;
+}
+
+} // namespace
+
+TEST(CUnit, TestsOfASuiteSeeEachOther) {
+  const auto run = Program("dependent");
+  EXPECT_EQ(run.exit_status, 0);
+  ExpectLine(run, "state 1"); // And main() sees them.
+  const auto apart = RunProgram("cunit-compare", {"dependent"}, {"NGM_HARNESS_FORK=test"});
+  EXPECT_EQ(apart.failed(), Strings{"dependent.read"});
+}
+
+TEST(CUnit, CrashEndsItsSuiteAndTheOthersRun) {
+  const auto run = Program("crash");
   EXPECT_EQ(run.exit_status, 1);
+  EXPECT_EQ(run.failed(), (Strings{"dependent.crash", "dependent.fail"}));
+  EXPECT_PRED2(Contains, run.cases.at("dependent.crash").failure(), "SIGSEGV");
+  EXPECT_TRUE(run.cases.at("dependent.write").passed());
+  EXPECT_EQ(run.cases.at("dependent.pass").result, "skipped");
+  EXPECT_PRED2(Contains, run.cases.at("dependent.pass").skip_message,
+               "not run: \"crash\" ended the process of its suite");
+  EXPECT_TRUE(run.cases.at("later.pass").passed());
+  EXPECT_EQ(LinesAfter(run.out, "[ RUN      ] dependent.write").size(), 1u);
+  EXPECT_EQ(LinesAfter(run.out, "               tests "), Strings{"     5      4      2      2        0"});
+  EXPECT_EQ(LinesAfter(run.out, "             asserts "), Strings{"     6      6      4      2      n/a"});
+}
+
+TEST(CUnit, EndOfAProcessEndsItsSuiteOnly) {
+  const auto run = Sample("ending.exit_3:ending.survivor:hanging.hang:hanging.survivor:passing.*",
+                          {"--harness_timeout=1"});
+  EXPECT_EQ(run.exit_status, 1);
+  EXPECT_EQ(run.failed(), (Strings{"ending.exit_3", "hanging.hang"}));
+  EXPECT_PRED2(Contains, run.cases.at("ending.exit_3").failure(), "with exit status 3");
+  EXPECT_PRED2(Contains, run.cases.at("hanging.hang").failure(), "killed after 1 s");
+  EXPECT_EQ(run.cases.at("hanging.survivor").result, "skipped");
+  EXPECT_TRUE(run.cases.at("passing.each_macro").passed());
+  const auto often = Sample("failing.very_often", {});
+  EXPECT_EQ(often.cases.at("failing.very_often").failures.size(), 1001u);
+  EXPECT_PRED2(Contains, often.out, "asserts: 1500, 1500 failed; records: 1500\n");
+}
+
+TEST(CUnit, ErrorOfARunIsItsFirst) {
+  EXPECT_EQ(Program("all").exit_status, CUE_SINIT_FAILED);
+  const auto run = Program("parts");
+  EXPECT_EQ(run.exit_status, 1); // main() returns 0, but tests have failed.
+  ExpectLine(run, "cleanup fails: 23");
+  ExpectLine(run, "not there: 33");
+  ExpectLine(run, "no suite: 20");
+  EXPECT_PRED2(Contains, run.err, "no test is run: there is no such suite");
+}
+
+TEST(CUnit, CountersAreThoseOfNow) {
+  ExpectLine(Program("all"), "in fail: suites 0/0/0 tests 1/0/0 asserts 3/2/1 records 1 error 0, in "
+                             "first.fail");
+}
+
+TEST(CUnit, HandlerOfASuiteGetsItsFailures) {
+  const auto run = Program("all");
+  const auto complete = run.out.find("= suite complete", run.out.find("= cleanup fails"));
+  ASSERT_NE(complete, std::string::npos);
+  const auto end = run.out.find("= inactive", complete);
+  EXPECT_PRED2(Contains, run.out.substr(complete, end - complete), "record 3 of cleanup fails.-");
+  EXPECT_FALSE(run.out.substr(complete, end - complete).contains("record 5"));
+}
+
+TEST(CUnit, SuitesWithoutTestsAreInitialized) {
+  ExpectLine(Program("all"), "init: suites 1/0/0 tests 3/2/0 asserts 4/2/2 records 2 error 0, in "
+                             "empty.-");
+}
+
+TEST(CUnit, OnlyTheRegistryInPlaceRuns) {
+  const auto run = RunProgramPlainly("cunit-compare", {"registries"});
   EXPECT_EQ(LinesAfter(run.out, "[ RUN      ] "),
-            (Strings{"two.pass", "two.fail", "one.pass", "three.pass", "three.fail"}));
-  EXPECT_EQ(LinesAfter(run.out, "started "),
-            (Strings{"two/pass", "two/fail", "one/pass", "three/pass", "three/fail"}));
-  EXPECT_EQ(LinesAfter(run.out, "completed "),
-            (Strings{"two/pass", "two/fail: CU_FAIL(\"fail\")", "one/pass", "three/pass",
-                     "three/fail: CU_FAIL(\"fail\")"}));
-  EXPECT_EQ(Count(run.out, "2 tests failed"), 1);
-  EXPECT_PRED2(Contains, run.err, "no test is run: the test is not in this suite");
+            (Strings{"one.pass", "two.pass", "one_2.pass", "one_2.fail", "one_2.fatal",
+                     "one_2.pass", "one_2.fail", "one_2.fatal"}));
 }
 
 TEST(CUnit, AutomatedRunWritesItsFiles) {
-  const auto run = RunProgramPlainly("cunit-runs", {"automated"});
+  const auto run = Program("automated");
   EXPECT_EQ(run.exit_status, 1);
-  EXPECT_PRED2(Contains, run.files.at("sample-Results.xml"),
-               "<testsuite name=\"a__suite_\" tests=\"2\"");
-  EXPECT_PRED2(Contains, run.files.at("sample-Listing.xml"),
-               "<suite name=\"a &lt;suite>\">\n    <test name=\"pass\"/>");
+  ExpectLine(run, "handler kept: 0");
+  EXPECT_EQ(run.cases.size(), 15u); // The XML of GoogleTest is beside it.
+  EXPECT_PRED2(Contains, run.files.at("root-Results.xml"), "<CUNIT_RUN_TEST_FAILURE> \n");
+  EXPECT_PRED2(Contains, run.files.at("root-Listing.xml"), "<SUITE_NAME> &lt;&amp;&gt; </SUITE_NAME>");
+}
+
+TEST(CUnit, AllNamesOfCUnitAreThere) {
+  const auto run = Program("names");
+  ExpectLine(run, "package");
+  ExpectLine(run, "&lt;a&gt; &amp; b, 17: 0");
+  EXPECT_EQ(run.failed(), Strings{"group.old_style"});
+}
+
+TEST(CUnit, SummaryIsCUnits) {
+  const auto run = Program("dependent");
+  EXPECT_PRED2(Contains, run.out,
+               "\nRun Summary:    Type  Total    Ran Passed Failed Inactive\n"
+               "              suites      2      2    n/a      0        0\n"
+               "               tests      3      3      3      0        0\n"
+               "             asserts      3      3      3      0      n/a\n"
+               "\nElapsed time =    0.");
+}
+
+TEST(CUnit, RunOfOneTestPrintsNothingOfTheOthers) {
+  const auto run = RunProgramPlainly("cunit-compare", {"many"});
+  EXPECT_EQ(LinesAfter(run.out, "[ RUN      ] ").size(), 20u);
+  EXPECT_LT(run.out.size(), 20u * 600);
+}
+
+TEST(CUnit, RunInATestIsARun) {
+  const auto run = RunProgramPlainly("cunit-compare", {"nested"});
+  EXPECT_EQ(run.exit_status, 1);
+  ExpectLine(run, "inside: 0");
+  ExpectLine(run, "after it: suites 1/0/0 tests 3/2/0 asserts 4/2/2 records 2 error 0, in outer.outer");
 }
 
 TEST(CUnit, AssertionOutsideOfATestFailsTheProgram) {
-  const auto run = RunProgramPlainly("cunit-runs", {"outside"});
+  const auto run = RunProgramPlainly("cunit-compare", {"outside"});
   EXPECT_EQ(run.exit_status, 1);
   EXPECT_EQ(Count(run.out, "after the assertion"), 1);
   EXPECT_PRED2(Contains, run.err, "CUnit assertion outside of a test failed: argc == 0");
-}
-
-TEST(CUnit, RunningWithoutARegistryFailsTheProgram) {
-  const auto run = RunProgramPlainly("cunit-runs", {"no registry"});
-  EXPECT_EQ(run.exit_status, 1);
-  EXPECT_PRED2(Contains, run.err, "there is no test registry");
 }

@@ -42,13 +42,17 @@ typedef enum CU_ErrorAction {
   CUEA_ABORT   /* exit() with the error's number */
 } CU_ErrorAction;
 
-/* The error of the last call of an API function that can fail; of a run, the last one in it. */
+/* The error of the last call of an API function that can fail; of a run, the first one in it. */
 CU_ErrorCode CU_get_error(void);
 const char *CU_get_error_msg(void);
 void CU_set_error(CU_ErrorCode error);
 
 void CU_set_error_action(CU_ErrorAction action);
 CU_ErrorAction CU_get_error_action(void);
+
+#ifdef USE_DEPRECATED_CUNIT_NAMES
+#  define get_error() CU_get_error_msg()
+#endif
 
 #ifdef __cplusplus
 }

@@ -2,8 +2,7 @@
  * CUnit's API on GoogleTest.
  *
  * C test files written for CUnit 2.1-3 compile unchanged with these headers, and each of their
- * tests is a GoogleTest case that runs in a process of its own: see tests/harness/README.md.  The
- * names of CUnit 1 (USE_DEPRECATED_CUNIT_NAMES) and its string and memory helpers are not here.
+ * tests is a GoogleTest case: see tests/harness/README.md.
  */
 #ifndef HARNESS_CUNIT_CUNIT_H
 #define HARNESS_CUNIT_CUNIT_H
@@ -37,6 +36,8 @@
 #ifndef CU_MIN
 #  define CU_MIN(a, b) (((a) >= (b)) ? (b) : (a))
 #endif
+
+#define CU_EXPORT
 
 #include "CUError.h"
 #include "TestDB.h"
@@ -163,5 +164,54 @@
   HARNESS_CU_ASSERT(                                                                               \
     HARNESS_CU_DISTANCE(actual, expected) > fabs((double)(granularity)),                           \
     "CU_ASSERT_DOUBLE_NOT_EQUAL_FATAL(" #actual "," #expected "," #granularity ")", CU_TRUE)
+
+#ifdef USE_DEPRECATED_CUNIT_NAMES
+#  ifndef BOOL
+#    define BOOL int
+#  endif
+#  ifndef TRUE
+#    define TRUE 1
+#  endif
+#  ifndef FALSE
+#    define FALSE 0
+#  endif
+#  define MAX_TEST_NAME_LENGTH 256
+#  define MAX_SUITE_NAME_LENGTH 256
+/* These count only when they fail, and then return from the test. */
+#  define HARNESS_CU_OLD(value, text)                                                              \
+    {                                                                                              \
+      if (!(value)) {                                                                              \
+        CU_assertImplementation(CU_FALSE, __LINE__, (text), __FILE__, "", CU_FALSE);               \
+        return;                                                                                    \
+      }                                                                                            \
+    }
+#  define HARNESS_CU_OLD2(value, name, a, b) HARNESS_CU_OLD(value, name "(" #a "," #b ")")
+#  define HARNESS_CU_OLD3(value, name, a, b, c) HARNESS_CU_OLD(value, name "(" #a "," #b "," #c ")")
+#  define ASSERT(value) HARNESS_CU_OLD(value, #value)
+#  define ASSERT_TRUE(value) HARNESS_CU_OLD(value, "ASSERT_TRUE(" #value ")")
+#  define ASSERT_FALSE(value) HARNESS_CU_OLD(!(value), "ASSERT_FALSE(" #value ")")
+#  define ASSERT_EQUAL(a, b) HARNESS_CU_OLD2((a) == (b), "ASSERT_EQUAL", a, b)
+#  define ASSERT_NOT_EQUAL(a, b) HARNESS_CU_OLD2((a) != (b), "ASSERT_NOT_EQUAL", a, b)
+#  define ASSERT_PTR_EQUAL(a, b)                                                                   \
+    HARNESS_CU_OLD2((void *)(a) == (void *)(b), "ASSERT_PTR_EQUAL", a, b)
+#  define ASSERT_PTR_NOT_EQUAL(a, b)                                                               \
+    HARNESS_CU_OLD2((void *)(a) != (void *)(b), "ASSERT_PTR_NOT_EQUAL", a, b)
+#  define ASSERT_PTR_NULL(value)                                                                   \
+    HARNESS_CU_OLD((void *)(value) == NULL, "ASSERT_PTR_NULL(" #value ")")
+#  define ASSERT_PTR_NOT_NULL(value)                                                               \
+    HARNESS_CU_OLD((void *)(value) != NULL, "ASSERT_PTR_NOT_NULL(" #value ")")
+#  define ASSERT_STRING_EQUAL(a, b)                                                                \
+    HARNESS_CU_OLD2(HARNESS_CU_STRCMP(a, b) == 0, "ASSERT_STRING_EQUAL", a, b)
+#  define ASSERT_STRING_NOT_EQUAL(a, b)                                                            \
+    HARNESS_CU_OLD2(HARNESS_CU_STRCMP(a, b) != 0, "ASSERT_STRING_NOT_EQUAL", a, b)
+#  define ASSERT_NSTRING_EQUAL(a, b, n)                                                            \
+    HARNESS_CU_OLD3(HARNESS_CU_STRNCMP(a, b, n) == 0, "ASSERT_NSTRING_EQUAL", a, b, n)
+#  define ASSERT_NSTRING_NOT_EQUAL(a, b, n)                                                        \
+    HARNESS_CU_OLD3(HARNESS_CU_STRNCMP(a, b, n) != 0, "ASSERT_NSTRING_NOT_EQUAL", a, b, n)
+#  define ASSERT_DOUBLE_EQUAL(a, b, d)                                                             \
+    HARNESS_CU_OLD3(HARNESS_CU_DISTANCE(a, b) <= fabs((double)(d)), "ASSERT_DOUBLE_EQUAL", a, b, d)
+#  define ASSERT_DOUBLE_NOT_EQUAL(a, b, d)                                                         \
+    HARNESS_CU_OLD3(HARNESS_CU_DISTANCE(a, b) > fabs((double)(d)), "ASSERT_DOUBLE_NOT_EQUAL", a, b, d)
+#endif
 
 #endif

@@ -11,6 +11,10 @@ extern "C" {
 /* CUnit asks here what to run; the harness runs everything, for --gtest_filter selects. */
 void CU_console_run_tests(void);
 
+#ifdef USE_DEPRECATED_CUNIT_NAMES
+#  define console_run_tests() CU_console_run_tests()
+#endif
+
 #ifdef __cplusplus
 }
 #endif

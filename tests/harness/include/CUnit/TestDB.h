@@ -11,11 +11,10 @@
 extern "C" {
 #  endif
 
-/* Once for a suite, before and after its tests, in the process that runs all of them; a result
-   other than 0 is a failure. */
+/* Once for a suite, before and after its tests; a result other than 0 is a failure. */
 typedef int (*CU_InitializeFunc)(void);
 typedef int (*CU_CleanupFunc)(void);
-/* Before and after each test, in the test's process. */
+/* Before and after each test. */
 typedef void (*CU_SetUpFunc)(void);
 typedef void (*CU_TearDownFunc)(void);
 typedef void (*CU_TestFunc)(void);
@@ -26,6 +25,7 @@ typedef struct CU_Test {
   char *pName;
   CU_BOOL fActive;
   CU_TestFunc pTestFunc;
+  jmp_buf *pJumpBuf; /* not used */
   struct CU_Test *pNext;
   struct CU_Test *pPrev;
 } CU_Test;
@@ -48,9 +48,21 @@ typedef struct CU_Suite {
 typedef CU_Suite *CU_pSuite;
 
 typedef struct CU_TestRegistry {
+#  ifdef USE_DEPRECATED_CUNIT_NAMES
+  union {
+    unsigned int uiNumberOfSuites;
+    unsigned int uiNumberOfGroups;
+  };
+  unsigned int uiNumberOfTests;
+  union {
+    CU_pSuite pSuite;
+    CU_pSuite pGroup;
+  };
+#  else
   unsigned int uiNumberOfSuites;
   unsigned int uiNumberOfTests;
   CU_pSuite pSuite;
+#  endif
 } CU_TestRegistry;
 typedef CU_TestRegistry *CU_pTestRegistry;
 
@@ -115,6 +127,38 @@ typedef CU_SuiteInfo *CU_pSuiteInfo;
 
 CU_ErrorCode CU_register_suites(CU_SuiteInfo suite_info[]);
 CU_ErrorCode CU_register_nsuites(int suite_count, ...);
+
+#  ifdef USE_DEPRECATED_CUNIT_NAMES
+typedef CU_InitializeFunc InitializeFunc;
+typedef CU_CleanupFunc CleanupFunc;
+typedef CU_TestFunc TestFunc;
+typedef CU_Test _TestCase;
+typedef CU_pTest PTestCase;
+typedef CU_Suite _TestGroup;
+typedef CU_pSuite PTestGroup;
+typedef CU_TestRegistry _TestRegistry;
+typedef CU_pTestRegistry PTestRegistry;
+typedef CU_TestInfo test_case_t;
+typedef CU_SuiteInfo test_group_t;
+typedef struct test_suite {
+  char *name;
+  test_group_t *groups;
+} test_suite_t;
+
+#    define TEST_CASE_NULL {NULL, NULL}
+#    define TEST_GROUP_NULL {NULL, NULL, NULL, NULL, NULL, NULL}
+#    define test_group_register(tg) CU_register_suites(tg)
+#    define test_suite_register(ts) CU_register_suites((ts)->groups)
+#    define initialize_registry() CU_initialize_registry()
+#    define cleanup_registry() CU_cleanup_registry()
+#    define add_test_group(name, init, clean) CU_add_suite(name, init, clean)
+#    define add_test_case(group, name, test) CU_add_test(group, name, test)
+#    define get_registry() CU_get_registry()
+#    define set_registry(reg) CU_set_registry((reg))
+#    define get_group_by_name(group, reg) CU_get_suite_by_name(group, reg)
+#    define get_test_by_name(test, group) CU_get_test_by_name(test, group)
+#    define ADD_TEST_TO_GROUP(group, test) (CU_add_test(group, #test, (CU_TestFunc)test))
+#  endif
 
 #  ifdef __cplusplus
 }

@@ -73,7 +73,7 @@ CU_AllTestsCompleteMessageHandler CU_get_all_test_complete_handler(void);
 CU_SuiteInitFailureMessageHandler CU_get_suite_init_failure_handler(void);
 CU_SuiteCleanupFailureMessageHandler CU_get_suite_cleanup_failure_handler(void);
 
-/* All tests, those that the program has beside CUnit's included; or fewer. */
+/* All tests of the registry, or fewer. */
 CU_ErrorCode CU_run_all_tests(void);
 CU_ErrorCode CU_run_suite(CU_pSuite pSuite);
 CU_ErrorCode CU_run_test(CU_pSuite pSuite, CU_pTest pTest);
@@ -97,6 +97,11 @@ double CU_get_elapsed_time(void); /* in seconds */
 CU_pFailureRecord CU_get_failure_list(void);
 CU_pRunSummary CU_get_run_summary(void);
 void CU_clear_previous_results(void);
+
+#  ifdef USE_DEPRECATED_CUNIT_NAMES
+typedef CU_FailureRecord _TestResult;
+typedef CU_pFailureRecord PTestResult;
+#  endif
 /* To be freed with free(). */
 char *CU_get_run_results_string(void);
 void CU_print_run_results(FILE *file);
