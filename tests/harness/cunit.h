@@ -12,6 +12,9 @@ namespace harness::cunit {
 /// Runs everything; or only `suite`; or only `test` of it.
 CU_ErrorCode Run(CU_Suite *suite = nullptr, CU_Test *test = nullptr);
 
+/// A registry has got suites or tests that are no cases yet, or another one is in place.
+void Changed();
+
 /// Says so, and fails the program.  What the last run brought stays.
 CU_ErrorCode CannotRun(CU_ErrorCode code);
 

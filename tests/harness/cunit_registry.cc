@@ -9,6 +9,7 @@
 
 namespace {
 
+using harness::cunit::Changed;
 using harness::cunit::Forget;
 
 CU_TestRegistry *registry = nullptr;
@@ -23,6 +24,7 @@ CU_ErrorCode Set(CU_ErrorCode code) { return With(code, code); }
 
 /// Tests and suites are doubly linked lists of structures with the same two members.
 template <typename T> void Append(T *&head, T *item) {
+  Changed();
   auto **end = &head;
   while (*end != nullptr) {
     item->pPrev = *end;
@@ -120,6 +122,7 @@ CU_pTestRegistry CU_get_registry(void) { return registry; }
 CU_pTestRegistry CU_set_registry(CU_pTestRegistry pTestRegistry) {
   auto *const old = registry;
   registry = pTestRegistry;
+  Changed();
   return With(CUE_SUCCESS, old);
 }
 

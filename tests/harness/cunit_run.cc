@@ -58,6 +58,7 @@ Names names;
 std::unordered_map<const CU_Suite *, std::string> suite_names;
 std::unordered_map<const CU_Test *, std::string> test_names;
 std::unordered_map<std::string, CU_Suite *> suites_by_name;
+bool changed = true;
 
 /// Switches the output off where a process tells again what another has told already.
 class Silence {
@@ -373,6 +374,9 @@ void RegisterCases() {
     return true;
   }();
   static_cast<void>(once);
+  if (!std::exchange(changed, false)) {
+    return; // A program may run its tests one by one.
+  }
   for (auto *suite = CU_get_registry()->pSuite; suite != nullptr; suite = suite->pNext) {
     auto &suite_name = suite_names[suite];
     if (suite_name.empty()) {
@@ -485,6 +489,7 @@ CU_ErrorCode Run(CU_Suite *suite, CU_Test *test) {
   return error;
 }
 
+void Changed() { changed = true; }
 void Forget(const CU_Suite &suite) { suite_names.erase(&suite); }
 void Forget(const CU_Test &test) { test_names.erase(&test); }
 
