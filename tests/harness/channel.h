@@ -1,4 +1,4 @@
-// The way of results from a forked test body to the runner.
+// The way of results between the processes of a program; guardian.h.
 //
 // A SOCK_SEQPACKET pair: each record is one packet, whole or not there, whichever thread or process
 // of the test sends it; and what was sent before a crash arrives.
@@ -15,8 +15,9 @@ struct Record {
   enum class Kind : std::uint8_t {
     part,  ///< An assertion's result.
     leak,  ///< LeakSanitizer has just reported on stderr.
-    done,  ///< The body, or a suite, came to its end, and all its records are sent.
-    suite, ///< A suite begins; guardian.h has this and the next two.
+    over,  ///< A test's own process came to its end, and all its records are sent.
+    suite, ///< A suite, or such a test, begins.
+    done,  ///< A suite came to its end.
     begin, ///< A function of the suite is about to be called,
     end,   ///< and has returned.
   };

@@ -1,6 +1,5 @@
 // CUnit's runs: suites and tests in the registry's order, each test a GoogleTest case; assertions.
 
-#include "child.h"
 #include "cunit.h"
 #include "guard.h"
 #include "guardian.h"
@@ -108,12 +107,6 @@ class Recorder : public testing::EmptyTestEventListener {
     const auto *const file = result.file_name();
     CountFailed(file, file != nullptr ? static_cast<unsigned int>(result.line_number()) : 0,
                 result.message());
-    if (depth == 1) {
-      guardian::SendPart({.type = result.type(),
-                          .file = file != nullptr ? file : "",
-                          .line = result.line_number(),
-                          .message = result.message()});
-    }
   }
 };
 
@@ -145,11 +138,12 @@ int Step(Place place, const std::function<int()> &function) {
     }
   } else {
     guardian::Passed() = 0;
-    if (depth == 1) {
+    const bool step = depth == 1 && !guardian::EachTest();
+    if (step) {
       guardian::Begin();
     }
     result = function();
-    if (depth == 1) {
+    if (step) {
       guardian::End(result, current.failure);
     }
   }
@@ -181,7 +175,7 @@ void StartSuite(CU_Suite *suite) {
   if (current.state == SuiteState::stopped) {
     return;
   }
-  if (depth == 1 && guardian::BeginSuite(current.done)) {
+  if (depth == 1 && !guardian::EachTest() && guardian::BeginSuite(current.done)) {
     silence.Begin();
   }
   if (CurrentHandlers().suite_start != nullptr) {
@@ -248,7 +242,7 @@ void FinishSuite() {
                                      current.single ? nullptr : Since(current.before_suite));
   }
   current.suite = nullptr;
-  if (depth == 1) {
+  if (depth == 1 && !guardian::EachTest()) {
     guardian::EndSuite();
   }
 }
@@ -265,7 +259,7 @@ void RunBody() {
 }
 
 void CallTest() {
-  const bool forks = depth == 1 && options().fork && !guardian::Active();
+  const bool forks = depth == 1 && guardian::EachTest();
   Step(Place::test, [&] {
     if (forks) {
       RunInChild([] {

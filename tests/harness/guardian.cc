@@ -1,7 +1,7 @@
 #include "guardian.h"
 
-#include "child.h"
 #include "harness.h"
+#include "sanitizer.h"
 #include "watch.h"
 
 #include <fcntl.h>
@@ -39,17 +39,24 @@ Shared fallback;
 Shared *shared = &fallback;
 /// The program's way to the guardian, and the guardian's way to a copy: here the copy's end.
 int channel = -1, from_guardian = -1;
+bool each_test = false;
+/// A process of its own has this test.
+bool apart = false;
 
-void Apply(std::deque<Step> &steps, Record &&record) {
+/// What the guardian takes from the program, and a copy from the guardian, which adds at most two.
+void Apply(std::deque<Step> &steps, Record &&record, std::size_t max = kMaxParts) {
   if (record.kind == Record::Kind::begin) {
     steps.emplace_back();
   } else if (record.kind == Record::Kind::end && !steps.empty()) {
     steps.back().result = record.part.line;
     steps.back().text = std::move(record.part.message);
     steps.back().passed = record.count;
-  } else if (record.kind == Record::Kind::part && !steps.empty() &&
-             steps.back().parts.size() < kMaxParts) {
-    steps.back().parts.push_back(std::move(record.part));
+  } else if (record.kind == Record::Kind::part && !steps.empty()) {
+    if (steps.back().parts.size() < max) {
+      steps.back().parts.push_back(std::move(record.part));
+    } else {
+      ++steps.back().left_out;
+    }
   }
 }
 
@@ -98,34 +105,48 @@ public:
 
 private:
   void Take(Record &&record) {
-    if (record.kind == Record::Kind::suite || record.kind == Record::Kind::done) {
+    switch (record.kind) {
+    case Record::Kind::suite:
+    case Record::Kind::done:
       in_suite_ = record.kind == Record::Kind::suite;
+      in_step_ = false;
       steps_.clear();
-    } else if (record.kind == Record::Kind::begin) {
+      break;
+    case Record::Kind::begin:
       watch_.ForgetOutput();
       deadline_ = Clock::now() + std::chrono::seconds{shared->timeout};
-    }
-    if (record.kind != Record::Kind::part) {
-      in_step_ = record.kind == Record::Kind::begin;
+      in_step_ = true;
+      break;
+    case Record::Kind::end:
+      in_step_ = false;
+      break;
+    case Record::Kind::leak:
+      leak_ = true;
+      break;
+    case Record::Kind::over:
+      over_ = true;
+      break;
+    case Record::Kind::part:
+      break;
     }
     Apply(steps_, std::move(record));
   }
 
   void HandOver(int status) {
-    if (!in_step_) {
+    if (!in_step_ && !over_) {
       // It ended in a handler of the program's; the next step gets it.
       steps_.emplace_back();
     }
-    auto &last = steps_.back();
-    last.passed = shared->passed;
-    last.result = -1;
-    last.parts.push_back(
-      {.type = testing::TestPartResult::kFatalFailure,
-       .file = {},
-       .line = -1,
-       .message = timed_out_ ? watch_.WithOutput(std::format("the test was killed after {} s",
-                                                             shared->timeout.load()))
-                             : watch_.Ending(status)});
+    if (over_) {
+      AddLast(steps_.back().left_out, leak_ ? watch_.WithOutput("the test leaked memory") : "");
+    } else {
+      steps_.back().passed = shared->passed;
+      steps_.back().result = -1;
+      AddLast(steps_.back().left_out,
+              timed_out_ ? watch_.WithOutput(std::format("the test was killed after {} s",
+                                                         shared->timeout.load()))
+                         : watch_.Ending(status));
+    }
     shared->program = shared->copy.exchange(0);
     for (const auto &step : steps_) {
       Send(to_copy_, {.kind = Record::Kind::begin, .part = {}});
@@ -136,14 +157,30 @@ private:
     }
     Send(to_copy_, {.kind = Record::Kind::done, .part = {}});
     steps_.clear();
-    in_suite_ = in_step_ = timed_out_ = false;
+    in_suite_ = in_step_ = timed_out_ = leak_ = over_ = false;
+  }
+
+  void AddLast(std::size_t left_out, std::string message) {
+    auto &parts = steps_.back().parts;
+    if (left_out != 0) {
+      parts.push_back({.type = testing::TestPartResult::kNonFatalFailure,
+                       .file = {},
+                       .line = -1,
+                       .message = std::format("{} further results are left out here", left_out)});
+    }
+    if (!message.empty()) {
+      parts.push_back({.type = testing::TestPartResult::kFatalFailure,
+                       .file = {},
+                       .line = -1,
+                       .message = std::move(message)});
+    }
   }
 
   Watch &watch_;
   int to_copy_;
   std::deque<Step> steps_;
   Clock::time_point deadline_;
-  bool in_suite_ = false, in_step_ = false, timed_out_ = false;
+  bool in_suite_ = false, in_step_ = false, timed_out_ = false, leak_ = false, over_ = false;
 };
 
 /// What the environment and the command line say; run.cc reads them again, and rejects bad ones.
@@ -159,7 +196,8 @@ bool Wanted(int argc, char **argv) {
       how = arg.substr(option.size());
     }
   }
-  return how == "suite" || (how == "1" && !each_test_forked);
+  each_test = how == "test" || (how == "1" && each_test_forked);
+  return how != "0";
 }
 
 [[gnu::constructor]] void Start(int argc, char **argv, char **) {
@@ -176,6 +214,7 @@ bool Wanted(int argc, char **argv) {
     return;
   }
   const pid_t self = getpid();
+  prctl(PR_SET_CHILD_SUBREAPER, 1); // Before there is anyone who may leave a copy behind.
   const pid_t pid = fork();
   if (pid < 0) {
     return;
@@ -191,10 +230,30 @@ bool Wanted(int argc, char **argv) {
   close(copies[1]);
   watch.Stay();
   shared->program = pid;
-  prctl(PR_SET_CHILD_SUBREAPER, 1);
   std::signal(SIGCHLD, [](int) {}); // It ends a poll().
   Guardian{watch, copies[0]}.Run();
 }
+
+/// Sends what GoogleTest records.
+class Sender : public testing::EmptyTestEventListener {
+public:
+  bool clean = true; ///< No failure and no skip so far.
+
+private:
+  void OnTestPartResult(const testing::TestPartResult &result) override {
+    // A process that a test has forked sends only if the test is apart: the other's are lost, as
+    // they are without a harness.
+    if (!result.passed() && (apart || Active())) {
+      clean = false;
+      Send(channel, {.kind = Record::Kind::part,
+                     .part = {.type = result.type(),
+                              .file = result.file_name() != nullptr ? result.file_name() : "",
+                              .line = result.line_number(),
+                              .message = result.message()}});
+    }
+  }
+};
+Sender *sender = nullptr;
 
 /// The life of a copy, until it is needed.
 void Sleep(std::deque<Step> &steps) {
@@ -208,7 +267,7 @@ void Sleep(std::deque<Step> &steps) {
       return;
     }
     if (record) {
-      Apply(steps, std::move(*record));
+      Apply(steps, std::move(*record), kMaxParts + 2);
     } else if (!again) {
       _exit(1); // There is no guardian any more.
     }
@@ -218,6 +277,8 @@ void Sleep(std::deque<Step> &steps) {
 } // namespace
 
 bool Active() { return shared->program == getpid(); }
+
+bool EachTest() { return each_test && Active(); }
 
 std::atomic<unsigned int> &Passed() { return shared->passed; }
 
@@ -259,6 +320,10 @@ void Begin() {
   if (!Active()) {
     return;
   }
+  if (sender == nullptr) {
+    sender = new Sender;
+    testing::UnitTest::GetInstance()->listeners().Append(sender);
+  }
   // What is on its way to the guardian belongs to the step before.
   int unread = 0;
   for (int i = 0; i < 1000 && ioctl(STDERR_FILENO, FIONREAD, &unread) == 0 && unread > 0; ++i) {
@@ -268,16 +333,50 @@ void Begin() {
   Send(channel, {.kind = Record::Kind::begin, .part = {}});
 }
 
-void SendPart(const Part &part) {
-  if (Active()) {
-    Send(channel, {.kind = Record::Kind::part, .part = part});
-  }
-}
-
 void End(int result, const std::string &text) {
   if (Active()) {
     SendEnd(channel, {.parts = {}, .result = result, .passed = shared->passed, .text = text});
   }
 }
 
+bool RunApart(const std::function<void()> &body, Step &step) {
+  // GoogleTest starts a "threadsafe" death test's program anew, and the death has to be in it.
+  if (!Active() || apart || testing::internal::InDeathTestChild()) {
+    return false;
+  }
+  PrepareLeakCheck();
+  std::deque<Step> steps;
+  if (BeginSuite(steps)) {
+    step = std::move(steps.back());
+    return true;
+  }
+  apart = true;
+  auto &listeners = testing::UnitTest::GetInstance()->listeners();
+  delete listeners.Release(listeners.default_result_printer()); // The copy prints.
+  Begin();
+  sender->clean = true;
+  RunCatching(body);
+  Flush();
+  if (Active()) {
+    End(0, {});
+    // A failed test's fatal assertion skipped its clean-up.
+    if (sender->clean && LeakFound()) {
+      Send(channel, {.kind = Record::Kind::leak, .part = {}});
+    }
+    Send(channel, {.kind = Record::Kind::over, .part = {}});
+  }
+  // Not exit(): what main() registered there is the copy's.
+  _exit(0);
+}
+
 } // namespace harness::guardian
+
+void harness::RunInChild(const std::function<void()> &body) {
+  guardian::Step step;
+  if (!guardian::RunApart(body, step)) {
+    body();
+  }
+  for (const auto &part : step.parts) {
+    AddPart(part.type, part.file.c_str(), part.line, part.message);
+  }
+}

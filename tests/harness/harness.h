@@ -69,28 +69,17 @@ struct Part {
 /// loop shall not fill the memory nor the XML file.
 inline constexpr std::size_t kMaxParts = 1000;
 
-/// How a test body went.  A body that did not come to its end (signal, exit(), timeout) and one
-/// that left a leak have a fatal failure that says so among their parts.
-struct Outcome {
-  std::vector<Part> parts;
-  std::size_t left_out = 0; ///< Number of results beyond kMaxParts.
-  [[nodiscard]] bool failed() const;
-};
-
-/// Runs `body` in a forked child, or right here if options().fork is off, and returns the results
-/// of its assertions instead of reporting them.  What the child prints is passed on while it runs.
-///
-/// In the child GoogleTest works as usual, with these differences: changes to memory are lost, and
-/// so is RecordProperty().  Threads of the parent do not exist in the child.  With AddressSanitizer
-/// memory that `body` allocated and no longer reaches is a failure, unless it has failed already.
-/// When the system has no process or descriptor left, that is a fatal failure too.
-[[nodiscard]] Outcome Capture(const std::function<void()> &body);
-
-/// Reports captured results as the current test's own.
-void Report(const Outcome &outcome);
-
-/// Capture() and Report() in one.  Without fork failures show where they happen, at the time.
+/// Runs `body` in a process of its own, so that a crash, exit(), a hang or a leak in it is a failure
+/// of the current test; or right here with --harness_no_fork.  Changes to memory are lost, and so is
+/// RecordProperty().  Threads of the program do not exist in it, and after it not in the program.
 void RunInChild(const std::function<void()> &body);
+
+/// Runs `body`; a C++ exception that leaves it becomes a fatal failure.
+void RunCatching(const std::function<void()> &body);
+
+/// Writes out what stdio and iostream hold: before fork(), or it is printed twice, and before
+/// _exit().
+void Flush();
 
 /// Adds one result to the current test.  `file` may be null or empty.  In `message` bytes that are
 /// not UTF-8 become '?': GoogleTest would write them to its XML file, which then no one can parse.

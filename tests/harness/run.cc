@@ -1,6 +1,7 @@
 // Options, and running all tests.
 
 #include "harness.h"
+#include "utf8.h"
 
 #include <fnmatch.h>
 #include <unistd.h>
@@ -9,7 +10,10 @@
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
+#include <exception>
+#include <format>
 #include <fstream>
+#include <iostream>
 #include <print>
 #include <string_view>
 #include <utility>
@@ -210,6 +214,32 @@ int Main(int argc, char **argv) {
     BadUsage(std::format("{}: unknown argument", argv[1]));
   }
   return RunTests();
+}
+
+void RunCatching(const std::function<void()> &body) {
+  try {
+    body();
+  } catch (const std::exception &e) {
+    AddPart(testing::TestPartResult::kFatalFailure, nullptr, -1,
+            std::format("exception thrown: {}", e.what()));
+  } catch (...) {
+    AddPart(testing::TestPartResult::kFatalFailure, nullptr, -1,
+            "exception thrown, not a std::exception");
+  }
+}
+
+void Flush() {
+  std::cout.flush();
+  std::cerr.flush();
+  std::fflush(nullptr);
+}
+
+void AddPart(testing::TestPartResult::Type type, const char *file, int line,
+             const std::string &message) {
+  if (file != nullptr && *file == '\0') {
+    file = nullptr;
+  }
+  testing::internal::AssertHelper(type, file, line, "") = testing::Message() << ValidUtf8(message);
 }
 
 } // namespace harness

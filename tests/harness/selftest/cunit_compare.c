@@ -314,7 +314,7 @@ static int errors(void) {
   ERROR(CU_get_test_at_pos(suite, 9));
   ERROR(CU_set_suite_name(suite, NULL));
   ERROR(CU_set_test_func(NULL, pass));
-  ERROR(CU_set_registry(CU_create_new_registry()));
+  ERROR(CU_cleanup_registry());
   return 0;
 }
 

@@ -1,12 +1,12 @@
 // Forked bodies of tests in C++, and the small parts of the harness.
 
-#include "../harness.h"
+#include "../guardian.h"
 #include "../names.h"
 #include "../utf8.h"
+#include "program.h"
 
 #include <gtest/gtest.h>
 
-#include <poll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,16 +17,27 @@
 #include <string>
 #include <thread>
 
-using harness::Capture;
-using harness::Outcome;
+using harness::guardian::Step;
 using testing::TestPartResult;
 
 namespace {
 
-/// With --harness_no_fork a crash would be one of this program.
-bool Forks() { return harness::options().fork; }
+/// All of these need a process of their own.
+class Isolation : public testing::Test {
+  void SetUp() override {
+    if (!harness::options().fork) {
+      GTEST_SKIP() << "--harness_no_fork";
+    }
+  }
+};
 
-std::string Message(const Outcome &outcome) {
+Step Capture(const std::function<void()> &body) {
+  Step step;
+  EXPECT_TRUE(harness::guardian::RunApart(body, step));
+  return step;
+}
+
+std::string Message(const Step &outcome) {
   return outcome.parts.size() == 1
            ? outcome.parts[0].message
            : "there are " + std::to_string(outcome.parts.size()) + " results";
@@ -36,13 +47,12 @@ void FailFatally() { ASSERT_EQ(1, 2) << "fatal"; }
 
 } // namespace
 
-TEST(Isolation, PassingBodyReportsNothing) {
+TEST_F(Isolation, PassingBodyReportsNothing) {
   const auto outcome = Capture([] { EXPECT_EQ(1, 1); });
   EXPECT_TRUE(outcome.parts.empty());
-  EXPECT_FALSE(outcome.failed());
 }
 
-TEST(Isolation, FailuresAndSkipsComeBack) {
+TEST_F(Isolation, FailuresAndSkipsComeBack) {
   const auto outcome = Capture([] {
     EXPECT_EQ(1, 3) << "first";
     FailFatally();
@@ -50,7 +60,6 @@ TEST(Isolation, FailuresAndSkipsComeBack) {
     GTEST_SKIP() << "reason";
   });
   ASSERT_EQ(outcome.parts.size(), 3u);
-  EXPECT_TRUE(outcome.failed());
   EXPECT_EQ(outcome.parts[0].type, TestPartResult::kNonFatalFailure);
   EXPECT_NE(outcome.parts[0].message.find("first"), std::string::npos);
   EXPECT_TRUE(outcome.parts[0].file.ends_with("isolation_test.cc"));
@@ -60,45 +69,31 @@ TEST(Isolation, FailuresAndSkipsComeBack) {
   EXPECT_NE(outcome.parts[2].message.find("reason"), std::string::npos);
 }
 
-TEST(Isolation, SkipAloneIsNoFailure) {
-  EXPECT_FALSE(Capture([] { GTEST_SKIP(); }).failed());
-}
-
-TEST(Isolation, MemoryIsTheChildsOwn) {
-  if (!Forks()) {
-    GTEST_SKIP() << "--harness_no_fork";
-  }
+TEST_F(Isolation, MemoryIsTheChildsOwn) {
   int value = 1;
   harness::RunInChild([&] { value = 2; });
   EXPECT_EQ(value, 1);
 }
 
-TEST(Isolation, ExceptionIsAFailure) {
+TEST_F(Isolation, ExceptionIsAFailure) {
   EXPECT_NE(Message(Capture([] { throw std::runtime_error{"thrown on purpose"}; }))
               .find("thrown on purpose"),
             std::string::npos);
   EXPECT_NE(Message(Capture([] { throw 7; })).find("not a std::exception"), std::string::npos);
 }
 
-TEST(Isolation, SignalIsAFailure) {
-  if (!Forks()) {
-    GTEST_SKIP() << "--harness_no_fork";
-  }
+TEST_F(Isolation, SignalIsAFailure) {
   const auto outcome = Capture([] { raise(SIGTERM); });
-  EXPECT_TRUE(outcome.failed());
   EXPECT_NE(Message(outcome).find("signal 15 (SIGTERM"), std::string::npos);
 }
 
-TEST(Isolation, LongMessagesAreCut) {
-  if (!Forks()) {
-    GTEST_SKIP() << "--harness_no_fork";
-  }
+TEST_F(Isolation, LongMessagesAreCut) {
   const auto message = Message(Capture([] { ADD_FAILURE() << std::string(1000000, 'x'); }));
   EXPECT_GT(message.size(), 60000u);
   EXPECT_LE(message.size(), 65536u);
 }
 
-TEST(Isolation, ThreadsOfTheBodyCanFail) {
+TEST_F(Isolation, ThreadsOfTheBodyCanFail) {
   EXPECT_EQ(Capture([] {
               std::thread thread{[] { ADD_FAILURE() << "in a thread"; }};
               ADD_FAILURE() << "beside it";
@@ -107,10 +102,7 @@ TEST(Isolation, ThreadsOfTheBodyCanFail) {
             2u);
 }
 
-TEST(Isolation, ProcessOfTheBodyCanFailAndDoesNotEndTheTest) {
-  if (!Forks()) {
-    GTEST_SKIP() << "--harness_no_fork";
-  }
+TEST_F(Isolation, ProcessOfTheBodyCanFailAndDoesNotEndTheTest) {
   const auto outcome = Capture([] {
     if (fork() == 0) {
       ADD_FAILURE() << "in a process of the test's";
@@ -126,64 +118,54 @@ TEST(Isolation, ProcessOfTheBodyCanFailAndDoesNotEndTheTest) {
   EXPECT_NE(outcome.parts[1].message.find("instead of returning"), std::string::npos);
 }
 
-TEST(Isolation, ProcessLeftBehindDoesNotHoldTheTestUp) {
-  if (!Forks()) {
-    GTEST_SKIP() << "--harness_no_fork";
-  }
+TEST_F(Isolation, ProcessLeftBehindDoesNotHoldTheTestUp) {
   int fds[2];
   ASSERT_EQ(pipe(fds), 0);
   // It holds the test's descriptors until this test is over: if that were waited for, it would
   // hang.
-  EXPECT_FALSE(Capture([&] {
+  EXPECT_TRUE(Capture([&] {
                  if (fork() == 0) {
                    close(fds[1]);
                    char byte;
                    _exit(read(fds[0], &byte, 1) == 0 ? 0 : 1);
                  }
-               }).failed());
+               }).parts.empty());
   close(fds[0]);
   close(fds[1]);
 }
 
-TEST(Isolation, BodyDiesWithItsRunner) {
-  if (!Forks()) {
-    GTEST_SKIP() << "--harness_no_fork";
-  }
-  int to_test[2];
-  ASSERT_EQ(pipe(to_test), 0);
-  const pid_t runner = fork();
-  if (runner == 0) {
-    static_cast<void>(Capture([&] {
-      const pid_t self = getpid();
-      static_cast<void>(!write(to_test[1], &self, sizeof(self)));
-      for (;;) {
-        pause();
-      }
-    }));
+TEST_F(Isolation, ProgramDiesWithItsGuardian) {
+  int fds[2];
+  ASSERT_EQ(pipe(fds), 0);
+  const pid_t guardian = fork();
+  if (guardian == 0) {
+    dup2(fds[1], STDOUT_FILENO);
+    close(fds[0]);
+    close(fds[1]);
+    execl(selftest::Path("cunit-sample").c_str(), "cunit-sample", "--gtest_filter=hanging.hang",
+          nullptr);
     _exit(1);
   }
-  close(to_test[1]);
-  pid_t body = 0;
-  ASSERT_EQ(read(to_test[0], &body, sizeof(body)), static_cast<ssize_t>(sizeof(body)));
-  kill(runner, SIGKILL);
-  waitpid(runner, nullptr, 0);
-  // Readable, at its end, as soon as no process has the other end any more.
-  pollfd end{.fd = to_test[0], .events = POLLIN, .revents = 0};
-  if (poll(&end, 1, 60000) != 1) {
-    kill(body, SIGKILL);
-    FAIL() << "the test body lived on";
+  close(fds[1]);
+  std::string out;
+  for (char c; !out.contains("hanging in") && read(fds[0], &c, 1) == 1;) {
+    out += c;
   }
-  close(to_test[0]);
+  kill(guardian, SIGKILL);
+  waitpid(guardian, nullptr, 0);
+  // At its end as soon as no process of the program is there any more.
+  for (char c; read(fds[0], &c, 1) == 1;) {
+  }
+  close(fds[0]);
 }
 
-TEST(Isolation, DeathTestsWorkInside) {
+TEST_F(Isolation, DeathTestsWorkInside) {
   harness::RunInChild([] { EXPECT_EXIT(std::exit(3), testing::ExitedWithCode(3), ""); });
 }
 
-TEST(Isolation, NestedBodiesReportThrough) {
-  EXPECT_NE(Message(Capture([] { harness::RunInChild([] { ADD_FAILURE() << "deep inside"; }); }))
-              .find("deep inside"),
-            std::string::npos);
+TEST_F(Isolation, BodyWithinABodyRunsInItsProcess) {
+  EXPECT_EQ(Message(Capture([] { harness::RunInChild([] { GTEST_SKIP() << "deep inside"; }); })),
+            "deep inside");
 }
 
 TEST(Names, KeepsOnlyWhatEveryToolTakes) {
