@@ -73,6 +73,15 @@ CU_Test *Tests(CU_pSuite suite, bool said, CU_ErrorCode missing) {
   return suite != nullptr && said ? suite->pTest : nullptr;
 }
 
+template <typename T, typename M>
+CU_ErrorCode Assign(T *item, M T::*member, M value, CU_ErrorCode no_item) {
+  if (item == nullptr) {
+    return Set(no_item);
+  }
+  item->*member = value;
+  return Set(CUE_SUCCESS);
+}
+
 template <typename T>
 CU_ErrorCode Rename(T *item, const char *name, CU_ErrorCode no_item, CU_ErrorCode no_name) {
   if (item == nullptr || name == nullptr) {
@@ -173,11 +182,7 @@ CU_pSuite CU_add_suite_with_setup_and_teardown(const char *strName, CU_Initializ
 }
 
 CU_ErrorCode CU_set_suite_active(CU_pSuite pSuite, CU_BOOL fNewActive) {
-  if (pSuite == nullptr) {
-    return Set(CUE_NOSUITE);
-  }
-  pSuite->fActive = fNewActive;
-  return Set(CUE_SUCCESS);
+  return Assign(pSuite, &CU_Suite::fActive, fNewActive, CUE_NOSUITE);
 }
 
 CU_ErrorCode CU_set_suite_name(CU_pSuite pSuite, const char *strNewName) {
@@ -185,19 +190,11 @@ CU_ErrorCode CU_set_suite_name(CU_pSuite pSuite, const char *strNewName) {
 }
 
 CU_ErrorCode CU_set_suite_initfunc(CU_pSuite pSuite, CU_InitializeFunc pNewInit) {
-  if (pSuite == nullptr) {
-    return Set(CUE_NOSUITE);
-  }
-  pSuite->pInitializeFunc = pNewInit;
-  return Set(CUE_SUCCESS);
+  return Assign(pSuite, &CU_Suite::pInitializeFunc, pNewInit, CUE_NOSUITE);
 }
 
 CU_ErrorCode CU_set_suite_cleanupfunc(CU_pSuite pSuite, CU_CleanupFunc pNewClean) {
-  if (pSuite == nullptr) {
-    return Set(CUE_NOSUITE);
-  }
-  pSuite->pCleanupFunc = pNewClean;
-  return Set(CUE_SUCCESS);
+  return Assign(pSuite, &CU_Suite::pCleanupFunc, pNewClean, CUE_NOSUITE);
 }
 
 CU_pSuite CU_get_suite(const char *strName) {
@@ -245,11 +242,7 @@ CU_pTest CU_add_test(CU_pSuite pSuite, const char *strName, CU_TestFunc pTestFun
 }
 
 CU_ErrorCode CU_set_test_active(CU_pTest pTest, CU_BOOL fNewActive) {
-  if (pTest == nullptr) {
-    return Set(CUE_NOTEST);
-  }
-  pTest->fActive = fNewActive;
-  return Set(CUE_SUCCESS);
+  return Assign(pTest, &CU_Test::fActive, fNewActive, CUE_NOTEST);
 }
 
 CU_ErrorCode CU_set_test_name(CU_pTest pTest, const char *strNewName) {
@@ -257,11 +250,7 @@ CU_ErrorCode CU_set_test_name(CU_pTest pTest, const char *strNewName) {
 }
 
 CU_ErrorCode CU_set_test_func(CU_pTest pTest, CU_TestFunc pNewFunc) {
-  if (pTest == nullptr || pNewFunc == nullptr) {
-    return Set(CUE_NOTEST);
-  }
-  pTest->pTestFunc = pNewFunc;
-  return Set(CUE_SUCCESS);
+  return Assign(pNewFunc != nullptr ? pTest : nullptr, &CU_Test::pTestFunc, pNewFunc, CUE_NOTEST);
 }
 
 CU_pTest CU_get_test(CU_pSuite pSuite, const char *strName) {

@@ -81,37 +81,16 @@ using namespace harness::cunit;
 
 extern "C" {
 
-void CU_set_suite_start_handler(CU_SuiteStartMessageHandler f) { handlers.suite_start = f; }
-void CU_set_test_start_handler(CU_TestStartMessageHandler f) { handlers.test_start = f; }
-void CU_set_test_complete_handler(CU_TestCompleteMessageHandler f) { handlers.test_complete = f; }
-void CU_set_suite_complete_handler(CU_SuiteCompleteMessageHandler f) {
-  handlers.suite_complete = f;
-}
-void CU_set_all_test_complete_handler(CU_AllTestsCompleteMessageHandler f) {
-  handlers.all_tests_complete = f;
-}
-void CU_set_suite_init_failure_handler(CU_SuiteInitFailureMessageHandler f) {
-  handlers.suite_init_failure = f;
-}
-void CU_set_suite_cleanup_failure_handler(CU_SuiteCleanupFailureMessageHandler f) {
-  handlers.suite_cleanup_failure = f;
-}
-
-CU_SuiteStartMessageHandler CU_get_suite_start_handler(void) { return handlers.suite_start; }
-CU_TestStartMessageHandler CU_get_test_start_handler(void) { return handlers.test_start; }
-CU_TestCompleteMessageHandler CU_get_test_complete_handler(void) { return handlers.test_complete; }
-CU_SuiteCompleteMessageHandler CU_get_suite_complete_handler(void) {
-  return handlers.suite_complete;
-}
-CU_AllTestsCompleteMessageHandler CU_get_all_test_complete_handler(void) {
-  return handlers.all_tests_complete;
-}
-CU_SuiteInitFailureMessageHandler CU_get_suite_init_failure_handler(void) {
-  return handlers.suite_init_failure;
-}
-CU_SuiteCleanupFailureMessageHandler CU_get_suite_cleanup_failure_handler(void) {
-  return handlers.suite_cleanup_failure;
-}
+#define HANDLER(name, type, member)                                                                \
+  void CU_set_##name##_handler(type f) { handlers.member = f; }                                    \
+  type CU_get_##name##_handler(void) { return handlers.member; }
+HANDLER(suite_start, CU_SuiteStartMessageHandler, suite_start)
+HANDLER(test_start, CU_TestStartMessageHandler, test_start)
+HANDLER(test_complete, CU_TestCompleteMessageHandler, test_complete)
+HANDLER(suite_complete, CU_SuiteCompleteMessageHandler, suite_complete)
+HANDLER(all_test_complete, CU_AllTestsCompleteMessageHandler, all_tests_complete)
+HANDLER(suite_init_failure, CU_SuiteInitFailureMessageHandler, suite_init_failure)
+HANDLER(suite_cleanup_failure, CU_SuiteCleanupFailureMessageHandler, suite_cleanup_failure)
 
 unsigned int CU_get_number_of_suites_run(void) { return summary.nSuitesRun; }
 unsigned int CU_get_number_of_suites_failed(void) { return summary.nSuitesFailed; }

@@ -13,6 +13,8 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
+#include <fstream>
+#include <iterator>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -166,6 +168,15 @@ TEST_F(Isolation, DeathTestsWorkInside) {
 TEST_F(Isolation, BodyWithinABodyRunsInItsProcess) {
   EXPECT_EQ(Message(Capture([] { harness::RunInChild([] { GTEST_SKIP() << "deep inside"; }); })),
             "deep inside");
+}
+
+TEST(Install, HasNothingOfTheTests) {
+  std::ifstream file{selftest::Path("../../meson-info/intro-installed.json")};
+  const std::string plan{std::istreambuf_iterator<char>{file}, {}};
+  EXPECT_NE(plan.find("libngtcp2"), std::string::npos) << plan;
+  for (const auto *const word : {"/tests/harness", "libharness", "CUnit", "munit", "libgtest"}) {
+    EXPECT_EQ(plan.find(word), std::string::npos) << word << " in " << plan;
+  }
 }
 
 TEST(Names, KeepsOnlyWhatEveryToolTakes) {

@@ -2,8 +2,6 @@
 
 #include "../sanitizer.h"
 
-#include <fcntl.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -89,28 +87,8 @@ void ReadCases(Run &run) {
   }
 }
 
-std::vector<std::string> Environment(const std::vector<std::string> &additions) {
-  std::vector<std::string> environment;
-  for (char **variable = environ; *variable != nullptr; ++variable) {
-    const std::string_view text = *variable;
-    // Of an outer run: sharding and filter are not meant for the samples.
-    if (!text.starts_with("GTEST_") && !text.starts_with("NGM_HARNESS_") &&
-        !text.starts_with("TEST_")) {
-      environment.emplace_back(text);
-    }
-  }
-  environment.insert(environment.end(), additions.begin(), additions.end());
-  return environment;
-}
-
-std::vector<char *> Pointers(std::vector<std::string> &strings) {
-  std::vector<char *> pointers;
-  for (auto &string : strings) {
-    pointers.push_back(string.data());
-  }
-  pointers.push_back(nullptr);
-  return pointers;
-}
+/// One word of a command for the shell.
+std::string Quoted(const std::string &word) { return "'" + word + "' "; }
 
 } // namespace
 
@@ -151,29 +129,24 @@ Run RunProgramPlainly(const std::string &program, const std::vector<std::string>
   const auto work = directory.path() + "/cwd";
   std::filesystem::create_directory(work);
 
-  std::vector<std::string> words{Path(program)};
-  words.insert(words.end(), arguments.begin(), arguments.end());
-  auto variables = Environment(environment);
-
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, out.c_str(),
-                                   O_WRONLY | O_CREAT | O_APPEND, 0600);
-  posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, err.c_str(),
-                                   O_WRONLY | O_CREAT | O_APPEND, 0600);
-  posix_spawn_file_actions_addchdir_np(&actions, work.c_str());
-  pid_t pid = -1;
-  const int error = posix_spawn(&pid, words[0].c_str(), &actions, nullptr, Pointers(words).data(),
-                                Pointers(variables).data());
-  posix_spawn_file_actions_destroy(&actions);
-
-  Run run;
-  int status = 0;
-  if (error != 0 || waitpid(pid, &status, 0) != pid) {
-    ADD_FAILURE() << words[0] << ": " << std::strerror(error);
-    return run;
+  auto command = "cd " + Quoted(work) + "&& exec env ";
+  for (char **variable = environ; *variable != nullptr; ++variable) {
+    const std::string text = *variable;
+    // Of an outer run: sharding and filter are not meant for the samples.
+    if (text.starts_with("GTEST_") || text.starts_with("NGM_HARNESS_") || text.starts_with("TEST_")) {
+      command += "-u " + Quoted(text.substr(0, text.find('=')));
+    }
   }
+  for (const auto &addition : environment) {
+    command += Quoted(addition);
+  }
+  command += Quoted(Path(program));
+  for (const auto &argument : arguments) {
+    command += Quoted(argument);
+  }
+  command += "</dev/null >>" + Quoted(out) + "2>>" + Quoted(err);
+  Run run;
+  const int status = std::system(command.c_str());
   run.exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   run.out = ReadFile(out);
   run.err = ReadFile(err);
