@@ -10,10 +10,13 @@
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <exception>
 #include <format>
 #include <fstream>
 #include <iostream>
+#include <iterator>
+#include <map>
 #include <print>
 #include <string_view>
 #include <utility>
@@ -165,6 +168,36 @@ private:
   void OnTestProgramStart(const testing::UnitTest &) override { GTEST_FLAG_SET(filter, users); }
 };
 
+/// In each run GoogleTest writes its XML file anew.  Adds what the runs before have written.
+void MergeXml() {
+  static std::string earlier;
+  static std::map<std::string, unsigned long> sums;
+  const std::string output = GTEST_FLAG_GET(output);
+  if (!output.starts_with("xml:")) {
+    return;
+  }
+  std::ifstream in{output.substr(4), std::ios::binary};
+  std::string text{std::istreambuf_iterator<char>{in}, {}};
+  const auto end = text.rfind("</testsuites>");
+  const auto begin = text.find('\n', text.find("<testsuites "));
+  if (end == std::string::npos || begin >= end) {
+    return;
+  }
+  const auto suites = text.substr(begin, end - begin);
+  text.replace(begin, end - begin, earlier + suites);
+  for (const auto *const name : {" tests=\"", " failures=\"", " disabled=\"", " errors=\""}) {
+    if (const auto at = text.find(name); at < begin) {
+      const auto number = at + std::strlen(name);
+      auto &sum = sums[name];
+      sum += std::strtoul(text.c_str() + number, nullptr, 10);
+      text.replace(number, text.find('"', number) - number, std::to_string(sum));
+    }
+  }
+  if (!std::exchange(earlier, earlier + suites).empty()) {
+    std::ofstream{output.substr(4), std::ios::binary} << text;
+  }
+}
+
 } // namespace
 
 int RunTests(const std::vector<std::string> *selected) {
@@ -183,6 +216,7 @@ int RunTests(const std::vector<std::string> *selected) {
     GTEST_FLAG_SET(filter, filter.empty() ? "-*" : filter);
   }
   const int result = RUN_ALL_TESTS();
+  MergeXml();
   if (help || GTEST_FLAG_GET(list_tests)) {
     std::exit(0);
   }
