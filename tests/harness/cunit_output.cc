@@ -108,9 +108,9 @@ void EndSuite(const char *name) {
                            "{}  </testsuite>\n",
                            suite_failures, suite_tests, Xml(name), suite_results);
   } else if (suite_tests != 0) {
-    results += Block(4, "CUNIT_RUN_SUITE",
-                     Block(6, "CUNIT_RUN_SUITE_SUCCESS",
-                           Element(8, "SUITE_NAME", Xml(name)) + suite_results));
+    results += Block(
+      4, "CUNIT_RUN_SUITE",
+      Block(6, "CUNIT_RUN_SUITE_SUCCESS", Element(8, "SUITE_NAME", Xml(name)) + suite_results));
   }
   suite_results.clear();
   suite_tests = suite_failures = 0;
@@ -132,9 +132,9 @@ void WriteTest(const CU_pTest test, const CU_pSuite suite, const CU_pFailureReco
   suite_failures += failure != nullptr ? 1 : 0;
   const auto name = Xml(test->pName);
   if (junit) {
-    suite_results += std::format("    <testcase classname=\"{}{}{}\" name=\"{}\" time=\"0\">\n",
-                                 Xml(package.c_str()), package.empty() ? "" : ".",
-                                 Xml(suite->pName), name);
+    suite_results +=
+      std::format("    <testcase classname=\"{}{}{}\" name=\"{}\" time=\"0\">\n",
+                  Xml(package.c_str()), package.empty() ? "" : ".", Xml(suite->pName), name);
   }
   for (const auto *f = failure; f != nullptr; f = f->pNext) {
     const auto condition = Xml(f->strCondition);
@@ -151,9 +151,8 @@ void WriteTest(const CU_pTest test, const CU_pSuite suite, const CU_pFailureReco
   if (junit) {
     suite_results += "    </testcase>\n";
   } else if (failure == nullptr) {
-    suite_results +=
-      Block(8, "CUNIT_RUN_TEST_RECORD",
-            Block(10, "CUNIT_RUN_TEST_SUCCESS", Element(12, "TEST_NAME", name)));
+    suite_results += Block(8, "CUNIT_RUN_TEST_RECORD",
+                           Block(10, "CUNIT_RUN_TEST_SUCCESS", Element(12, "TEST_NAME", name)));
   }
 }
 
@@ -190,8 +189,8 @@ void WriteResults(const CU_pFailureRecord) {
                        SummaryRecord("Suites", registry.uiNumberOfSuites, s.nSuitesRun, "- NA -",
                                      s.nSuitesFailed, std::to_string(s.nSuitesInactive)) +
                          SummaryRecord("Test Cases", registry.uiNumberOfTests, s.nTestsRun,
-                                       std::to_string(s.nTestsRun - s.nTestsFailed),
-                                       s.nTestsFailed, std::to_string(s.nTestsInactive)) +
+                                       std::to_string(s.nTestsRun - s.nTestsFailed), s.nTestsFailed,
+                                       std::to_string(s.nTestsInactive)) +
                          SummaryRecord("Assertions", s.nAsserts, s.nAsserts,
                                        std::to_string(s.nAsserts - s.nAssertsFailed),
                                        s.nAssertsFailed, "n/a"))));
@@ -213,15 +212,14 @@ std::string Listing(const CU_TestRegistry &registry) {
                        // The suite's, in CUnit, too.
                        Element(10, "TEST_ACTIVE_VALUE", yes(suite->fActive != CU_FALSE)));
     }
-    suites +=
-      Block(4, "CUNIT_ALL_TEST_LISTING_SUITE",
-            Block(6, "CUNIT_ALL_TEST_LISTING_SUITE_DEFINITION",
-                  Element(8, "SUITE_NAME", Xml(suite->pName)) +
-                    Element(8, "INITIALIZE_VALUE", yes(suite->pInitializeFunc != nullptr)) +
-                    Element(8, "CLEANUP_VALUE", yes(suite->pCleanupFunc != nullptr)) +
-                    Element(8, "ACTIVE_VALUE", yes(suite->fActive != CU_FALSE)) +
-                    Element(8, "TEST_COUNT_VALUE", suite->uiNumberOfTests)) +
-              Block(6, "CUNIT_ALL_TEST_LISTING_SUITE_TESTS", tests));
+    suites += Block(4, "CUNIT_ALL_TEST_LISTING_SUITE",
+                    Block(6, "CUNIT_ALL_TEST_LISTING_SUITE_DEFINITION",
+                          Element(8, "SUITE_NAME", Xml(suite->pName)) +
+                            Element(8, "INITIALIZE_VALUE", yes(suite->pInitializeFunc != nullptr)) +
+                            Element(8, "CLEANUP_VALUE", yes(suite->pCleanupFunc != nullptr)) +
+                            Element(8, "ACTIVE_VALUE", yes(suite->fActive != CU_FALSE)) +
+                            Element(8, "TEST_COUNT_VALUE", suite->uiNumberOfTests)) +
+                      Block(6, "CUNIT_ALL_TEST_LISTING_SUITE_TESTS", tests));
   }
   return Block(2, "CUNIT_LIST_TOTAL_SUMMARY",
                record("Total Number of Suites", registry.uiNumberOfSuites) +
@@ -268,13 +266,14 @@ char *CU_get_run_results_string(void) {
   const auto line = [](const auto &...columns) {
     return std::format("{:>20}{:>7}{:>7}{:>7}{:>7}{:>9}\n", columns...);
   };
-  auto text = "Run Summary:" + line("Type", "Total", "Ran", "Passed", "Failed", "Inactive").substr(12);
+  auto text =
+    "Run Summary:" + line("Type", "Total", "Ran", "Passed", "Failed", "Inactive").substr(12);
   text += line("suites", registry != nullptr ? registry->uiNumberOfSuites : 0, s.nSuitesRun, "n/a",
                s.nSuitesFailed, s.nSuitesInactive);
   text += line("tests", registry != nullptr ? registry->uiNumberOfTests : 0, s.nTestsRun,
                s.nTestsRun - s.nTestsFailed, s.nTestsFailed, s.nTestsInactive);
-  text += line("asserts", s.nAsserts, s.nAsserts, s.nAsserts - s.nAssertsFailed, s.nAssertsFailed,
-               "n/a");
+  text +=
+    line("asserts", s.nAsserts, s.nAsserts, s.nAsserts - s.nAssertsFailed, s.nAssertsFailed, "n/a");
   return strdup((text + std::format("\nElapsed time = {:8.3f} seconds", s.ElapsedTime)).c_str());
 }
 
@@ -329,9 +328,10 @@ void CU_automated_run_tests(void) {
 
 CU_ErrorCode CU_list_tests_to_file(void) {
   const auto *const registry = CU_get_registry();
-  CU_set_error(registry == nullptr ? CUE_NOREGISTRY
-                                   : Write("-Listing.xml", Report("CUNIT_TEST_LIST_REPORT",
-                                                                  "CUnit-List", Listing(*registry))));
+  CU_set_error(
+    registry == nullptr
+      ? CUE_NOREGISTRY
+      : Write("-Listing.xml", Report("CUNIT_TEST_LIST_REPORT", "CUnit-List", Listing(*registry))));
   return CU_get_error();
 }
 

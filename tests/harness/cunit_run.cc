@@ -200,8 +200,8 @@ void StartSuite(CU_Suite *suite) {
     CurrentHandlers().suite_init_failure(suite);
   }
   ++summary.nSuitesFailed;
-  AddFailure(CUF_SuiteInitFailed, "CUnit System", 0,
-             "Suite Initialization failed - Suite Skipped", suite, nullptr);
+  AddFailure(CUF_SuiteInitFailed, "CUnit System", 0, "Suite Initialization failed - Suite Skipped",
+             suite, nullptr);
   SetRunError(CUE_SINIT_FAILED);
   FailProcess(); // No test does if there is none in the suite.
 }
@@ -215,9 +215,9 @@ void FinishSuite() {
   }
   if (current.state == SuiteState::good) {
     summary.nSuitesRun += current.single ? 0 : 1;
-    const auto failure =
-      current.crashed.empty() ? RunSuiteFunction(suite->pCleanupFunc, Place::cleanup, "cleanup")
-                              : "";
+    const auto failure = current.crashed.empty()
+                           ? RunSuiteFunction(suite->pCleanupFunc, Place::cleanup, "cleanup")
+                           : "";
     if (!failure.empty()) {
       AddPart(TestPartResult::kNonFatalFailure, nullptr, -1, failure);
       if (CurrentHandlers().suite_cleanup_failure != nullptr) {
@@ -238,8 +238,7 @@ void FinishSuite() {
     FailProcess();
   }
   if (CurrentHandlers().suite_complete != nullptr) {
-    CurrentHandlers().suite_complete(suite,
-                                     current.single ? nullptr : Since(current.before_suite));
+    CurrentHandlers().suite_complete(suite, current.single ? nullptr : Since(current.before_suite));
   }
   current.suite = nullptr;
   if (depth == 1 && !guardian::EachTest()) {

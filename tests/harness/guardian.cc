@@ -143,8 +143,8 @@ private:
       steps_.back().passed = shared->passed;
       steps_.back().result = -1;
       AddLast(steps_.back().left_out,
-              timed_out_ ? watch_.WithOutput(std::format("the test was killed after {} s",
-                                                         shared->timeout.load()))
+              timed_out_ ? watch_.WithOutput(
+                             std::format("the test was killed after {} s", shared->timeout.load()))
                          : watch_.Ending(status));
     }
     shared->program = shared->copy.exchange(0);
@@ -200,6 +200,13 @@ bool Wanted(int argc, char **argv) {
   return how != "0";
 }
 
+/// A copy of the descriptor where the program's own, which count from 3, do not show that it is
+/// there.
+int High(int fd) {
+  const int high = fcntl(fd, F_DUPFD_CLOEXEC, 100);
+  return high >= 0 ? high : fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
+
 [[gnu::constructor]] void Start(int argc, char **argv, char **) {
   void *const memory =
     mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -221,10 +228,10 @@ bool Wanted(int argc, char **argv) {
   }
   if (pid == 0) {
     close(copies[0]);
-    from_guardian = fcntl(copies[1], F_DUPFD_CLOEXEC, 100);
+    from_guardian = High(copies[1]);
     close(copies[1]);
     shared->program = getpid();
-    channel = fcntl(watch.Enter(self), F_DUPFD_CLOEXEC, 100);
+    channel = High(watch.Enter(self));
     return;
   }
   close(copies[1]);

@@ -1,11 +1,11 @@
 // How a program goes on after a crash.
 //
-// Before main() the process that was started becomes the guardian, which only waits, and main() runs
-// in a child of it.  There everything happens as without a harness, in one process: a test sees what
-// those before it left, and main() what the tests left.  Where a suite begins that process leaves a
-// copy of itself that sleeps.  If it then dies, or a test takes too long, the guardian tells the copy
-// what the suite had done so far; the copy takes the results over, reports the crash, leaves out the
-// rest of the suite, and is the program from there on.
+// Before main() the process that was started becomes the guardian, which only waits, and main()
+// runs in a child of it.  There everything happens as without a harness, in one process: a test
+// sees what those before it left, and main() what the tests left.  Where a suite begins that
+// process leaves a copy of itself that sleeps.  If it then dies, or a test takes too long, the
+// guardian tells the copy what the suite had done so far; the copy takes the results over, reports
+// the crash, leaves out the rest of the suite, and is the program from there on.
 //
 // A test that is to have a process of its own is the same with a copy from before the test, and a
 // process that always ends after it.
@@ -50,7 +50,8 @@ void End(int result, const std::string &text);
 /// another `body`.
 [[nodiscard]] bool RunApart(const std::function<void()> &body, Step &step);
 
-/// Passed assertions of the step that is going on, or was the last one; other processes know it, too.
+/// Passed assertions of the step that is going on, or was the last one; other processes know it,
+/// too.
 [[nodiscard]] std::atomic<unsigned int> &Passed();
 
 } // namespace harness::guardian

@@ -24,8 +24,8 @@ struct Options {
   std::chrono::seconds timeout{120};
 };
 
-/// Whether each CUnit test of the program has a process of its own, unless an option says otherwise;
-/// each_test.cc says so.
+/// Whether each CUnit test of the program has a process of its own, unless an option says
+/// otherwise; each_test.cc says so.
 extern const bool each_test_forked;
 
 /// The options in force.  Valid after Initialize(), the defaults before.
@@ -69,9 +69,10 @@ struct Part {
 /// loop shall not fill the memory nor the XML file.
 inline constexpr std::size_t kMaxParts = 1000;
 
-/// Runs `body` in a process of its own, so that a crash, exit(), a hang or a leak in it is a failure
-/// of the current test; or right here with --harness_no_fork.  Changes to memory are lost, and so is
-/// RecordProperty().  Threads of the program do not exist in it, and after it not in the program.
+/// Runs `body` in a process of its own, so that a crash, exit(), a hang or a leak in it is a
+/// failure of the current test; or right here with --harness_no_fork.  Changes to memory are lost,
+/// and so is RecordProperty().  Threads of the program do not exist in it, and after it not in the
+/// program.
 void RunInChild(const std::function<void()> &body);
 
 /// Runs `body`; a C++ exception that leaves it becomes a fatal failure.

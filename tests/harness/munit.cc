@@ -131,7 +131,8 @@ private:
   static void RunTodo(const std::function<void()> &body) {
     harness::guardian::Step step;
     if (!harness::guardian::RunApart(body, step)) {
-      harness::AddPart(TestPartResult::kSkip, nullptr, -1, "TODO: not tried with --harness_no_fork");
+      harness::AddPart(TestPartResult::kSkip, nullptr, -1,
+                       "TODO: not tried with --harness_no_fork");
     } else if (step.parts.empty()) {
       harness::AddPart(TestPartResult::kFatalFailure, nullptr, -1, "marked TODO, but successful");
     } else {

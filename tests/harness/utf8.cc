@@ -21,9 +21,9 @@ std::size_t SequenceLength(std::string_view text) {
   }
   // Overlong forms, surrogates, and what is beyond U+10FFFF.
   const bool low = byte(1) < (first == 0xf0 ? 0x90 : 0xa0);
-  return (first == 0xe0 || first == 0xf0) && low                      ? 0
+  return (first == 0xe0 || first == 0xf0) && low                        ? 0
          : (first == 0xed && !low) || (first == 0xf4 && byte(1) > 0x8f) ? 0
-                                                                       : length;
+                                                                        : length;
 }
 
 } // namespace

@@ -99,9 +99,8 @@ std::string Watch::Ending(int status) const {
     return WithOutput(std::format("the test was killed by signal {} (SIG{}: {})", signal,
                                   name != nullptr ? name : "?", strsignal(signal)));
   }
-  return WithOutput(
-    std::format("the test ended its process, with exit status {}, instead of returning",
-                WEXITSTATUS(status)));
+  return WithOutput(std::format(
+    "the test ended its process, with exit status {}, instead of returning", WEXITSTATUS(status)));
 }
 
 std::string Watch::WithOutput(std::string message) const {

@@ -1,5 +1,5 @@
-// cunit_compare.c has to do the same with the harness as with CUnit itself.  What differs on purpose
-// is in README.md and in Comparable().
+// cunit_compare.c has to do the same with the harness as with CUnit itself.  What differs on
+// purpose is in README.md and in Comparable().
 
 #include "program.h"
 
@@ -22,9 +22,9 @@ protected:
   static void SetUpTestSuite() {
     if (std::filesystem::exists("/usr/include/CUnit/CUnit.h")) {
       program = std::format("{}cunit-compare-{}", testing::TempDir(), getpid());
-      ASSERT_EQ(std::system(
-                  std::format("{} -w -o '{}' '{}' -lcunit", COMPILER, program, SOURCE).c_str()),
-                0);
+      ASSERT_EQ(
+        std::system(std::format("{} -w -o '{}' '{}' -lcunit", COMPILER, program, SOURCE).c_str()),
+        0);
     }
   }
   static void TearDownTestSuite() { std::filesystem::remove(program); }

@@ -1,6 +1,6 @@
 /*
- * CUnit programs in one; the first argument says which.  It is built with the harness and with CUnit
- * itself, and compare_test.cc says that both print the same lines that begin with "= ".
+ * CUnit programs in one; the first argument says which.  It is built with the harness and with
+ * CUnit itself, and compare_test.cc says that both print the same lines that begin with "= ".
  */
 #define USE_DEPRECATED_CUNIT_NAMES
 
@@ -27,9 +27,8 @@ static void counters(const char *where) {
          CU_get_number_of_suites_inactive(), CU_get_number_of_tests_run(),
          CU_get_number_of_tests_failed(), CU_get_number_of_tests_inactive(),
          CU_get_number_of_asserts(), CU_get_number_of_successes(), CU_get_number_of_failures(),
-         CU_get_number_of_failure_records(), CU_get_error(),
-         CU_is_test_running() ? "in" : "after", name_of(CU_get_current_suite()),
-         test != NULL ? test->pName : "-");
+         CU_get_number_of_failure_records(), CU_get_error(), CU_is_test_running() ? "in" : "after",
+         name_of(CU_get_current_suite()), test != NULL ? test->pName : "-");
 }
 
 static void result(const char *what, int code) { printf("\n= %s: %d\n", what, code); }
@@ -120,8 +119,7 @@ static void crash(void) {
 
 static CU_TestInfo three[] = {{"pass", pass}, {"fail", fail}, {"fatal", fatal}, CU_TEST_INFO_NULL};
 static CU_TestInfo one[] = {{"pass", pass}, CU_TEST_INFO_NULL};
-static CU_TestInfo dependent[] = {
-  {"write", write_state}, {"read", read_state}, CU_TEST_INFO_NULL};
+static CU_TestInfo dependent[] = {{"write", write_state}, {"read", read_state}, CU_TEST_INFO_NULL};
 static CU_TestInfo crashing[] = {
   {"write", write_state}, {"fail", fail}, {"crash", crash}, {"pass", pass}, CU_TEST_INFO_NULL};
 static CU_TestInfo none[] = {CU_TEST_INFO_NULL};
@@ -193,7 +191,8 @@ static int run_basic(CU_BasicRunMode mode) {
          CU_get_suite_init_failure_handler() == init_failure,
          CU_get_suite_cleanup_failure_handler() == cleanup_failure);
   result("suite", CU_basic_run_suite(CU_get_suite("first")));
-  result("test", CU_basic_run_test(CU_get_suite("first"), CU_get_test_at_pos(CU_get_suite_at_pos(1), 2)));
+  result("test",
+         CU_basic_run_test(CU_get_suite("first"), CU_get_test_at_pos(CU_get_suite_at_pos(1), 2)));
   result("no suite", CU_basic_run_suite(NULL));
   text = CU_get_run_results_string();
   printf("\n%s\n", text);

@@ -1,8 +1,8 @@
 // What has to come of the tests in cunit_sample.c and cunit_compare.c.
 
 #include "../utf8.h"
-#include <CUnit/CUError.h>
 #include "program.h"
+#include <CUnit/CUError.h>
 
 #include <gtest/gtest.h>
 
@@ -114,7 +114,8 @@ TEST(CUnit, StderrOfACrashIsInItsMessageAndLeavesTheXmlReadable) {
 }
 
 TEST(CUnit, HangIsAFailureOfItsTestAndTheOthersRun) {
-  const auto run = Sample("hanging.hang:hanging.survivor", {"--harness_fork=test", "--harness_timeout=5"});
+  const auto run =
+    Sample("hanging.hang:hanging.survivor", {"--harness_fork=test", "--harness_timeout=5"});
   EXPECT_EQ(run.exit_status, 1);
   EXPECT_EQ(run.failed(), Strings{"hanging.hang"});
   EXPECT_PRED2(Contains, run.cases.at("hanging.hang").failure(), "killed after 5 s");
@@ -303,8 +304,10 @@ TEST(CUnit, CrashEndsItsSuiteAndTheOthersRun) {
                "not run: \"crash\" ended the process of its suite");
   EXPECT_TRUE(run.cases.at("later.pass").passed());
   EXPECT_EQ(LinesAfter(run.out, "[ RUN      ] dependent.write").size(), 1u);
-  EXPECT_EQ(LinesAfter(run.out, "               tests "), Strings{"     5      4      2      2        0"});
-  EXPECT_EQ(LinesAfter(run.out, "             asserts "), Strings{"     6      6      4      2      n/a"});
+  EXPECT_EQ(LinesAfter(run.out, "               tests "),
+            Strings{"     5      4      2      2        0"});
+  EXPECT_EQ(LinesAfter(run.out, "             asserts "),
+            Strings{"     6      6      4      2      n/a"});
 }
 
 TEST(CUnit, EndOfAProcessEndsItsSuiteOnly) {
@@ -332,8 +335,9 @@ TEST(CUnit, ErrorOfARunIsItsFirst) {
 }
 
 TEST(CUnit, CountersAreThoseOfNow) {
-  ExpectLine(Program("all"), "in fail: suites 0/0/0 tests 1/0/0 asserts 3/2/1 records 1 error 0, in "
-                             "first.fail");
+  ExpectLine(Program("all"),
+             "in fail: suites 0/0/0 tests 1/0/0 asserts 3/2/1 records 1 error 0, in "
+             "first.fail");
 }
 
 TEST(CUnit, HandlerOfASuiteGetsItsFailures) {
@@ -367,7 +371,8 @@ TEST(CUnit, AutomatedRunWritesItsFiles) {
   ExpectLine(run, "handler kept: 0");
   EXPECT_EQ(run.cases.size(), 15u); // The XML of GoogleTest is beside it.
   EXPECT_PRED2(Contains, run.files.at("root-Results.xml"), "<CUNIT_RUN_TEST_FAILURE> \n");
-  EXPECT_PRED2(Contains, run.files.at("root-Listing.xml"), "<SUITE_NAME> &lt;&amp;&gt; </SUITE_NAME>");
+  EXPECT_PRED2(Contains, run.files.at("root-Listing.xml"),
+               "<SUITE_NAME> &lt;&amp;&gt; </SUITE_NAME>");
 }
 
 TEST(CUnit, AllNamesOfCUnitAreThere) {
@@ -397,7 +402,8 @@ TEST(CUnit, RunInATestIsARun) {
   const auto run = RunProgramPlainly("cunit-compare", {"nested"});
   EXPECT_EQ(run.exit_status, 1);
   ExpectLine(run, "inside: 0");
-  ExpectLine(run, "after it: suites 1/0/0 tests 3/2/0 asserts 4/2/2 records 2 error 0, in outer.outer");
+  ExpectLine(run,
+             "after it: suites 1/0/0 tests 3/2/0 asserts 4/2/2 records 2 error 0, in outer.outer");
 }
 
 TEST(CUnit, AssertionOutsideOfATestFailsTheProgram) {

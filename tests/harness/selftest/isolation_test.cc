@@ -126,12 +126,12 @@ TEST_F(Isolation, ProcessLeftBehindDoesNotHoldTheTestUp) {
   // It holds the test's descriptors until this test is over: if that were waited for, it would
   // hang.
   EXPECT_TRUE(Capture([&] {
-                 if (fork() == 0) {
-                   close(fds[1]);
-                   char byte;
-                   _exit(read(fds[0], &byte, 1) == 0 ? 0 : 1);
-                 }
-               }).parts.empty());
+                if (fork() == 0) {
+                  close(fds[1]);
+                  char byte;
+                  _exit(read(fds[0], &byte, 1) == 0 ? 0 : 1);
+                }
+              }).parts.empty());
   close(fds[0]);
   close(fds[1]);
 }

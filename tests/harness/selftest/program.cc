@@ -133,7 +133,8 @@ Run RunProgramPlainly(const std::string &program, const std::vector<std::string>
   for (char **variable = environ; *variable != nullptr; ++variable) {
     const std::string text = *variable;
     // Of an outer run: sharding and filter are not meant for the samples.
-    if (text.starts_with("GTEST_") || text.starts_with("NGM_HARNESS_") || text.starts_with("TEST_")) {
+    if (text.starts_with("GTEST_") || text.starts_with("NGM_HARNESS_") ||
+        text.starts_with("TEST_")) {
       command += "-u " + Quoted(text.substr(0, text.find('=')));
     }
   }

@@ -211,7 +211,8 @@
 #  define ASSERT_DOUBLE_EQUAL(a, b, d)                                                             \
     HARNESS_CU_OLD3(HARNESS_CU_DISTANCE(a, b) <= fabs((double)(d)), "ASSERT_DOUBLE_EQUAL", a, b, d)
 #  define ASSERT_DOUBLE_NOT_EQUAL(a, b, d)                                                         \
-    HARNESS_CU_OLD3(HARNESS_CU_DISTANCE(a, b) > fabs((double)(d)), "ASSERT_DOUBLE_NOT_EQUAL", a, b, d)
+    HARNESS_CU_OLD3(HARNESS_CU_DISTANCE(a, b) > fabs((double)(d)), "ASSERT_DOUBLE_NOT_EQUAL", a,   \
+                    b, d)
 #endif
 
 #endif

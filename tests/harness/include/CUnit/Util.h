@@ -26,7 +26,8 @@ CU_EXPORT size_t CU_number_width(int number);
 
 #ifdef USE_DEPRECATED_CUNIT_NAMES
 #  define CUNIT_MAX_STRING_LENGTH 1024
-#  define translate_special_characters(src, dest, len) CU_translate_special_characters(src, dest, len)
+#  define translate_special_characters(src, dest, len)                                             \
+    CU_translate_special_characters(src, dest, len)
 #  define compare_strings(src, dest) CU_compare_strings(src, dest)
 #  define trim_left(str) CU_trim_left(str)
 #  define trim_right(str) CU_trim_right(str)
