@@ -185,34 +185,34 @@
         return;                                                                                    \
       }                                                                                            \
     }
-#  define HARNESS_CU_OLD2(value, name, a, b) HARNESS_CU_OLD(value, name "(" #a "," #b ")")
-#  define HARNESS_CU_OLD3(value, name, a, b, c) HARNESS_CU_OLD(value, name "(" #a "," #b "," #c ")")
 #  define ASSERT(value) HARNESS_CU_OLD(value, #value)
 #  define ASSERT_TRUE(value) HARNESS_CU_OLD(value, "ASSERT_TRUE(" #value ")")
 #  define ASSERT_FALSE(value) HARNESS_CU_OLD(!(value), "ASSERT_FALSE(" #value ")")
-#  define ASSERT_EQUAL(a, b) HARNESS_CU_OLD2((a) == (b), "ASSERT_EQUAL", a, b)
-#  define ASSERT_NOT_EQUAL(a, b) HARNESS_CU_OLD2((a) != (b), "ASSERT_NOT_EQUAL", a, b)
+#  define ASSERT_EQUAL(a, b) HARNESS_CU_OLD((a) == (b), "ASSERT_EQUAL(" #a "," #b ")")
+#  define ASSERT_NOT_EQUAL(a, b) HARNESS_CU_OLD((a) != (b), "ASSERT_NOT_EQUAL(" #a "," #b ")")
 #  define ASSERT_PTR_EQUAL(a, b)                                                                   \
-    HARNESS_CU_OLD2((void *)(a) == (void *)(b), "ASSERT_PTR_EQUAL", a, b)
+    HARNESS_CU_OLD((void *)(a) == (void *)(b), "ASSERT_PTR_EQUAL(" #a "," #b ")")
 #  define ASSERT_PTR_NOT_EQUAL(a, b)                                                               \
-    HARNESS_CU_OLD2((void *)(a) != (void *)(b), "ASSERT_PTR_NOT_EQUAL", a, b)
+    HARNESS_CU_OLD((void *)(a) != (void *)(b), "ASSERT_PTR_NOT_EQUAL(" #a "," #b ")")
 #  define ASSERT_PTR_NULL(value)                                                                   \
     HARNESS_CU_OLD((void *)(value) == NULL, "ASSERT_PTR_NULL(" #value ")")
 #  define ASSERT_PTR_NOT_NULL(value)                                                               \
     HARNESS_CU_OLD((void *)(value) != NULL, "ASSERT_PTR_NOT_NULL(" #value ")")
 #  define ASSERT_STRING_EQUAL(a, b)                                                                \
-    HARNESS_CU_OLD2(HARNESS_CU_STRCMP(a, b) == 0, "ASSERT_STRING_EQUAL", a, b)
+    HARNESS_CU_OLD(HARNESS_CU_STRCMP(a, b) == 0, "ASSERT_STRING_EQUAL(" #a "," #b ")")
 #  define ASSERT_STRING_NOT_EQUAL(a, b)                                                            \
-    HARNESS_CU_OLD2(HARNESS_CU_STRCMP(a, b) != 0, "ASSERT_STRING_NOT_EQUAL", a, b)
+    HARNESS_CU_OLD(HARNESS_CU_STRCMP(a, b) != 0, "ASSERT_STRING_NOT_EQUAL(" #a "," #b ")")
 #  define ASSERT_NSTRING_EQUAL(a, b, n)                                                            \
-    HARNESS_CU_OLD3(HARNESS_CU_STRNCMP(a, b, n) == 0, "ASSERT_NSTRING_EQUAL", a, b, n)
+    HARNESS_CU_OLD(HARNESS_CU_STRNCMP(a, b, n) == 0, "ASSERT_NSTRING_EQUAL(" #a "," #b "," #n ")")
 #  define ASSERT_NSTRING_NOT_EQUAL(a, b, n)                                                        \
-    HARNESS_CU_OLD3(HARNESS_CU_STRNCMP(a, b, n) != 0, "ASSERT_NSTRING_NOT_EQUAL", a, b, n)
+    HARNESS_CU_OLD(HARNESS_CU_STRNCMP(a, b, n) != 0,                                               \
+                   "ASSERT_NSTRING_NOT_EQUAL(" #a "," #b "," #n ")")
 #  define ASSERT_DOUBLE_EQUAL(a, b, d)                                                             \
-    HARNESS_CU_OLD3(HARNESS_CU_DISTANCE(a, b) <= fabs((double)(d)), "ASSERT_DOUBLE_EQUAL", a, b, d)
+    HARNESS_CU_OLD(HARNESS_CU_DISTANCE(a, b) <= fabs((double)(d)),                                 \
+                   "ASSERT_DOUBLE_EQUAL(" #a "," #b "," #d ")")
 #  define ASSERT_DOUBLE_NOT_EQUAL(a, b, d)                                                         \
-    HARNESS_CU_OLD3(HARNESS_CU_DISTANCE(a, b) > fabs((double)(d)), "ASSERT_DOUBLE_NOT_EQUAL", a,   \
-                    b, d)
+    HARNESS_CU_OLD(HARNESS_CU_DISTANCE(a, b) > fabs((double)(d)),                                  \
+                   "ASSERT_DOUBLE_NOT_EQUAL(" #a "," #b "," #d ")")
 #endif
 
 #endif
