@@ -78,7 +78,7 @@ void ProxyClient::Impl::OnDatagram(std::span<const std::uint8_t> datagram) {
   const auto parsed = ParseFlowDatagram(datagram);
   if (!parsed) {
     Drop(ClientDrop::kMalformed);
-    if (parsed.error() == DatagramError::kTruncated && failure_.empty()) {
+    if (parsed.error() == WireError::kTruncated && failure_.empty()) {
       // draft-schinazi-quic-h3-datagram-05: too short for its flow id is a connection error.
       failure_ = "the proxy has sent a datagram without flow id";
       failure_code_ = kH3GeneralProtocolError;

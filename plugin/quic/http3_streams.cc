@@ -221,7 +221,7 @@ void Impl::OnData(std::int64_t id, std::span<const std::uint8_t> data) {
     const auto payload = stream->parser.Next(data);
     if (payload) {
       handler.OnPayload(static_cast<StreamId>(id), *payload);
-    } else if (payload.error() == StreamLengthError::kIncomplete) {
+    } else if (payload.error() == WireError::kIncomplete) {
       return;
     } else {
       ++statistics.payloads_too_large;

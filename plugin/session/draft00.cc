@@ -19,8 +19,8 @@ Prefix DatagramPrefix(FlowId flow) {
 std::expected<TunnelledPayload, NotPassed> ReadDatagram(std::span<const std::uint8_t> datagram) {
   const auto read = ParseFlowDatagram(datagram);
   if (!read) {
-    return std::unexpected(read.error() == DatagramError::kPayloadTooLong ? NotPassed::kTooLong
-                                                                          : NotPassed::kMalformed);
+    return std::unexpected(read.error() == WireError::kTooLong ? NotPassed::kTooLong
+                                                               : NotPassed::kMalformed);
   }
   return TunnelledPayload{.key = read->flow_id, .payload = read->payload};
 }

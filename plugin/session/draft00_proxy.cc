@@ -285,9 +285,8 @@ StreamInput Draft00::OnStreamData(StreamId stream, std::span<const std::uint8_t>
   } else if (payload) {
     next.payload = *payload;
   } else {
-    next.payload = std::unexpected(payload.error() == StreamLengthError::kIncomplete
-                                     ? NotPassed::kIncomplete
-                                     : NotPassed::kTooLong);
+    next.payload = std::unexpected(
+      payload.error() == WireError::kIncomplete ? NotPassed::kIncomplete : NotPassed::kTooLong);
   }
   return next;
 }

@@ -49,10 +49,10 @@ std::string EncodeBase64(std::span<const std::uint8_t> bytes) {
   return text;
 }
 
-std::optional<std::vector<std::uint8_t>> DecodeBase64(std::string_view text) {
+std::expected<std::vector<std::uint8_t>, WireError> DecodeBase64(std::string_view text) {
   // A last group of one character is six bits, which are no byte.
   if (!RemovePadding(text) || text.size() % 4 == 1) {
-    return std::nullopt;
+    return std::unexpected(WireError::kByteSequence);
   }
   std::vector<std::uint8_t> bytes;
   bytes.reserve(text.size() / 4 * 3 + 2);
@@ -61,7 +61,7 @@ std::optional<std::vector<std::uint8_t>> DecodeBase64(std::string_view text) {
   for (const auto c : text) {
     const auto sextet = sextets[static_cast<unsigned char>(c)];
     if (sextet == kNotInAlphabet) {
-      return std::nullopt;
+      return std::unexpected(WireError::kByteSequence);
     }
     bits = bits << 6 | sextet;
     unused += 6;

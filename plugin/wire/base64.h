@@ -1,8 +1,10 @@
 // Base 64: RFC 4648, section 4.
 #pragma once
 
+#include "ngmasque/wire/error.h"
+
 #include <cstdint>
-#include <optional>
+#include <expected>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,7 +17,8 @@ namespace ngmasque {
 
 /// Padding has to be complete or absent; pad bits may be anything.  Characters outside the alphabet
 /// are errors, also line ends and spaces.  (nettle, which GnuTLS brings, skips these and refuses
-/// pad bits: to correct it takes as much code.)
-[[nodiscard]] std::optional<std::vector<std::uint8_t>> DecodeBase64(std::string_view text);
+/// pad bits: to correct it takes as much code.)  Errors: kByteSequence.
+[[nodiscard]] std::expected<std::vector<std::uint8_t>, WireError>
+DecodeBase64(std::string_view text);
 
 } // namespace ngmasque

@@ -8,23 +8,23 @@ namespace {
 constexpr std::size_t kLeastPathPayload = 1200;
 
 /// Checks the form and returns what follows the first byte.
-std::expected<std::span<const std::uint8_t>, QuicHeaderError>
+std::expected<std::span<const std::uint8_t>, WireError>
 AfterFirstByte(std::span<const std::uint8_t> packet, HeaderForm wanted) {
   const auto form = PeekHeaderForm(packet);
   if (!form) {
     return std::unexpected(form.error());
   }
   if (*form != wanted) {
-    return std::unexpected(QuicHeaderError::kWrongForm);
+    return std::unexpected(WireError::kWrongForm);
   }
   return packet.subspan(1);
 }
 
 /// Takes a connection ID and its length off the front of `data`.
-std::expected<std::span<const std::uint8_t>, QuicHeaderError>
+std::expected<std::span<const std::uint8_t>, WireError>
 TakeConnectionId(std::span<const std::uint8_t> &data) {
   if (data.empty() || data.size() - 1 < data[0]) {
-    return std::unexpected(QuicHeaderError::kTruncated);
+    return std::unexpected(WireError::kTruncated);
   }
   const auto id = data.subspan(1, data[0]);
   data = data.subspan(1 + id.size());
@@ -33,21 +33,9 @@ TakeConnectionId(std::span<const std::uint8_t> &data) {
 
 } // namespace
 
-std::string_view ErrorName(QuicHeaderError error) {
-  switch (error) {
-  case QuicHeaderError::kEmpty:
-    return "packet is empty";
-  case QuicHeaderError::kTruncated:
-    return "packet is shorter than its header";
-  case QuicHeaderError::kWrongForm:
-    return "packet has the other header form";
-  }
-  return "unknown error";
-}
-
-std::expected<HeaderForm, QuicHeaderError> PeekHeaderForm(std::span<const std::uint8_t> packet) {
+std::expected<HeaderForm, WireError> PeekHeaderForm(std::span<const std::uint8_t> packet) {
   if (packet.empty()) {
-    return std::unexpected(QuicHeaderError::kEmpty);
+    return std::unexpected(WireError::kEmpty);
   }
   return (packet[0] & 0x80) != 0 ? HeaderForm::kLong : HeaderForm::kShort;
 }
@@ -57,14 +45,14 @@ bool IsForStream(std::span<const std::uint8_t> payload) {
   return payload.size() <= kLeastPathPayload || (form && *form == HeaderForm::kLong);
 }
 
-std::expected<LongHeader, QuicHeaderError> ParseLongHeader(std::span<const std::uint8_t> packet) {
+std::expected<LongHeader, WireError> ParseLongHeader(std::span<const std::uint8_t> packet) {
   auto data = AfterFirstByte(packet, HeaderForm::kLong);
   if (!data) {
     return std::unexpected(data.error());
   }
   constexpr std::size_t version_length = 4;
   if (data->size() < version_length) {
-    return std::unexpected(QuicHeaderError::kTruncated);
+    return std::unexpected(WireError::kTruncated);
   }
   LongHeader header;
   for (const auto byte : data->first(version_length)) {
@@ -85,14 +73,14 @@ std::expected<LongHeader, QuicHeaderError> ParseLongHeader(std::span<const std::
   return header;
 }
 
-std::expected<std::span<const std::uint8_t>, QuicHeaderError>
+std::expected<std::span<const std::uint8_t>, WireError>
 ShortHeaderDcid(std::span<const std::uint8_t> packet, std::size_t length) {
   const auto data = AfterFirstByte(packet, HeaderForm::kShort);
   if (!data) {
     return std::unexpected(data.error());
   }
   if (data->size() < length) {
-    return std::unexpected(QuicHeaderError::kTruncated);
+    return std::unexpected(WireError::kTruncated);
   }
   return data->first(length);
 }

@@ -11,7 +11,7 @@ namespace ngmasque::sf {
 
 namespace {
 
-template <typename T> using Result = std::expected<T, Error>;
+template <typename T> using Result = std::expected<T, WireError>;
 
 /// The algorithms of RFC 8941, section 4.2, one function each.
 class Parser {
@@ -72,14 +72,14 @@ Result<Item> Parser::Field() {
   }
   SkipSpaces();
   if (!input_.empty()) {
-    return std::unexpected(Error::kTrailing);
+    return std::unexpected(WireError::kTrailing);
   }
   return Item{.value = std::move(*value), .parameters = std::move(*parameters)};
 }
 
 Result<BareItem> Parser::Bare() {
   if (input_.empty()) {
-    return std::unexpected(Error::kEmpty);
+    return std::unexpected(WireError::kEmpty);
   }
   switch (const auto first = input_.front()) {
   case '"':
@@ -99,7 +99,7 @@ Result<BareItem> Parser::Bare() {
     if (IsTokenStart(first)) {
       return Token{std::string{TakeWhile(IsTokenChar)}};
     }
-    return std::unexpected(Error::kUnknownType);
+    return std::unexpected(WireError::kUnknownType);
   }
 }
 
@@ -116,7 +116,7 @@ Result<BareItem> Parser::Number() {
   };
   append(whole);
   if (whole.empty() || (!input_.empty() && IsDigit(input_.front()))) {
-    return std::unexpected(Error::kNumber);
+    return std::unexpected(WireError::kNumber);
   }
   if (!Skip('.')) {
     return Integer{sign * value};
@@ -126,7 +126,7 @@ Result<BareItem> Parser::Number() {
   append(std::string_view{"000"}.substr(fraction.size()));
   if (whole.size() > whole_digits || fraction.empty() ||
       (!input_.empty() && IsDigit(input_.front()))) {
-    return std::unexpected(Error::kNumber);
+    return std::unexpected(WireError::kNumber);
   }
   return Decimal{.thousandths = sign * value};
 }
@@ -141,7 +141,7 @@ Result<BareItem> Parser::QuotedString() {
       return value;
     }
     if (!Skip('\\') || (!At('"') && !At('\\'))) {
-      return std::unexpected(Error::kString);
+      return std::unexpected(WireError::kString);
     }
     value += input_.front();
     input_.remove_prefix(1);
@@ -153,7 +153,7 @@ Result<BareItem> Parser::Bytes() {
   Skip(':');
   const auto content = TakeWhile([](char c) { return c != ':'; });
   if (!Skip(':')) {
-    return std::unexpected(Error::kByteSequence);
+    return std::unexpected(WireError::kByteSequence);
   }
   //= RFC 8941, section 4.2.7
   //# parsers SHOULD NOT fail when "=" padding is not present, unless they
@@ -166,7 +166,7 @@ Result<BareItem> Parser::Bytes() {
   //# line feeds in encoded data.
   auto value = DecodeBase64(content);
   if (!value) {
-    return std::unexpected(Error::kByteSequence);
+    return std::unexpected(value.error());
   }
   return std::move(*value);
 }
@@ -180,7 +180,7 @@ Result<BareItem> Parser::Bool() {
   if (Skip('0')) {
     return false;
   }
-  return std::unexpected(Error::kBoolean);
+  return std::unexpected(WireError::kBoolean);
 }
 
 // RFC 9651, section 4.2.9.
@@ -189,7 +189,7 @@ Result<BareItem> Parser::Seconds() {
   const auto number = Number();
   const auto *const seconds = number ? std::get_if<Integer>(&*number) : nullptr;
   if (seconds == nullptr) {
-    return std::unexpected(Error::kDate);
+    return std::unexpected(WireError::kDate);
   }
   return Date{.seconds = *seconds};
 }
@@ -199,7 +199,7 @@ Result<BareItem> Parser::Display() {
   static constexpr std::string_view hex = "0123456789abcdef";
   Skip('%');
   if (!Skip('"')) {
-    return std::unexpected(Error::kDisplayString);
+    return std::unexpected(WireError::kDisplayString);
   }
   DisplayString text;
   while (true) {
@@ -208,16 +208,16 @@ Result<BareItem> Parser::Display() {
       break;
     }
     if (!Skip('%')) {
-      return std::unexpected(Error::kDisplayString);
+      return std::unexpected(WireError::kDisplayString);
     }
     const auto digits = TakeWhile([](char c) { return hex.contains(c); }, 2);
     if (digits.size() != 2) {
-      return std::unexpected(Error::kDisplayString);
+      return std::unexpected(WireError::kDisplayString);
     }
     text.value += static_cast<char>(hex.find(digits[0]) << 4 | hex.find(digits[1]));
   }
   if (!IsUtf8(text.value)) {
-    return std::unexpected(Error::kDisplayString);
+    return std::unexpected(WireError::kDisplayString);
   }
   return text;
 }
@@ -227,11 +227,11 @@ Result<Parameters> Parser::AllParameters() {
   Parameters parameters;
   for (std::size_t count = 1; Skip(';'); ++count) {
     if (count > kMaxParameters) {
-      return std::unexpected(Error::kTooManyParameters);
+      return std::unexpected(WireError::kTooManyParameters);
     }
     SkipSpaces();
     if (input_.empty() || !IsKeyStart(input_.front())) {
-      return std::unexpected(Error::kKey);
+      return std::unexpected(WireError::kKey);
     }
     const auto key = TakeWhile(IsKeyChar);
     Result<BareItem> value{true};
@@ -253,7 +253,7 @@ Result<Parameters> Parser::AllParameters() {
 
 } // namespace
 
-std::expected<Item, Error> ParseItem(std::string_view field) {
+std::expected<Item, WireError> ParseItem(std::string_view field) {
   //= RFC 8941, section 3.3.5
   //# Parsers MUST support Byte Sequences with at least 16384 octets after
   //# decoding.
@@ -261,7 +261,7 @@ std::expected<Item, Error> ParseItem(std::string_view field) {
   //# Parsers MUST support at least 256 parameters on an Item or Inner List,
   //# and support parameter keys with at least 64 characters.
   if (field.size() > kMaxLength) {
-    return std::unexpected(Error::kTooLong);
+    return std::unexpected(WireError::kTooLong);
   }
   return Parser{field}.Field();
 }

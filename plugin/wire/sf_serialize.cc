@@ -12,14 +12,14 @@ namespace ngmasque::sf {
 
 namespace {
 
-using Result = std::expected<void, Error>;
+using Result = std::expected<void, WireError>;
 
 /// The algorithms of RFC 8941, section 4.1, one function for each type: append to the output.
 class Writer {
 public:
   Result operator()(Integer value) {
     if (!InRange(value)) {
-      return std::unexpected(Error::kNumber);
+      return std::unexpected(WireError::kNumber);
     }
     out += std::to_string(value);
     return {};
@@ -27,7 +27,7 @@ public:
 
   Result operator()(Decimal value) {
     if (!InRange(value.thousandths)) {
-      return std::unexpected(Error::kNumber);
+      return std::unexpected(WireError::kNumber);
     }
     const auto magnitude = std::abs(value.thousandths);
     auto fraction = std::to_string(1000 + magnitude % 1000).substr(1);
@@ -41,7 +41,7 @@ public:
 
   Result operator()(const String &value) {
     if (!std::ranges::all_of(value, IsPrintable)) {
-      return std::unexpected(Error::kString);
+      return std::unexpected(WireError::kString);
     }
     out += '"';
     for (const auto c : value) {
@@ -57,7 +57,7 @@ public:
   Result operator()(const Token &token) {
     if (token.value.empty() || !IsTokenStart(token.value.front()) ||
         !std::ranges::all_of(token.value, IsTokenChar)) {
-      return std::unexpected(Error::kToken);
+      return std::unexpected(WireError::kToken);
     }
     out += token.value;
     return {};
@@ -76,7 +76,7 @@ public:
   // RFC 9651, section 4.1.10.
   Result operator()(Date date) {
     if (!InRange(date.seconds)) {
-      return std::unexpected(Error::kDate);
+      return std::unexpected(WireError::kDate);
     }
     out += '@' + std::to_string(date.seconds);
     return {};
@@ -86,7 +86,7 @@ public:
   Result operator()(const DisplayString &text) {
     constexpr std::string_view hex = "0123456789abcdef";
     if (!IsUtf8(text.value)) {
-      return std::unexpected(Error::kDisplayString);
+      return std::unexpected(WireError::kDisplayString);
     }
     out += "%\"";
     for (const auto c : text.value) {
@@ -104,7 +104,7 @@ public:
   Result operator()(const Parameter &parameter) {
     if (parameter.key.empty() || !IsKeyStart(parameter.key.front()) ||
         !std::ranges::all_of(parameter.key, IsKeyChar)) {
-      return std::unexpected(Error::kKey);
+      return std::unexpected(WireError::kKey);
     }
     out += ';' + parameter.key;
     //= RFC 8941, section 3.1.2
@@ -125,7 +125,7 @@ private:
 
 } // namespace
 
-std::expected<std::string, Error> SerializeItem(const Item &item) {
+std::expected<std::string, WireError> SerializeItem(const Item &item) {
   Writer writer;
   if (const auto written = std::visit(writer, item.value); !written) {
     return std::unexpected(written.error());

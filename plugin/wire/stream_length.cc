@@ -14,20 +14,10 @@ std::span<const std::uint8_t> TakeFront(std::span<const std::uint8_t> &input, st
 
 } // namespace
 
-std::string_view ErrorName(StreamLengthError error) {
-  switch (error) {
-  case StreamLengthError::kIncomplete:
-    return "payload is not complete yet";
-  case StreamLengthError::kPayloadTooLong:
-    return "payload on the stream is too long";
-  }
-  return "unknown error";
-}
-
-std::expected<std::array<std::uint8_t, kStreamLengthSize>, StreamLengthError>
+std::expected<std::array<std::uint8_t, kStreamLengthSize>, WireError>
 WriteStreamLength(std::size_t payload_length) {
   if (payload_length > kMaxUdpPayload) {
-    return std::unexpected(StreamLengthError::kPayloadTooLong);
+    return std::unexpected(WireError::kTooLong);
   }
   return std::array{static_cast<std::uint8_t>(payload_length >> 8),
                     static_cast<std::uint8_t>(payload_length)};
@@ -55,7 +45,7 @@ void StreamLengthParser::Keep(std::span<const std::uint8_t> part) {
   buffer_.insert(buffer_.end(), part.begin(), part.end());
 }
 
-std::expected<std::span<const std::uint8_t>, StreamLengthError>
+std::expected<std::span<const std::uint8_t>, WireError>
 StreamLengthParser::Next(std::span<const std::uint8_t> &input) {
   if (handed_out_) {
     // Not clear(), which keeps the memory: thousands of idle streams would sum up.
@@ -77,7 +67,7 @@ StreamLengthParser::Next(std::span<const std::uint8_t> &input) {
       }
       if (missing_ > max_payload_) {
         state_ = State::kSkip;
-        return std::unexpected(StreamLengthError::kPayloadTooLong);
+        return std::unexpected(WireError::kTooLong);
       }
       state_ = State::kPayload;
       break;
@@ -109,7 +99,7 @@ StreamLengthParser::Next(std::span<const std::uint8_t> &input) {
     }
     }
   }
-  return std::unexpected(StreamLengthError::kIncomplete);
+  return std::unexpected(WireError::kIncomplete);
 }
 
 } // namespace ngmasque

@@ -2,26 +2,14 @@
 
 namespace ngmasque {
 
-std::string_view ErrorName(VarintError error) {
-  switch (error) {
-  case VarintError::kTruncated:
-    return "integer is cut off";
-  case VarintError::kTooLarge:
-    return "integer is above 2^62-1";
-  case VarintError::kNoSpace:
-    return "no space for the integer";
-  }
-  return "unknown error";
-}
-
-std::expected<Varint, VarintError> DecodeVarint(std::span<const std::uint8_t> data) {
+std::expected<Varint, WireError> DecodeVarint(std::span<const std::uint8_t> data) {
   if (data.empty()) {
-    return std::unexpected(VarintError::kTruncated);
+    return std::unexpected(WireError::kTruncated);
   }
   // The two most significant bits are the base-2 logarithm of the length.
   const auto length = std::size_t{1} << (data[0] >> 6);
   if (data.size() < length) {
-    return std::unexpected(VarintError::kTruncated);
+    return std::unexpected(WireError::kTruncated);
   }
   //= RFC 9000, section 16
   //# Values do not need to be encoded on the minimum number of bytes
@@ -33,14 +21,14 @@ std::expected<Varint, VarintError> DecodeVarint(std::span<const std::uint8_t> da
   return Varint{.value = value, .length = length};
 }
 
-std::expected<std::size_t, VarintError> EncodeVarint(std::uint64_t value,
-                                                     std::span<std::uint8_t> out) {
+std::expected<std::size_t, WireError> EncodeVarint(std::uint64_t value,
+                                                   std::span<std::uint8_t> out) {
   const auto length = VarintLength(value);
   if (length == 0) {
-    return std::unexpected(VarintError::kTooLarge);
+    return std::unexpected(WireError::kTooLarge);
   }
   if (out.size() < length) {
-    return std::unexpected(VarintError::kNoSpace);
+    return std::unexpected(WireError::kNoSpace);
   }
   auto rest = value;
   for (auto i = length; i-- > 0; rest >>= 8) {

@@ -27,8 +27,7 @@ bool Same(Bytes a, Bytes b) {
 void Flow(Bytes data) {
   const auto datagram = ParseFlowDatagram(data);
   if (!datagram) {
-    CHECK(datagram.error() == DatagramError::kTruncated ||
-          datagram.error() == DatagramError::kPayloadTooLong);
+    CHECK(datagram.error() == WireError::kTruncated || datagram.error() == WireError::kTooLong);
     return;
   }
   // The payload is the end of the input.
@@ -44,15 +43,13 @@ void Flow(Bytes data) {
 void Http(Bytes data) {
   const auto datagram = ParseHttpDatagram(data);
   if (!datagram) {
-    CHECK(datagram.error() == DatagramError::kTruncated ||
-          datagram.error() == DatagramError::kIdTooLarge);
+    CHECK(datagram.error() == WireError::kTruncated || datagram.error() == WireError::kTooLarge);
     return;
   }
   CHECK(datagram->stream_id % 4 == 0);
   const auto context = ParseContextDatagram(datagram->payload);
   if (!context) {
-    CHECK(context.error() == DatagramError::kTruncated ||
-          context.error() == DatagramError::kPayloadTooLong);
+    CHECK(context.error() == WireError::kTruncated || context.error() == WireError::kTooLong);
     return;
   }
   CHECK(context->payload.data() + context->payload.size() == data.data() + data.size());

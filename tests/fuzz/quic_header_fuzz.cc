@@ -12,7 +12,7 @@ namespace {
 void Long(std::span<const std::uint8_t> packet) {
   const auto header = ParseLongHeader(packet);
   if (!header) {
-    CHECK(header.error() == QuicHeaderError::kTruncated);
+    CHECK(header.error() == WireError::kTruncated);
     // RFC 8999, section 5.1, the other way round: the lengths do not fit.
     CHECK(packet.size() < 7 || packet.size() < 7u + packet[5] ||
           packet.size() < 7u + packet[5] + packet[6 + packet[5]]);
@@ -39,13 +39,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
   const auto dcid = ShortHeaderDcid(packet, length);
   if (!form) {
     CHECK(packet.empty());
-    CHECK(ParseLongHeader(packet).error() == QuicHeaderError::kEmpty);
-    CHECK(dcid.error() == QuicHeaderError::kEmpty);
+    CHECK(ParseLongHeader(packet).error() == WireError::kEmpty);
+    CHECK(dcid.error() == WireError::kEmpty);
   } else if (*form == HeaderForm::kLong) {
     Long(packet);
-    CHECK(dcid.error() == QuicHeaderError::kWrongForm);
+    CHECK(dcid.error() == WireError::kWrongForm);
   } else {
-    CHECK(ParseLongHeader(packet).error() == QuicHeaderError::kWrongForm);
+    CHECK(ParseLongHeader(packet).error() == WireError::kWrongForm);
     CHECK(dcid.has_value() == (packet.size() > length));
     CHECK(!dcid || (dcid->data() == packet.data() + 1 && dcid->size() == length));
   }

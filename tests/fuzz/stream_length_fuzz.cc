@@ -57,7 +57,7 @@ Result InPieces(std::span<const std::uint8_t> stream, std::size_t limit, std::ui
       const auto payload = parser.Next(input);
       if (payload) {
         result.outcomes.emplace_back(std::in_place, payload->begin(), payload->end());
-      } else if (payload.error() == StreamLengthError::kPayloadTooLong) {
+      } else if (payload.error() == WireError::kTooLong) {
         result.outcomes.emplace_back(std::nullopt);
       } else {
         break;

@@ -28,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
   const std::string_view field{reinterpret_cast<const char *>(data), size};
   const auto item = sf::ParseItem(field);
   if (!item) {
-    CHECK(sf::ErrorName(item.error()) != "unknown error");
+    CHECK(ErrorName(item.error()) != "unknown error");
     return 0;
   }
   CHECK(field.size() <= sf::kMaxLength && item->parameters.size() <= sf::kMaxParameters);

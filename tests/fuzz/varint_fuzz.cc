@@ -13,7 +13,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t *data, std::size_t size
   while (true) {
     const auto read = DecodeVarint(rest);
     if (!read) {
-      CHECK(read.error() == VarintError::kTruncated);
+      CHECK(read.error() == WireError::kTruncated);
       CHECK(rest.size() < kVarintMaxLength);
       break;
     }

@@ -29,7 +29,7 @@ Bytes HttpHeader(std::uint64_t stream_id, std::uint64_t context_id) {
   return length ? ToBytes(std::span{out}.first(*length)) : Bytes{};
 }
 
-template <typename Parsed> std::optional<DatagramError> ErrorOf(const Parsed &parsed) {
+template <typename Parsed> std::optional<WireError> ErrorOf(const Parsed &parsed) {
   return parsed ? std::nullopt : std::optional{parsed.error()};
 }
 
@@ -68,7 +68,7 @@ TEST(WireFlowDatagram, EveryTruncationOfTheFlowId) {
         continue;
       }
       EXPECT_EQ(ErrorOf(ParseFlowDatagram(ToBytes(std::span{data}.first(length)))),
-                DatagramError::kTruncated)
+                WireError::kTruncated)
         << text << " " << length;
     }
   }
@@ -83,15 +83,14 @@ TEST(WireFlowDatagram, LongestPayload) {
   ASSERT_TRUE(datagram);
   EXPECT_EQ(datagram->flow_id, kVarintMax);
   EXPECT_EQ(datagram->payload.size(), kMaxUdpPayload);
-  EXPECT_EQ(ErrorOf(ParseFlowDatagram(Concat({header, longer}))), DatagramError::kPayloadTooLong);
+  EXPECT_EQ(ErrorOf(ParseFlowDatagram(Concat({header, longer}))), WireError::kTooLong);
 }
 
 TEST(WireFlowDatagram, HeaderErrors) {
   Header out;
-  EXPECT_EQ(WriteFlowDatagramHeader(kVarintMax + 1, out),
-            std::unexpected(DatagramError::kIdTooLarge));
+  EXPECT_EQ(WriteFlowDatagramHeader(kVarintMax + 1, out), std::unexpected(WireError::kTooLarge));
   EXPECT_EQ(WriteFlowDatagramHeader(64, std::span{out}.first(1)),
-            std::unexpected(DatagramError::kNoSpace));
+            std::unexpected(WireError::kNoSpace));
 }
 
 TEST(WireFlowDatagram, RoundTrip) {
@@ -141,8 +140,8 @@ TEST(WireHttpDatagram, LargestStreamId) {
   const auto largest = ParseHttpDatagram(Hex("cfff ffff ffff ffff 00"));
   ASSERT_TRUE(largest);
   EXPECT_EQ(largest->stream_id, kVarintMax - 3);
-  EXPECT_EQ(ErrorOf(ParseHttpDatagram(Hex("d000 0000 0000 0000 00"))), DatagramError::kIdTooLarge);
-  EXPECT_EQ(ErrorOf(ParseHttpDatagram(Hex("ffff ffff ffff ffff 00"))), DatagramError::kIdTooLarge);
+  EXPECT_EQ(ErrorOf(ParseHttpDatagram(Hex("d000 0000 0000 0000 00"))), WireError::kTooLarge);
+  EXPECT_EQ(ErrorOf(ParseHttpDatagram(Hex("ffff ffff ffff ffff 00"))), WireError::kTooLarge);
 }
 
 TEST(WireHttpDatagram, TooShort) {
@@ -150,19 +149,18 @@ TEST(WireHttpDatagram, TooShort) {
   //# Receipt of a QUIC DATAGRAM frame whose payload is too short to allow
   //# parsing the Quarter Stream ID field MUST be treated as an HTTP/3
   //# connection error of type H3_DATAGRAM_ERROR (0x33).
-  EXPECT_EQ(ErrorOf(ParseHttpDatagram({})), DatagramError::kTruncated);
-  EXPECT_EQ(ErrorOf(ParseHttpDatagram(Hex("8000 00"))), DatagramError::kTruncated);
+  EXPECT_EQ(ErrorOf(ParseHttpDatagram({})), WireError::kTruncated);
+  EXPECT_EQ(ErrorOf(ParseHttpDatagram(Hex("8000 00"))), WireError::kTruncated);
   const auto data = Hex("00");
   const auto empty = ParseHttpDatagram(data);
   ASSERT_TRUE(empty) << "an empty HTTP datagram is legal";
-  EXPECT_EQ(ErrorOf(ParseContextDatagram(empty->payload)), DatagramError::kTruncated);
-  EXPECT_EQ(ErrorOf(ParseContextDatagram(Hex("40"))), DatagramError::kTruncated);
+  EXPECT_EQ(ErrorOf(ParseContextDatagram(empty->payload)), WireError::kTruncated);
+  EXPECT_EQ(ErrorOf(ParseContextDatagram(Hex("40"))), WireError::kTruncated);
 }
 
 TEST(WireHttpDatagram, OnlyUdpPayloadsAreLimited) {
   const Bytes longer(kMaxUdpPayload + 1, 1);
-  EXPECT_EQ(ErrorOf(ParseContextDatagram(Concat({Hex("00"), longer}))),
-            DatagramError::kPayloadTooLong);
+  EXPECT_EQ(ErrorOf(ParseContextDatagram(Concat({Hex("00"), longer}))), WireError::kTooLong);
   EXPECT_TRUE(ParseContextDatagram(Concat({Hex("00"), Bytes(kMaxUdpPayload, 1)})));
   const auto other = ParseContextDatagram(Concat({Hex("02"), longer}));
   ASSERT_TRUE(other);
@@ -173,16 +171,14 @@ TEST(WireHttpDatagram, HeaderErrors) {
   Header out;
   for (const std::uint64_t stream_id : {1, 2, 3, 5}) {
     EXPECT_EQ(WriteHttpDatagramHeader(stream_id, 0, out),
-              std::unexpected(DatagramError::kNotRequestStream));
+              std::unexpected(WireError::kNotRequestStream));
   }
-  EXPECT_EQ(WriteHttpDatagramHeader(kVarintMax + 1, 0, out),
-            std::unexpected(DatagramError::kIdTooLarge));
-  EXPECT_EQ(WriteHttpDatagramHeader(0, kVarintMax + 1, out),
-            std::unexpected(DatagramError::kIdTooLarge));
+  EXPECT_EQ(WriteHttpDatagramHeader(kVarintMax + 1, 0, out), std::unexpected(WireError::kTooLarge));
+  EXPECT_EQ(WriteHttpDatagramHeader(0, kVarintMax + 1, out), std::unexpected(WireError::kTooLarge));
   EXPECT_EQ(HttpHeader(kVarintMax - 3, kVarintMax).size(), kMaxDatagramHeader);
   for (std::size_t space = 0; space < kMaxDatagramHeader; ++space) {
     EXPECT_EQ(WriteHttpDatagramHeader(kVarintMax - 3, kVarintMax, std::span{out}.first(space)),
-              std::unexpected(DatagramError::kNoSpace));
+              std::unexpected(WireError::kNoSpace));
   }
 }
 
@@ -205,9 +201,8 @@ TEST(WireHttpDatagram, RoundTrip) {
 }
 
 TEST(WireDatagram, EveryErrorHasAName) {
-  for (const auto error :
-       {DatagramError::kTruncated, DatagramError::kIdTooLarge, DatagramError::kPayloadTooLong,
-        DatagramError::kNotRequestStream, DatagramError::kNoSpace}) {
+  for (const auto error : {WireError::kTruncated, WireError::kTooLarge, WireError::kTooLong,
+                           WireError::kNotRequestStream, WireError::kNoSpace}) {
     EXPECT_NE(ErrorName(error), "unknown error");
   }
 }

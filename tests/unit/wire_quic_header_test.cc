@@ -21,7 +21,7 @@ Bytes LongPacket(std::uint8_t first, std::uint32_t version, std::span<const std:
                  dcid, Bytes{byte(scid.size())}, scid, rest});
 }
 
-template <typename Parsed> std::optional<QuicHeaderError> ErrorOf(const Parsed &parsed) {
+template <typename Parsed> std::optional<WireError> ErrorOf(const Parsed &parsed) {
   return parsed ? std::nullopt : std::optional{parsed.error()};
 }
 
@@ -32,7 +32,7 @@ TEST(WireQuicHeader, FormIsTheFirstBitAlone) {
     EXPECT_EQ(PeekHeaderForm(Bytes{static_cast<std::uint8_t>(first)}),
               first < 128 ? HeaderForm::kShort : HeaderForm::kLong);
   }
-  EXPECT_EQ(PeekHeaderForm({}), std::unexpected(QuicHeaderError::kEmpty));
+  EXPECT_EQ(PeekHeaderForm({}), std::unexpected(WireError::kEmpty));
 }
 
 TEST(WireQuicHeader, InitialOfVersion1) { // The beginning of RFC 9001, appendix A.2.
@@ -103,7 +103,7 @@ TEST(WireQuicHeader, EveryTruncationOfALongHeader) {
     ASSERT_TRUE(ParseLongHeader(whole));
     for (std::size_t length = 0; length < whole.size(); ++length) {
       EXPECT_EQ(ErrorOf(ParseLongHeader(ToBytes(std::span{whole}.first(length)))),
-                length == 0 ? QuicHeaderError::kEmpty : QuicHeaderError::kTruncated)
+                length == 0 ? WireError::kEmpty : WireError::kTruncated)
         << length << " of " << whole.size();
     }
   }
@@ -128,16 +128,16 @@ TEST(WireQuicHeader, ShortHeaderOfEachLengthAndTruncation) {
     EXPECT_EQ(ToBytes(*dcid), id);
     for (std::size_t cut = 0; cut < whole.size(); ++cut) {
       EXPECT_EQ(ErrorOf(ShortHeaderDcid(ToBytes(std::span{whole}.first(cut)), length)),
-                cut == 0 ? QuicHeaderError::kEmpty : QuicHeaderError::kTruncated);
+                cut == 0 ? WireError::kEmpty : WireError::kTruncated);
     }
-    EXPECT_EQ(ErrorOf(ShortHeaderDcid(whole, ~std::size_t{0})), QuicHeaderError::kTruncated);
+    EXPECT_EQ(ErrorOf(ShortHeaderDcid(whole, ~std::size_t{0})), WireError::kTruncated);
   }
 }
 
 TEST(WireQuicHeader, TheOtherForm) {
-  EXPECT_EQ(ErrorOf(ParseLongHeader(Hex("7f 00000001 00 00"))), QuicHeaderError::kWrongForm);
-  EXPECT_EQ(ErrorOf(ShortHeaderDcid(Hex("80 31323334"), 4)), QuicHeaderError::kWrongForm);
-  EXPECT_EQ(ErrorOf(ShortHeaderDcid(Hex("80"), 0)), QuicHeaderError::kWrongForm);
+  EXPECT_EQ(ErrorOf(ParseLongHeader(Hex("7f 00000001 00 00"))), WireError::kWrongForm);
+  EXPECT_EQ(ErrorOf(ShortHeaderDcid(Hex("80 31323334"), 4)), WireError::kWrongForm);
+  EXPECT_EQ(ErrorOf(ShortHeaderDcid(Hex("80"), 0)), WireError::kWrongForm);
 }
 
 TEST(WireQuicHeader, RandomBytesAreAllAccountedFor) {
@@ -153,14 +153,13 @@ TEST(WireQuicHeader, RandomBytesAreAllAccountedFor) {
       ASSERT_EQ(LongPacket(packet[0], header->version, header->dcid, header->scid, header->rest),
                 packet);
     } else {
-      ASSERT_EQ(header.error() == QuicHeaderError::kWrongForm, packet[0] < 0x80);
+      ASSERT_EQ(header.error() == WireError::kWrongForm, packet[0] < 0x80);
     }
   }
 }
 
 TEST(WireQuicHeader, EveryErrorHasAName) {
-  for (const auto error :
-       {QuicHeaderError::kEmpty, QuicHeaderError::kTruncated, QuicHeaderError::kWrongForm}) {
+  for (const auto error : {WireError::kEmpty, WireError::kTruncated, WireError::kWrongForm}) {
     EXPECT_NE(ErrorName(error), "unknown error");
   }
 }

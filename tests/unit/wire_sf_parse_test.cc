@@ -15,7 +15,7 @@ using sf::ParseItem;
 
 namespace {
 
-std::optional<sf::Error> ErrorOf(std::string_view field) {
+std::optional<WireError> ErrorOf(std::string_view field) {
   const auto item = ParseItem(field);
   return item ? std::nullopt : std::optional{item.error()};
 }
@@ -88,13 +88,13 @@ TEST(WireStructuredField, CharactersOutsideBase64) {
     const bool good = alphabet.contains(static_cast<char>(c)) || c == '=';
     EXPECT_EQ(ErrorOf(field),
               good ? std::nullopt
-                   : std::optional{c == ':' ? sf::Error::kTrailing : sf::Error::kByteSequence})
+                   : std::optional{c == ':' ? WireError::kTrailing : WireError::kByteSequence})
       << c;
   }
 }
 
 TEST(WireStructuredField, ErrorsSayWhatIsWrong) {
-  using enum sf::Error;
+  using enum WireError;
   EXPECT_EQ(ErrorOf(""), kEmpty);
   EXPECT_EQ(ErrorOf("  "), kEmpty);
   EXPECT_EQ(ErrorOf("1;a="), kEmpty);
@@ -149,18 +149,18 @@ TEST(WireStructuredField, SizesThatHaveToBeSupported) {
 TEST(WireStructuredField, LimitOfTheLength) {
   EXPECT_EQ(Value(std::string(sf::kMaxLength, 't')),
             sf::BareItem{sf::Token{std::string(sf::kMaxLength, 't')}});
-  EXPECT_EQ(ErrorOf(std::string(sf::kMaxLength + 1, 't')), sf::Error::kTooLong);
-  EXPECT_EQ(ErrorOf(std::string(sf::kMaxLength + 1, ' ')), sf::Error::kTooLong);
+  EXPECT_EQ(ErrorOf(std::string(sf::kMaxLength + 1, 't')), WireError::kTooLong);
+  EXPECT_EQ(ErrorOf(std::string(sf::kMaxLength + 1, ' ')), WireError::kTooLong);
 }
 
 TEST(WireStructuredField, LimitOfTheParameters) {
   const auto most = ParseItem("1" + ManyParameters(sf::kMaxParameters));
   ASSERT_TRUE(most);
   EXPECT_EQ(most->parameters.size(), sf::kMaxParameters);
-  EXPECT_EQ(ErrorOf("1" + ManyParameters(sf::kMaxParameters + 1)), sf::Error::kTooManyParameters);
+  EXPECT_EQ(ErrorOf("1" + ManyParameters(sf::kMaxParameters + 1)), WireError::kTooManyParameters);
   // Repeated ones take no memory, but time.
   EXPECT_FALSE(ErrorOf("1" + Repeated(";a", sf::kMaxParameters)));
-  EXPECT_EQ(ErrorOf("1" + Repeated(";a", sf::kMaxParameters + 1)), sf::Error::kTooManyParameters);
+  EXPECT_EQ(ErrorOf("1" + Repeated(";a", sf::kMaxParameters + 1)), WireError::kTooManyParameters);
 }
 
 TEST(WireStructuredField, EveryStringOfTwoBytes) {
@@ -250,7 +250,7 @@ TEST(WireStructuredField, RandomBytes) {
 }
 
 TEST(WireStructuredField, EveryErrorHasAName) {
-  for (int error = 0; error <= static_cast<int>(sf::Error::kTrailing); ++error) {
-    EXPECT_NE(sf::ErrorName(static_cast<sf::Error>(error)), "unknown error") << error;
+  for (int error = 0; error <= static_cast<int>(WireError::kTrailing); ++error) {
+    EXPECT_NE(ErrorName(static_cast<WireError>(error)), "unknown error") << error;
   }
 }

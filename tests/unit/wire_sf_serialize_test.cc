@@ -22,7 +22,7 @@ std::string Text(const sf::BareItem &value, const sf::Parameters &parameters = {
   return SerializeItem({.value = value, .parameters = parameters}).value_or("error");
 }
 
-std::optional<sf::Error> ErrorOf(const sf::BareItem &value, const sf::Parameters &parameters = {}) {
+std::optional<WireError> ErrorOf(const sf::BareItem &value, const sf::Parameters &parameters = {}) {
   const auto text = SerializeItem({.value = value, .parameters = parameters});
   return text ? std::nullopt : std::optional{text.error()};
 }
@@ -108,7 +108,7 @@ TEST(WireStructuredFieldWriting, Parameters) {
 }
 
 TEST(WireStructuredFieldWriting, WhatCannotBeWritten) {
-  using enum sf::Error;
+  using enum WireError;
   for (const auto value : {sf::kMaxInteger + 1, -sf::kMaxInteger - 1, INT64_MAX, INT64_MIN}) {
     EXPECT_EQ(ErrorOf(sf::Integer{value}), kNumber);
     EXPECT_EQ(ErrorOf(sf::Decimal{value}), kNumber);

@@ -122,7 +122,7 @@ bool Run(const json::Value &vector) {
   const auto expected = Expected(vector, type == "list");
   const auto item = sf::ParseItem(field);
   if (!item) {
-    EXPECT_TRUE(!expected || vector.Flag("can_fail")) << sf::ErrorName(item.error());
+    EXPECT_TRUE(!expected || vector.Flag("can_fail")) << ErrorName(item.error());
     return true;
   }
   EXPECT_TRUE(expected) << "this is no Item, but was read as one";

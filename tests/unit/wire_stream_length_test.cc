@@ -19,7 +19,7 @@ Bytes Framed(const Bytes &payload) {
 }
 
 /// What came out of a parser: payloads, and kPayloadTooLong.
-using Outcome = std::variant<Bytes, StreamLengthError>;
+using Outcome = std::variant<Bytes, WireError>;
 
 /// Feeds one piece, checks what holds after any, and adds what came out.
 void Feed(StreamLengthParser &parser, const Bytes &piece, std::vector<Outcome> &outcomes) {
@@ -28,7 +28,7 @@ void Feed(StreamLengthParser &parser, const Bytes &piece, std::vector<Outcome> &
     const auto payload = parser.Next(input);
     if (payload) {
       outcomes.emplace_back(ToBytes(*payload));
-    } else if (payload.error() == StreamLengthError::kIncomplete) {
+    } else if (payload.error() == WireError::kIncomplete) {
       break;
     } else {
       outcomes.emplace_back(payload.error());
@@ -60,7 +60,7 @@ TEST(WireStreamLength, NetworkByteOrder) {
 
 TEST(WireStreamLength, TooLongIsNotWritten) {
   for (const auto length : {kMaxUdpPayload + 1, std::size_t{65536}, ~std::size_t{0}}) {
-    EXPECT_EQ(WriteStreamLength(length), std::unexpected(StreamLengthError::kPayloadTooLong));
+    EXPECT_EQ(WriteStreamLength(length), std::unexpected(WireError::kTooLong));
   }
 }
 
@@ -101,7 +101,7 @@ TEST(WireStreamLength, ZeroLengthPayloadsCount) {
 TEST(WireStreamLength, NothingIsNothing) {
   StreamLengthParser parser;
   std::span<const std::uint8_t> none;
-  EXPECT_EQ(parser.Next(none).error(), StreamLengthError::kIncomplete);
+  EXPECT_EQ(parser.Next(none).error(), WireError::kIncomplete);
   EXPECT_TRUE(parser.AtBoundary());
 }
 
@@ -143,7 +143,7 @@ TEST(WireStreamLength, TooLongIsSaidAtOnceAndLeftOut) {
       StreamLengthParser parser;
       std::vector<Outcome> outcomes;
       Feed(parser, Bytes{0xff, static_cast<std::uint8_t>(length)}, outcomes);
-      EXPECT_EQ(outcomes, (std::vector<Outcome>{StreamLengthError::kPayloadTooLong}));
+      EXPECT_EQ(outcomes, (std::vector<Outcome>{WireError::kTooLong}));
       EXPECT_TRUE(InPieces(Bytes(length - 1, 0), size, parser).empty());
       EXPECT_EQ(parser.buffered(), 0u);
       EXPECT_FALSE(parser.AtBoundary());
@@ -156,7 +156,7 @@ TEST(WireStreamLength, TooLongIsSaidAtOnceAndLeftOut) {
 TEST(WireStreamLength, SmallerLimit) {
   StreamLengthParser parser{2};
   const auto stream = Concat({Framed(Hex("aabb")), Framed(Hex("c0ffee")), Framed({})});
-  const std::vector<Outcome> expected{Hex("aabb"), StreamLengthError::kPayloadTooLong, Bytes{}};
+  const std::vector<Outcome> expected{Hex("aabb"), WireError::kTooLong, Bytes{}};
   EXPECT_EQ(InPieces(stream, 1, parser), expected);
   EXPECT_EQ(InPieces(stream, 100, parser), expected);
 }
@@ -164,10 +164,9 @@ TEST(WireStreamLength, SmallerLimit) {
 TEST(WireStreamLength, LimitOfZeroAndBeyondTheLargest) {
   StreamLengthParser none{0};
   EXPECT_EQ(InPieces(Hex("0000 0001 aa"), 100, none),
-            (std::vector<Outcome>{Bytes{}, StreamLengthError::kPayloadTooLong}));
+            (std::vector<Outcome>{Bytes{}, WireError::kTooLong}));
   StreamLengthParser all{~std::size_t{0}};
-  EXPECT_EQ(InPieces(Hex("ffff"), 100, all),
-            (std::vector<Outcome>{StreamLengthError::kPayloadTooLong}));
+  EXPECT_EQ(InPieces(Hex("ffff"), 100, all), (std::vector<Outcome>{WireError::kTooLong}));
 }
 
 TEST(WireStreamLength, KeepsOnlyWhatHasArrivedAndNotForLong) {
@@ -224,7 +223,7 @@ TEST(WireStreamLength, RandomStreamsAndSplits) {
       if (payload.size() <= limit) {
         expected.emplace_back(payload);
       } else {
-        expected.emplace_back(StreamLengthError::kPayloadTooLong);
+        expected.emplace_back(WireError::kTooLong);
       }
     }
     StreamLengthParser parser{limit};
@@ -242,7 +241,7 @@ TEST(WireStreamLength, RandomStreamsAndSplits) {
 }
 
 TEST(WireStreamLength, EveryErrorHasAName) {
-  for (const auto error : {StreamLengthError::kIncomplete, StreamLengthError::kPayloadTooLong}) {
+  for (const auto error : {WireError::kIncomplete, WireError::kTooLong}) {
     EXPECT_NE(ErrorName(error), "unknown error");
   }
 }

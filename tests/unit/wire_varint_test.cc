@@ -86,7 +86,7 @@ TEST(WireVarint, AllOfOneAndTwoBytes) {
       EXPECT_EQ(alone, (Varint{first, 1}));
       continue;
     }
-    EXPECT_EQ(alone, std::unexpected(VarintError::kTruncated));
+    EXPECT_EQ(alone, std::unexpected(WireError::kTruncated));
     for (unsigned second = 0; second < 256 && first < 128; ++second) {
       const auto value = (first & 0x3f) << 8 | second;
       ASSERT_EQ(DecodeVarint(Bytes{one, static_cast<std::uint8_t>(second)}), (Varint{value, 2}));
@@ -100,7 +100,7 @@ TEST(WireVarint, EveryTruncation) {
     const auto whole = EncodingOf(LargestOf(length), length);
     for (std::size_t cut = 0; cut < length; ++cut) {
       EXPECT_EQ(DecodeVarint(Bytes(whole.begin(), whole.begin() + static_cast<int>(cut))),
-                std::unexpected(VarintError::kTruncated))
+                std::unexpected(WireError::kTruncated))
         << cut << " of " << length;
     }
   }
@@ -109,7 +109,7 @@ TEST(WireVarint, EveryTruncation) {
 TEST(WireVarint, TooLargeIsNotWritten) {
   Bytes out(kVarintMaxLength, 0xaa);
   for (const auto value : {kVarintMax + 1, ~std::uint64_t{0}}) {
-    EXPECT_EQ(EncodeVarint(value, out), std::unexpected(VarintError::kTooLarge));
+    EXPECT_EQ(EncodeVarint(value, out), std::unexpected(WireError::kTooLarge));
   }
   EXPECT_EQ(out, Bytes(kVarintMaxLength, 0xaa));
 }
@@ -117,7 +117,7 @@ TEST(WireVarint, TooLargeIsNotWritten) {
 TEST(WireVarint, NoSpaceLeavesTheOutputAlone) {
   for (const auto length : kLengths) {
     Bytes out(length - 1, 0xaa);
-    EXPECT_EQ(EncodeVarint(LargestOf(length), out), std::unexpected(VarintError::kNoSpace));
+    EXPECT_EQ(EncodeVarint(LargestOf(length), out), std::unexpected(WireError::kNoSpace));
     EXPECT_EQ(out, Bytes(length - 1, 0xaa));
   }
 }
@@ -145,9 +145,8 @@ TEST(WireVarint, RoundTripOfRandomValues) {
 }
 
 TEST(WireVarint, EveryErrorHasAName) {
-  for (const auto error :
-       {VarintError::kTruncated, VarintError::kTooLarge, VarintError::kNoSpace}) {
+  for (const auto error : {WireError::kTruncated, WireError::kTooLarge, WireError::kNoSpace}) {
     EXPECT_NE(ErrorName(error), "unknown error");
   }
-  EXPECT_EQ(ErrorName(static_cast<VarintError>(99)), "unknown error");
+  EXPECT_EQ(ErrorName(static_cast<WireError>(99)), "unknown error");
 }

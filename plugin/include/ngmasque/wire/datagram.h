@@ -9,11 +9,12 @@
 // follows from where it is; after an error the output may be written in part.
 #pragma once
 
+#include "ngmasque/wire/error.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <span>
-#include <string_view>
 
 namespace ngmasque {
 
@@ -29,17 +30,6 @@ inline constexpr std::uint64_t kUdpContextId = 0;
 /// The longest of the headers that are written here: two integers.
 inline constexpr std::size_t kMaxDatagramHeader = 16;
 
-enum class DatagramError {
-  kTruncated,        ///< Too short for its identifiers.
-  kIdTooLarge,       ///< An identifier above 2^62-1, a quarter stream id above 2^60-1.
-  kPayloadTooLong,   ///< More than kMaxUdpPayload bytes, which no UDP packet can carry.
-  kNotRequestStream, ///< The stream id is not that of a request (RFC 9000, section 2.1).
-  kNoSpace,          ///< The output is shorter than the header.
-};
-
-/// The error in words, for logs.
-[[nodiscard]] std::string_view ErrorName(DatagramError error);
-
 /// A datagram of dialect draft-00.
 struct FlowDatagram {
   std::uint64_t flow_id = 0; ///< 0 to 2^62-1; even ones are the client's, odd ones the server's.
@@ -47,13 +37,13 @@ struct FlowDatagram {
 };
 
 /// Reads a datagram of dialect draft-00.
-/// Errors: kTruncated (a connection error, H3_GENERAL_PROTOCOL_ERROR), kPayloadTooLong (drop it).
-[[nodiscard]] std::expected<FlowDatagram, DatagramError>
+/// Errors: kTruncated (a connection error, H3_GENERAL_PROTOCOL_ERROR), kTooLong (drop it).
+[[nodiscard]] std::expected<FlowDatagram, WireError>
 ParseFlowDatagram(std::span<const std::uint8_t> data);
 
 /// Writes what stands before the payload in dialect draft-00; returns its length, 1 to 8 bytes.
-/// Errors: kIdTooLarge, kNoSpace.
-[[nodiscard]] std::expected<std::size_t, DatagramError>
+/// Errors: kTooLarge, kNoSpace.
+[[nodiscard]] std::expected<std::size_t, WireError>
 WriteFlowDatagramHeader(std::uint64_t flow_id, std::span<std::uint8_t> out);
 
 /// An HTTP/3 datagram of RFC 9297.
@@ -69,19 +59,19 @@ struct ContextDatagram {
 };
 
 /// Reads an HTTP/3 datagram.
-/// Errors: kTruncated and kIdTooLarge, both connection errors: H3_DATAGRAM_ERROR.
-[[nodiscard]] std::expected<HttpDatagram, DatagramError>
+/// Errors: kTruncated and kTooLarge, both connection errors: H3_DATAGRAM_ERROR.
+[[nodiscard]] std::expected<HttpDatagram, WireError>
 ParseHttpDatagram(std::span<const std::uint8_t> data);
 
 /// Reads the payload of an HTTP datagram.
-/// Errors: kTruncated (the stream is to be aborted), kPayloadTooLong (the same; only with
+/// Errors: kTruncated (the stream is to be aborted), kTooLong (the same; only with
 /// kUdpContextId, for other contexts are none of our business).
-[[nodiscard]] std::expected<ContextDatagram, DatagramError>
+[[nodiscard]] std::expected<ContextDatagram, WireError>
 ParseContextDatagram(std::span<const std::uint8_t> data);
 
 /// Writes what stands before the payload in dialect rfc9298; returns its length, 2 to 16 bytes.
-/// Errors: kNotRequestStream, kIdTooLarge, kNoSpace.
-[[nodiscard]] std::expected<std::size_t, DatagramError>
+/// Errors: kNotRequestStream, kTooLarge, kNoSpace.
+[[nodiscard]] std::expected<std::size_t, WireError>
 WriteHttpDatagramHeader(std::uint64_t stream_id, std::uint64_t context_id,
                         std::span<std::uint8_t> out);
 

@@ -5,25 +5,17 @@
 // All functions take one UDP payload; views that they return are into it.
 #pragma once
 
+#include "ngmasque/wire/error.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <span>
-#include <string_view>
 
 namespace ngmasque {
 
 /// The longest connection ID in bytes: its length is one byte (RFC 8999, section 5.3).
 inline constexpr std::size_t kMaxConnectionIdLength = 255;
-
-enum class QuicHeaderError {
-  kEmpty,     ///< A UDP payload of no bytes.
-  kTruncated, ///< Shorter than its header.
-  kWrongForm, ///< A short header where a long one was asked for, or the reverse.
-};
-
-/// The error in words, for logs.
-[[nodiscard]] std::string_view ErrorName(QuicHeaderError error);
 
 /// Header Form, the most significant bit of the first byte.
 enum class HeaderForm {
@@ -43,7 +35,7 @@ struct LongHeader {
 };
 
 /// Errors: kEmpty.
-[[nodiscard]] std::expected<HeaderForm, QuicHeaderError>
+[[nodiscard]] std::expected<HeaderForm, WireError>
 PeekHeaderForm(std::span<const std::uint8_t> packet);
 
 /// Whether a payload that fits no QUIC datagram on the path is sent on the stream instead: what every
@@ -53,13 +45,13 @@ PeekHeaderForm(std::span<const std::uint8_t> packet);
 [[nodiscard]] bool IsForStream(std::span<const std::uint8_t> payload);
 
 /// Errors: kEmpty, kWrongForm, kTruncated.
-[[nodiscard]] std::expected<LongHeader, QuicHeaderError>
+[[nodiscard]] std::expected<LongHeader, WireError>
 ParseLongHeader(std::span<const std::uint8_t> packet);
 
 /// The Destination Connection ID of a packet with a short header (RFC 8999, section 5.2), which
 /// does not say how long it is: `length` has to be known, 0 to 255 bytes.
 /// Errors: kEmpty, kWrongForm, kTruncated.
-[[nodiscard]] std::expected<std::span<const std::uint8_t>, QuicHeaderError>
+[[nodiscard]] std::expected<std::span<const std::uint8_t>, WireError>
 ShortHeaderDcid(std::span<const std::uint8_t> packet, std::size_t length);
 
 } // namespace ngmasque

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "ngmasque/wire/datagram.h"
+#include "ngmasque/wire/error.h"
 #include "ngmasque/wire/quic_header.h"
 
 #include <array>
@@ -11,7 +12,6 @@
 #include <cstdint>
 #include <expected>
 #include <span>
-#include <string_view>
 #include <vector>
 
 namespace ngmasque {
@@ -19,17 +19,9 @@ namespace ngmasque {
 /// The length of the length, in bytes.
 inline constexpr std::size_t kStreamLengthSize = 2;
 
-enum class StreamLengthError {
-  kIncomplete,     ///< All input is used up and the payload is not there yet: wait for more.
-  kPayloadTooLong, ///< The payload is longer than is allowed.
-};
-
-/// The error in words, for logs.
-[[nodiscard]] std::string_view ErrorName(StreamLengthError error);
-
 /// What stands before a payload of `payload_length` bytes, which may be 0.
-/// Errors: kPayloadTooLong, above kMaxUdpPayload.
-[[nodiscard]] std::expected<std::array<std::uint8_t, kStreamLengthSize>, StreamLengthError>
+/// Errors: kTooLong, above kMaxUdpPayload.
+[[nodiscard]] std::expected<std::array<std::uint8_t, kStreamLengthSize>, WireError>
 WriteStreamLength(std::size_t payload_length);
 
 /// Takes payloads off a stream, however it is cut into pieces.
@@ -39,16 +31,16 @@ WriteStreamLength(std::size_t payload_length);
 /// bytes, and nothing more once it has been handed out and the next piece comes.
 class StreamLengthParser {
 public:
-  /// Payloads of more than `max_payload` bytes are reported as kPayloadTooLong and left out
+  /// Payloads of more than `max_payload` bytes are reported as kTooLong and left out
   /// without being stored.  Values above kMaxUdpPayload count as that.
   explicit StreamLengthParser(std::size_t max_payload = kMaxUdpPayload);
 
   /// Returns the next payload of `input` and takes what it has read off the front of it.  To be
   /// called until it says kIncomplete; `input` is empty then.  The view is valid until the next
   /// call and as long as the input is.
-  /// Errors: kIncomplete; kPayloadTooLong, once for each such payload and as soon as its length is
+  /// Errors: kIncomplete; kTooLong, once for each such payload and as soon as its length is
   /// known: go on, the stream is still in step.
-  [[nodiscard]] std::expected<std::span<const std::uint8_t>, StreamLengthError>
+  [[nodiscard]] std::expected<std::span<const std::uint8_t>, WireError>
   Next(std::span<const std::uint8_t> &input);
 
   /// Leaves the last payload out, of which there is no more than a part, or which has been handed out:

@@ -9,6 +9,8 @@
 // commas, and no Item survives that but a String.
 #pragma once
 
+#include "ngmasque/wire/error.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <expected>
@@ -30,25 +32,6 @@ inline constexpr std::size_t kMaxParameters = 1024;
 /// The largest Integer, Date and number of thousandths in a Decimal: 15 digits.  The smallest is
 /// its negative.
 inline constexpr std::int64_t kMaxInteger = 999'999'999'999'999;
-
-enum class Error {
-  kTooLong,           ///< More than kMaxLength bytes.
-  kEmpty,             ///< The end, where a value has to be.
-  kUnknownType,       ///< No type begins with this character.
-  kNumber,            ///< Not an Integer or Decimal, or one out of range.
-  kString,            ///< Not a String.
-  kToken,             ///< Not a Token (only when writing).
-  kByteSequence,      ///< Not a Byte Sequence, or not base64.
-  kBoolean,           ///< Not a Boolean.
-  kDate,              ///< Not a Date, or one out of range.
-  kDisplayString,     ///< Not a Display String, or not UTF-8.
-  kKey,               ///< A parameter without a proper name.
-  kTooManyParameters, ///< More than kMaxParameters.
-  kTrailing,          ///< Something after the Item, for example a list's second member.
-};
-
-/// The error in words, for logs.
-[[nodiscard]] std::string_view ErrorName(Error error);
 
 /// RFC 8941, section 3.3.1: -kMaxInteger to kMaxInteger.
 using Integer = std::int64_t;
@@ -109,12 +92,12 @@ struct Item {
 
 /// Reads the one value of a field: RFC 8941, section 4.2.  Of a repeated parameter the last value
 /// counts, in the place of the first.  Byte Sequences may lack their padding.
-/// Errors: all but kToken.
-[[nodiscard]] std::expected<Item, Error> ParseItem(std::string_view field);
+/// Errors: kEmpty, kTooLong, and those of structured fields but for kToken.
+[[nodiscard]] std::expected<Item, WireError> ParseItem(std::string_view field);
 
 /// Writes an Item: RFC 8941, section 4.1.3.  ParseItem() reads it back, as long as it is within the
 /// two limits above and its keys are distinct.
 /// Errors: kNumber, kString, kToken, kDate, kDisplayString, kKey.
-[[nodiscard]] std::expected<std::string, Error> SerializeItem(const Item &item);
+[[nodiscard]] std::expected<std::string, WireError> SerializeItem(const Item &item);
 
 } // namespace ngmasque::sf

@@ -1,11 +1,12 @@
 // Variable-length integers of QUIC: RFC 9000, section 16.
 #pragma once
 
+#include "ngmasque/wire/error.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <span>
-#include <string_view>
 
 namespace ngmasque {
 
@@ -14,15 +15,6 @@ inline constexpr std::uint64_t kVarintMax = (std::uint64_t{1} << 62) - 1;
 
 /// The longest encoding, in bytes.
 inline constexpr std::size_t kVarintMaxLength = 8;
-
-enum class VarintError {
-  kTruncated, ///< The input ends before the integer does.
-  kTooLarge,  ///< The value is above kVarintMax.
-  kNoSpace,   ///< The output is shorter than the encoding.
-};
-
-/// The error in words, for logs.
-[[nodiscard]] std::string_view ErrorName(VarintError error);
 
 /// An integer that was read.
 struct Varint {
@@ -44,12 +36,12 @@ struct Varint {
 /// Reads the integer at the front of `data`; bytes after it are not looked at.  Longer encodings
 /// than needed are accepted.
 /// Errors: kTruncated.
-[[nodiscard]] std::expected<Varint, VarintError> DecodeVarint(std::span<const std::uint8_t> data);
+[[nodiscard]] std::expected<Varint, WireError> DecodeVarint(std::span<const std::uint8_t> data);
 
 /// Writes the shortest encoding of `value` to the front of `out` and returns its length in bytes.
 /// On an error `out` is unchanged.
 /// Errors: kTooLarge, kNoSpace.
-[[nodiscard]] std::expected<std::size_t, VarintError> EncodeVarint(std::uint64_t value,
-                                                                   std::span<std::uint8_t> out);
+[[nodiscard]] std::expected<std::size_t, WireError> EncodeVarint(std::uint64_t value,
+                                                                 std::span<std::uint8_t> out);
 
 } // namespace ngmasque
