@@ -10,8 +10,7 @@ ClientIds::ClientIds(const HashKey &key, std::size_t max_ids)
 
 bool ClientIds::Reserve(const ConnectionId &id) {
   const auto added = table_.Insert(id, {});
-  return added ||
-         (added.error() == InsertError::kEqual && !table_.FindExact(id.bytes())->tunnel);
+  return added || (added.error() == RoutingError::kEqual && !table_.FindExact(id.bytes())->tunnel);
 }
 
 void ClientIds::Release(const ConnectionId &id) {
@@ -20,8 +19,8 @@ void ClientIds::Release(const ConnectionId &id) {
   }
 }
 
-std::expected<void, InsertError> ClientIds::Check(const ConnectionId &id) const {
-  return id.empty() ? std::expected<void, InsertError>() : table_.Check(id);
+std::expected<void, RoutingError> ClientIds::Check(const ConnectionId &id) const {
+  return id.empty() ? std::expected<void, RoutingError>() : table_.Check(id);
 }
 
 //= draft-00, section 4.4

@@ -6,13 +6,13 @@
 
 namespace ngmasque {
 
-RefusalReason ToReason(InsertError error) {
+RefusalReason ToReason(RoutingError error) {
   switch (error) {
-  case InsertError::kEqual: return RefusalReason::kEqual;
-  case InsertError::kExistingIsPrefix: return RefusalReason::kExistingIsPrefix;
-  case InsertError::kNewIsPrefix: return RefusalReason::kNewIsPrefix;
-  case InsertError::kTooManyIds: return RefusalReason::kTooManyIds;
-  case InsertError::kTooManyLengths: return RefusalReason::kTooManyLengths;
+  case RoutingError::kEqual: return RefusalReason::kEqual;
+  case RoutingError::kExistingIsPrefix: return RefusalReason::kExistingIsPrefix;
+  case RoutingError::kNewIsPrefix: return RefusalReason::kNewIsPrefix;
+  case RoutingError::kTooManyIds: return RefusalReason::kTooManyIds;
+  case RoutingError::kTooManyLengths: return RefusalReason::kTooManyLengths;
   }
   std::unreachable();
 }

@@ -15,17 +15,17 @@ namespace ngmasque {
 namespace {
 
 using Table = ConnectionIdTable<int>;
-using Answer = std::expected<void, InsertError>;
+using Answer = std::expected<void, RoutingError>;
 
 std::optional<int> Found(const int *value) { return value ? std::optional(*value) : std::nullopt; }
 
 TEST(RoutingTable, ConflictsAndWhichOne) {
   Table table(kTestKey, {});
   ASSERT_TRUE(table.Insert(Id("abcd"), 1));
-  EXPECT_EQ(table.Insert(Id("abcd"), 2).error(), InsertError::kEqual);
-  EXPECT_EQ(table.Insert(Id("abcde"), 2).error(), InsertError::kExistingIsPrefix);
-  EXPECT_EQ(table.Insert(Id("abc"), 2).error(), InsertError::kNewIsPrefix);
-  EXPECT_EQ(table.Insert(Id(""), 2).error(), InsertError::kNewIsPrefix);
+  EXPECT_EQ(table.Insert(Id("abcd"), 2).error(), RoutingError::kEqual);
+  EXPECT_EQ(table.Insert(Id("abcde"), 2).error(), RoutingError::kExistingIsPrefix);
+  EXPECT_EQ(table.Insert(Id("abc"), 2).error(), RoutingError::kNewIsPrefix);
+  EXPECT_EQ(table.Insert(Id(""), 2).error(), RoutingError::kNewIsPrefix);
   EXPECT_EQ(table.size(), 1u);
   EXPECT_EQ(Found(table.Find(ToBytes("abcdef"))), 1);
   EXPECT_TRUE(table.Insert(Id("abce"), 2));
@@ -42,10 +42,10 @@ TEST(RoutingTable, ConflictsAmongMany) {
   }
   for (int i = 0; i < 256; ++i) {
     const auto byte = static_cast<std::uint8_t>(i);
-    EXPECT_EQ(table.Insert(Id(Bytes{byte, 1, 2}), i).error(), InsertError::kNewIsPrefix);
-    EXPECT_EQ(table.Insert(Id(Bytes{byte}), i).error(), InsertError::kNewIsPrefix);
+    EXPECT_EQ(table.Insert(Id(Bytes{byte, 1, 2}), i).error(), RoutingError::kNewIsPrefix);
+    EXPECT_EQ(table.Insert(Id(Bytes{byte}), i).error(), RoutingError::kNewIsPrefix);
     EXPECT_EQ(table.Insert(Id(Bytes{byte, 1, 2, 3, 4, 5, 6, byte, 0, 0}), i).error(),
-              InsertError::kExistingIsPrefix);
+              RoutingError::kExistingIsPrefix);
     EXPECT_TRUE(table.Check(Id(Bytes{byte, 1, 2, 4})));
     EXPECT_TRUE(table.Check(Id(Bytes{byte, 1, 2, 3, 4, 5, 6, static_cast<std::uint8_t>(~i), 0})));
   }
@@ -58,9 +58,9 @@ TEST(RoutingTable, ZeroLengthTakesEverything) {
   EXPECT_EQ(Found(table.Find(ToBytes("anything"))), 7);
   EXPECT_EQ(Found(table.FindExact({})), 7);
   EXPECT_EQ(Found(table.FindExact(ToBytes("anything"))), std::nullopt);
-  EXPECT_EQ(table.Insert(Id(""), 8).error(), InsertError::kEqual);
-  EXPECT_EQ(table.Insert(Id("x"), 8).error(), InsertError::kExistingIsPrefix);
-  EXPECT_EQ(table.Insert(Id(Bytes(255, 'x')), 8).error(), InsertError::kExistingIsPrefix);
+  EXPECT_EQ(table.Insert(Id(""), 8).error(), RoutingError::kEqual);
+  EXPECT_EQ(table.Insert(Id("x"), 8).error(), RoutingError::kExistingIsPrefix);
+  EXPECT_EQ(table.Insert(Id(Bytes(255, 'x')), 8).error(), RoutingError::kExistingIsPrefix);
   EXPECT_TRUE(table.Erase(Id("")));
   EXPECT_EQ(table.Find(ToBytes("anything")), nullptr);
 }
@@ -71,7 +71,7 @@ TEST(RoutingTable, LongestPossible) {
   other.back() = 'y';
   ASSERT_TRUE(table.Insert(Id(Bytes(255, 'x')), 1));
   ASSERT_TRUE(table.Insert(Id(other), 2));
-  EXPECT_EQ(table.Insert(Id(Bytes(254, 'x')), 3).error(), InsertError::kNewIsPrefix);
+  EXPECT_EQ(table.Insert(Id(Bytes(254, 'x')), 3).error(), RoutingError::kNewIsPrefix);
   EXPECT_EQ(Found(table.Find(Bytes(1400, 'x'))), 1);
   EXPECT_EQ(Found(table.Find(other)), 2);
   EXPECT_EQ(table.Find(Bytes(254, 'x')), nullptr);
@@ -111,10 +111,10 @@ TEST(RoutingTable, Bounds) {
   Table table(kTestKey, {.max_ids = 3, .max_lengths = 2});
   ASSERT_TRUE(table.Insert(Id("aaaa"), 1));
   ASSERT_TRUE(table.Insert(Id("bbbbb"), 2));
-  EXPECT_EQ(table.Insert(Id("cc"), 3).error(), InsertError::kTooManyLengths);
+  EXPECT_EQ(table.Insert(Id("cc"), 3).error(), RoutingError::kTooManyLengths);
   ASSERT_TRUE(table.Insert(Id("cccc"), 3));
-  EXPECT_EQ(table.Insert(Id("dddd"), 4).error(), InsertError::kTooManyIds);
-  EXPECT_EQ(table.Insert(Id("aaaa"), 4).error(), InsertError::kEqual) << "a conflict comes first";
+  EXPECT_EQ(table.Insert(Id("dddd"), 4).error(), RoutingError::kTooManyIds);
+  EXPECT_EQ(table.Insert(Id("aaaa"), 4).error(), RoutingError::kEqual) << "a conflict comes first";
   EXPECT_EQ(Found(table.Find(ToBytes("aaaa"))), 1);
   ASSERT_TRUE(table.Erase(Id("bbbbb")));
   EXPECT_TRUE(table.Insert(Id("dd"), 4));
@@ -189,21 +189,21 @@ public:
   Answer Insert(const Bytes &id, int value) {
     for (const auto &[other, ignored] : ids_) {
       if (other == id) {
-        return std::unexpected(InsertError::kEqual);
+        return std::unexpected(RoutingError::kEqual);
       }
       if (Begins(id, other)) {
-        return std::unexpected(InsertError::kExistingIsPrefix);
+        return std::unexpected(RoutingError::kExistingIsPrefix);
       }
       if (Begins(other, id)) {
-        return std::unexpected(InsertError::kNewIsPrefix);
+        return std::unexpected(RoutingError::kNewIsPrefix);
       }
     }
     if (ids_.size() >= limits_.max_ids) {
-      return std::unexpected(InsertError::kTooManyIds);
+      return std::unexpected(RoutingError::kTooManyIds);
     }
     auto lengths = Lengths();
     if (lengths.insert(id.size()).second && lengths.size() > limits_.max_lengths) {
-      return std::unexpected(InsertError::kTooManyLengths);
+      return std::unexpected(RoutingError::kTooManyLengths);
     }
     ids_.emplace_back(id, value);
     return {};

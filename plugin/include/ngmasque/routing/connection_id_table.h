@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ngmasque/routing/connection_id.h"
+#include "ngmasque/routing/error.h"
 #include "ngmasque/routing/hash_index.h"
 #include "ngmasque/routing/siphash.h"
 
@@ -27,15 +28,6 @@ struct ConnectionIdTableLimits {
   /// unknown packet costs: without a bound one client makes 255 of them for all that share a
   /// socket.
   std::size_t max_lengths = 16;
-};
-
-/// Why a connection ID is not taken into a table.  The first three are conflicts (P4).
-enum class InsertError : std::uint8_t {
-  kEqual,            ///< It is there already.
-  kExistingIsPrefix, ///< One that is there is a proper prefix of it.
-  kNewIsPrefix,      ///< It is a proper prefix of one that is there.
-  kTooManyIds,       ///< max_ids
-  kTooManyLengths,   ///< max_lengths
 };
 
 /// The connection IDs of one scope (one server-facing socket, or one client-facing 4-tuple), none
@@ -69,9 +61,10 @@ public:
   /// How many different lengths are in use: the probes of an unsuccessful look-up.
   std::size_t lengths() const noexcept { return lengths_.size(); }
 
-  /// Adds an ID, or says why not and changes nothing.  A conflict is reported before a bound.
+  /// Adds an ID, or says why not and changes nothing.
+  /// Errors: all of RoutingError; a conflict is reported before a bound.
   /// Cost: O(log n), and doubling the hash index once in n inserts.
-  std::expected<void, InsertError> Insert(const ConnectionId &id, Value value) {
+  std::expected<void, RoutingError> Insert(const ConnectionId &id, Value value) {
     if (auto possible = Check(id); !possible) {
       return possible;
     }
@@ -88,27 +81,27 @@ public:
     return {};
   }
 
-  /// What Insert would say.  Cost: O(log n).
+  /// What Insert would say; the same errors.  Cost: O(log n).
   ///
   //= draft-00, section 2.4
   //# In order to be able to route packets correctly in both tunnelled and forwarded mode, proxies
   //# check for conflicts before creating a new mapping.
-  [[nodiscard]] std::expected<void, InsertError> Check(const ConnectionId &id) const {
+  [[nodiscard]] std::expected<void, RoutingError> Check(const ConnectionId &id) const {
     const auto after = ids_.lower_bound(id);
     if (after != ids_.end() && id.IsPrefixOf(after->first)) {
-      return std::unexpected(id.size() == after->first.size() ? InsertError::kEqual
-                                                              : InsertError::kNewIsPrefix);
+      return std::unexpected(id.size() == after->first.size() ? RoutingError::kEqual
+                                                              : RoutingError::kNewIsPrefix);
     }
     if (after != ids_.begin() && std::prev(after)->first.IsPrefixOf(id)) {
-      return std::unexpected(InsertError::kExistingIsPrefix);
+      return std::unexpected(RoutingError::kExistingIsPrefix);
     }
     if (ids_.size() >= limits_.max_ids) {
-      return std::unexpected(InsertError::kTooManyIds);
+      return std::unexpected(RoutingError::kTooManyIds);
     }
     const auto place = LengthAt(id.size());
     const auto is_new = place == lengths_.end() || place->length != id.size();
     if (is_new && lengths_.size() >= limits_.max_lengths) {
-      return std::unexpected(InsertError::kTooManyLengths);
+      return std::unexpected(RoutingError::kTooManyLengths);
     }
     return {};
   }

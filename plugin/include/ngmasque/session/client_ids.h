@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ngmasque/routing/connection_id_table.h"
+#include "ngmasque/routing/error.h"
 #include "ngmasque/routing/siphash.h"
 #include "ngmasque/session/client_tunnel.h"
 
@@ -38,7 +39,7 @@ public:
   /// Whether a tunnel can have it.  A zero-length one always can, as it is not in the table: no
   /// packet is ever taken for a forwarded one because of it, all would be.
   /// Errors: as of ConnectionIdTable::Insert.
-  [[nodiscard]] std::expected<void, InsertError> Check(const ConnectionId &id) const;
+  [[nodiscard]] std::expected<void, RoutingError> Check(const ConnectionId &id) const;
 
   /// Which tunnel a packet that arrived on the socket of the outer connection was forwarded for: a
   /// short header with an accepted client connection ID (C14).  Null: it is the outer connection's.
@@ -63,10 +64,5 @@ private:
   HashKey key_;
   ConnectionIdTable<Owner> table_; // At most kMaxIds, none of zero length but a reserved one.
 };
-
-/// Whether it is one of the errors that another connection ID does not have.
-[[nodiscard]] constexpr bool IsConflict(InsertError error) {
-  return error <= InsertError::kNewIsPrefix;
-}
 
 } // namespace ngmasque

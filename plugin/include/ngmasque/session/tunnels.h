@@ -89,7 +89,7 @@ enum class RefusalReason : std::uint8_t {
 /// The reason in words, for logs.
 [[nodiscard]] std::string_view ReasonName(RefusalReason reason);
 
-[[nodiscard]] RefusalReason ToReason(InsertError error);
+[[nodiscard]] RefusalReason ToReason(RoutingError error);
 
 /// Whether the reason is a conflict: 409.
 [[nodiscard]] bool IsConflict(RefusalReason reason);
