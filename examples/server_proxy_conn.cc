@@ -36,8 +36,8 @@ void ServerProxyConn::Register() {
   }
   auto added = proxy_.proxy()->AddConnection(id_, *tuple, *this);
   if (!added) {
-    proxy_.Complain(ReasonName(added.error()));
-    refusal_ = added.error() == RefusalReason::kTooManyClientConnections ? 429 : 503;
+    proxy_.Complain(ErrorName(added.error()));
+    refusal_ = HttpStatus(added.error());
     return;
   }
   registered_ = true;

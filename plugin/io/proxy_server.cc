@@ -24,15 +24,15 @@ constexpr int kReadsPerEvent = 8;
 constexpr std::size_t kReceiveBytesPerFlow = std::size_t{128} << 10;
 constexpr std::size_t kMaxReceiveBytes = std::size_t{4} << 20;
 
-SocketError ToSocketError(int error) {
+SessionError ToSocketError(int error) {
   switch (error) {
   case EMFILE:
   case ENFILE:
   case ENOBUFS:
   case ENOMEM:
   case EAGAIN: // No port is left.
-  case EADDRNOTAVAIL: return SocketError::kExhausted;
-  default: return SocketError::kUnroutable;
+  case EADDRNOTAVAIL: return SessionError::kNoSocket;
+  default: return SessionError::kUnroutable;
   }
 }
 
@@ -150,9 +150,7 @@ void ProxyServer::State::Lookup(const proxy_action::Lookup &action) {
   resolver->Lookup(action.host, [this, id = action.lookup, host = action.host](
                                   const Resolver::Result &result) {
     if (!result) {
-      Log(lookup_lines, LogLevel::kWarning, "{}: {}", host,
-          result.error() == LookupError::kTimeout ? "no name server has answered"
-                                                  : "name does not resolve");
+      Log(lookup_lines, LogLevel::kWarning, "{}: {}", host, ErrorName(result.error()));
     }
     Perform(proxy.OnLookup(id, result, SteadyNow()));
   });
@@ -257,7 +255,7 @@ std::unique_ptr<ProxyServer> ProxyServer::Create(struct ev_loop *loop, Options o
   return std::unique_ptr<ProxyServer>(new ProxyServer(std::move(state)));
 }
 
-std::expected<std::shared_ptr<ByteBudget>, RefusalReason>
+std::expected<std::shared_ptr<ByteBudget>, SessionError>
 ProxyServer::AddConnection(OuterConnection connection, const FourTuple &tuple, Client &client,
                            const std::optional<ClientKey> &whose) {
   state_->EndBatch();

@@ -97,7 +97,8 @@ void Resolver::State::OnAnswer(void *data, int status, int, ares_addrinfo *answe
   if (!found.empty()) {
     (*done)(std::move(found));
   } else {
-    (*done)(std::unexpected(status == ARES_ETIMEOUT ? LookupError::kTimeout : LookupError::kFailed));
+    (*done)(std::unexpected(status == ARES_ETIMEOUT ? SessionError::kLookupTimeout
+                                                    : SessionError::kNoAddress));
   }
 }
 

@@ -4,8 +4,6 @@
 
 #include "ngmasque/session/proxy.h"
 
-#include "verdict.h"
-
 #include <algorithm>
 #include <iterator>
 #include <string_view>
@@ -32,19 +30,19 @@ std::vector<HeaderField> WithoutIds(std::span<const HeaderField> fields) {
 }
 
 // Whether a tunnel that cannot be on a shared socket for this reason can be on one of its own.
-bool SocketIsFull(RefusalReason reason) {
-  return reason == RefusalReason::kTooManyIds || reason == RefusalReason::kTooManyLengths;
+bool SocketIsFull(SessionError error) {
+  return error == SessionError::kTooManyIds || error == SessionError::kTooManyLengths;
 }
 
-void Answer(StreamId stream, const ConnectUdpRequest &request, const Verdict &verdict,
+void Answer(StreamId stream, const ConnectUdpRequest &request, SessionError error,
             TunnelModel &model) {
-  model.Respond(stream, verdict.status,
-                ResponseFields(request, verdict.status, verdict.proxy_status));
+  const auto status = HttpStatus(error);
+  model.Respond(stream, status, ResponseFields(request, status, ProxyStatus(error)));
 }
 
 // Null if there is no connection ID to be mapped.
-std::expected<Mapping *, RefusalReason> Map(Tunnel &tunnel, StreamId stream,
-                                            const ConnectUdpRequest &request, TunnelModel &model) {
+std::expected<Mapping *, SessionError> Map(Tunnel &tunnel, StreamId stream,
+                                           const ConnectUdpRequest &request, TunnelModel &model) {
   if (request.id_header == IdHeader::kNone) {
     return nullptr;
   }
@@ -72,25 +70,25 @@ bool Draft00::OnRequest(StreamId stream, std::span<const HeaderField> fields, Tu
   }
   auto parsed = connection_ids_ ? ParseRequest(fields) : ParseRequest(WithoutIds(fields));
   if (!parsed) {
-    Answer(stream, {}, BadRequest(ErrorName(parsed.error())), model);
+    Answer(stream, {}, parsed.error(), model);
     return true;
   }
   const auto key = parsed->flow.value_or(kStreamKey | stream);
   auto *tunnel = model.Find(key);
   const bool is_new = !tunnel;
-  if (const auto verdict = Validate(*parsed, tunnel)) {
-    Answer(stream, *parsed, *verdict, model);
+  if (const auto valid = Validate(*parsed, tunnel); !valid) {
+    Answer(stream, *parsed, valid.error(), model);
     return true;
   }
   if (!model.AddRequest()) {
-    Answer(stream, *parsed, TooMany(ReasonName(RefusalReason::kTooManyStreams)), model);
+    Answer(stream, *parsed, SessionError::kTooManyStreams, model);
     return true;
   }
   if (is_new) {
     const auto added = model.Add(key, parsed->authority, parsed->id_header == IdHeader::kNone);
     if (!added) {
       model.RemoveRequest();
-      Answer(stream, *parsed, TooMany(ReasonName(added.error())), model);
+      Answer(stream, *parsed, added.error(), model);
       return true;
     }
     tunnel = *added;
@@ -118,54 +116,54 @@ void Draft00::OnStreamClosed(StreamId stream, TunnelModel &model) {
   Drop(stream, EndReason::kClosed, model);
 }
 
-std::optional<Verdict> Draft00::Validate(const ConnectUdpRequest &request,
-                                         const Tunnel *tunnel) const {
+std::expected<void, SessionError> Draft00::Validate(const ConnectUdpRequest &request,
+                                                    const Tunnel *tunnel) const {
   const auto plain = request.id_header == IdHeader::kNone;
   // Odd ones are the server's (draft-schinazi-quic-h3-datagram-05), and this one has none.
   if (request.flow.value_or(0) % 2 != 0) {
-    return BadRequest("flow id is odd");
+    return std::unexpected(SessionError::kOddFlow);
   }
   if (tunnel) {
     //= draft-00, section 5
     //# The proxy also MUST reject the request if the requested datagram flow ID has already been
     //# used on that client <-> proxy QUIC connection with a different requested authority.
     if (tunnel->authority != request.authority) {
-      return BadRequest("flow has another authority");
+      return std::unexpected(SessionError::kOtherAuthority);
     }
     if (tunnel->plain || plain) {
-      return BadRequest(ReasonName(RefusalReason::kFlowInUse));
+      return std::unexpected(SessionError::kFlowInUse);
     }
   } else if (request.id_header == IdHeader::kServer) {
     //= draft-00, section 4.1
     //# The first request the clients makes MUST contain the authority pseudo-header, the
     //# Datagram-Flow-Id header, and the Client-Connection-Id header.
-    return BadRequest("flow begins without client-connection-id");
+    return std::unexpected(SessionError::kNoClientId);
   } else if (request.flow && !ended_.Allow(*request.flow, request.authority)) {
-    return BadRequest("flow id is used up");
+    return std::unexpected(SessionError::kFlowUsedUp);
   }
   //= draft-00, section 5
   //# If the proxy does not support forwarded mode, or does not allow forwarded mode for a
   //# particular client or authority by policy, it can reject requests that include the
   //# Server-Connection-Id header with a response to indicate the error, such as 403 (Forbidden).
   if (request.id_header == IdHeader::kServer && !forwarding_) {
-    return WithError(403, "http_request_denied");
+    return std::unexpected(SessionError::kForwardingOff);
   }
-  return std::nullopt;
+  return {};
 }
 
 //= draft-00, section 5.1
 //# If the proxy rejects a CONNECT-UDP request by sending a status code of 300 or higher, it MUST
 //# close the corresponding stream and remove any associated mappings.
-void Draft00::Refuse(StreamId stream, const Verdict &verdict, TunnelModel &model) {
+void Draft00::Refuse(StreamId stream, SessionError error, TunnelModel &model) {
   const auto request = requests_.find(stream);
-  Answer(stream, *request->second.asked, verdict, model);
+  Answer(stream, *request->second.asked, error, model);
   requests_.erase(request);
   model.RemoveRequest();
 }
 
-void Draft00::OnRefused(Tunnel &tunnel, const Verdict &verdict, TunnelModel &model) {
+void Draft00::OnRefused(Tunnel &tunnel, SessionError error, TunnelModel &model) {
   for (const auto stream : std::exchange(FlowOf(tunnel).waiting, {})) {
-    Refuse(stream, verdict, model);
+    Refuse(stream, error, model);
   }
 }
 
@@ -178,37 +176,37 @@ Opened Draft00::OnOpen(Tunnel &tunnel, TunnelModel &model) {
     const auto first = flow.accepted.empty();
     // The request that the flow should have begun with was closed before this.
     if (first && asked.id_header == IdHeader::kServer) {
-      Refuse(*next, BadRequest("flow begins without client-connection-id"), model);
+      Refuse(*next, SessionError::kNoClientId, model);
       continue;
     }
     const auto mapped = Map(tunnel, *next, asked, model);
     if (mapped) {
-      Answer(*next, asked, {.status = 200}, model);
+      model.Respond(*next, 200, ResponseFields(asked, 200));
       request.mapping = *mapped;
       request.asked.reset();
       flow.accepted.insert(*next);
       tunnel.stream = *flow.accepted.begin();
       continue;
     }
-    const auto reason = mapped.error();
-    const auto direction =
-      asked.id_header == IdHeader::kClient ? Direction::kToClient : Direction::kToTarget;
-    const auto verdict = ToVerdict(reason, direction, tunnel.socket->shared);
+    // A shared socket is full of the connection IDs of others.
+    const auto full =
+      tunnel.socket->shared && asked.id_header == IdHeader::kClient && SocketIsFull(mapped.error());
+    const auto error = full ? SessionError::kSocketFull : mapped.error();
     if (!first) {
-      Refuse(*next, verdict, model);
+      Refuse(*next, error, model);
       continue;
     }
 
     flow.waiting.assign(next, waiting.end());
-    if (tunnel.socket->shared && SocketIsFull(reason)) {
+    if (full) {
       return Opened::kAnotherSocket;
     }
     //= draft-00, section 5
     //# If this occurs on the first request for a given datagram flow, the proxy removes any mapping
     //# for that datagram flow.
     //
-    // Those that came after it count on the same flow, so they get the same answer (P7).
-    OnRefused(tunnel, verdict, model);
+    // Those that came after it count on the same flow, so they get the same answer.
+    OnRefused(tunnel, error, model);
     return Opened::kRefused;
   }
   return flow.accepted.empty() ? Opened::kRefused : Opened::kAccepted;

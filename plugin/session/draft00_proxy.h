@@ -8,9 +8,9 @@
 #include "ended_flows.h"
 
 #include <cstddef>
+#include <expected>
 #include <map>
 #include <memory>
-#include <optional>
 #include <set>
 #include <span>
 #include <vector>
@@ -30,7 +30,7 @@ public:
   std::expected<Prefix, NotPassed> StreamPrefix(const Tunnel &tunnel,
                                                 std::size_t size) const override;
   Opened OnOpen(Tunnel &tunnel, TunnelModel &model) override;
-  void OnRefused(Tunnel &tunnel, const Verdict &verdict, TunnelModel &model) override;
+  void OnRefused(Tunnel &tunnel, SessionError error, TunnelModel &model) override;
   void OnLost(Mapping &mapping, TunnelModel &model) override;
   void OnEnded(Tunnel &tunnel, EndReason reason, TunnelModel &model) override;
 
@@ -56,10 +56,11 @@ private:
   };
   static Flow &FlowOf(Tunnel &tunnel) { return static_cast<Flow &>(*tunnel.dialect); }
 
-  // Why the request does not fit what there is (P5, P10, P13); `tunnel` is null if it is new.
-  std::optional<Verdict> Validate(const ConnectUdpRequest &request, const Tunnel *tunnel) const;
+  // Whether the request fits what there is; `tunnel` is null if it is new.
+  std::expected<void, SessionError> Validate(const ConnectUdpRequest &request,
+                                             const Tunnel *tunnel) const;
   // Refuses one request that is kept, and forgets it.
-  void Refuse(StreamId stream, const Verdict &verdict, TunnelModel &model);
+  void Refuse(StreamId stream, SessionError error, TunnelModel &model);
   // Forgets a request; the tunnel is gone with its last one.
   void Drop(StreamId stream, EndReason reason, TunnelModel &model);
 

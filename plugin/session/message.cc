@@ -172,30 +172,30 @@ bool IsConnectUdp(std::span<const HeaderField> fields) {
 //# The proxy MUST validate that the request only contains one of either the Client-Connection-Id or
 //# the Server-Connection-Id header, along with a Datagram-Flow-Id header and an authority
 //# pseudo-header.
-std::expected<ConnectUdpRequest, RequestError> ParseRequest(std::span<const HeaderField> fields) {
+std::expected<ConnectUdpRequest, SessionError> ParseRequest(std::span<const HeaderField> fields) {
   const auto headers = ReadPseudoHeaders(fields);
   if (!headers || !headers->method || *headers->method != kMethod || !headers->authority ||
       !SchemeAndPathFit(*headers)) {
-    return std::unexpected(RequestError::kPseudoHeader);
+    return std::unexpected(SessionError::kPseudoHeader);
   }
   if (HasContent(fields)) {
-    return std::unexpected(RequestError::kForbidden);
+    return std::unexpected(SessionError::kRequestContent);
   }
   auto authority = ParseAuthority(*headers->authority);
   if (!authority) {
-    return std::unexpected(RequestError::kAuthority);
+    return std::unexpected(SessionError::kAuthority);
   }
   ConnectUdpRequest request{.authority = *std::move(authority), .flow = {}, .id = {}};
 
   const auto client = Find(fields, kClientIdField);
   const auto server = Find(fields, kServerIdField);
   if (client.first && server.first) {
-    return std::unexpected(RequestError::kTwoIds);
+    return std::unexpected(SessionError::kTwoIds);
   }
   if (client.first || server.first) {
     auto id = ReadId(client.first ? client : server);
     if (!id) {
-      return std::unexpected(RequestError::kConnectionId);
+      return std::unexpected(SessionError::kConnectionId);
     }
     request.id_header = client.first ? IdHeader::kClient : IdHeader::kServer;
     request.id = *std::move(id);
@@ -204,10 +204,10 @@ std::expected<ConnectUdpRequest, RequestError> ParseRequest(std::span<const Head
   if (const auto flow = Find(fields, kFlowField); flow.first) {
     request.flow = ReadFlow(flow);
     if (!request.flow) {
-      return std::unexpected(RequestError::kFlowId);
+      return std::unexpected(SessionError::kFlowId);
     }
   } else if (request.id_header != IdHeader::kNone) {
-    return std::unexpected(RequestError::kNoFlowId);
+    return std::unexpected(SessionError::kNoFlowId);
   }
   return request;
 }
@@ -221,18 +221,17 @@ std::vector<HeaderField> RequestFields(const ConnectUdpRequest &request) {
   return fields;
 }
 
-std::expected<ConnectUdpResponse, ResponseError>
-ParseResponse(std::span<const HeaderField> fields) {
+std::expected<ConnectUdpResponse, SessionError> ParseResponse(std::span<const HeaderField> fields) {
   const auto status = ReadStatus(fields);
   if (!status) {
-    return std::unexpected(ResponseError::kStatus);
+    return std::unexpected(SessionError::kStatus);
   }
   ConnectUdpResponse response{.status = *status,
                               .id = {},
                               .flow = ReadFlow(Find(fields, kFlowField)),
                               .proxy_status = ReadProxyStatus(fields)};
   if (response.success() && HasContent(fields)) {
-    return std::unexpected(ResponseError::kForbidden);
+    return std::unexpected(SessionError::kResponseContent);
   }
   const auto client = Find(fields, kClientIdField);
   const auto server = Find(fields, kServerIdField);
@@ -259,28 +258,6 @@ std::vector<HeaderField> ResponseFields(const ConnectUdpRequest &request, unsign
     fields.push_back({.name = std::string(kProxyStatusField), .value = std::string(proxy_status)});
   }
   return fields;
-}
-
-std::string_view ErrorName(RequestError error) {
-  switch (error) {
-  case RequestError::kPseudoHeader: return "pseudo-header fields are not those of CONNECT-UDP";
-  case RequestError::kAuthority: return "authority is not a host and a port";
-  case RequestError::kFlowId: return "datagram-flow-id is not an Integer of 0 or more";
-  case RequestError::kNoFlowId: return "connection ID without datagram-flow-id";
-  case RequestError::kConnectionId:
-    return "connection ID is not a Byte Sequence of up to 255 bytes";
-  case RequestError::kTwoIds: return "client-connection-id together with server-connection-id";
-  case RequestError::kForbidden: return "content-length or transfer-encoding in a request";
-  }
-  return "unknown error";
-}
-
-std::string_view ErrorName(ResponseError error) {
-  switch (error) {
-  case ResponseError::kStatus: return "no status of a final response";
-  case ResponseError::kForbidden: return "content-length or transfer-encoding in a 2xx response";
-  }
-  return "unknown error";
 }
 
 } // namespace ngmasque

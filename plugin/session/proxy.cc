@@ -16,9 +16,9 @@ Proxy::~Proxy() = default;
 Proxy::Proxy(Proxy &&) noexcept = default;
 Proxy &Proxy::operator=(Proxy &&) noexcept = default;
 
-std::expected<void, RefusalReason>
-Proxy::AddConnection(OuterConnection id, const FourTuple &tuple, void *user_data,
-                     const std::optional<ClientKey> &client) {
+std::expected<void, SessionError> Proxy::AddConnection(OuterConnection id, const FourTuple &tuple,
+                                                       void *user_data,
+                                                       const std::optional<ClientKey> &client) {
   const auto added = state_->tunnels.AddConnection(
     id, tuple, client.value_or(ClientKey::FromAddress(tuple.remote)));
   if (!added) {

@@ -35,7 +35,7 @@ Tunnel *Proxy::State::Model::Find(TunnelKey key) {
   return found == by_key.end() ? nullptr : found->second;
 }
 
-std::expected<Tunnel *, RefusalReason>
+std::expected<Tunnel *, SessionError>
 Proxy::State::Model::Add(TunnelKey key, const Authority &authority, bool plain) {
   const auto added = state_.tunnels.AddTunnel(connection_, plain);
   if (!added) {
@@ -58,11 +58,11 @@ void Proxy::State::Model::Close(Tunnel &tunnel, EndReason reason) {
   state_.Remove(tunnel, reason, actions_);
 }
 
-std::expected<Mapping *, RefusalReason>
-Proxy::State::Model::Map(Tunnel &tunnel, Direction direction, const ConnectionId &id,
-                         const MappingOrigin &origin) {
+std::expected<Mapping *, SessionError> Proxy::State::Model::Map(Tunnel &tunnel, Direction direction,
+                                                                const ConnectionId &id,
+                                                                const MappingOrigin &origin) {
   if (connection_.client->mappings >= state_.options.routing.max_streams_per_client) {
-    return std::unexpected(RefusalReason::kTooManyStreams);
+    return std::unexpected(SessionError::kTooManyStreams);
   }
   const auto added = state_.tunnels.AddMapping(tunnel, direction, id, origin.stream);
   if (added) {
@@ -109,9 +109,9 @@ void Proxy::State::Model::Reset(StreamId stream) {
   actions_.emplace_back(proxy_action::ResetStream{.stream = KeyOf(stream)});
 }
 
-void Proxy::State::RefuseAll(Tunnel &tunnel, const Verdict &verdict, ProxyActions &actions) {
+void Proxy::State::RefuseAll(Tunnel &tunnel, SessionError error, ProxyActions &actions) {
   Model model(*this, *tunnel.connection, actions);
-  StateOf(*tunnel.connection).dialect->OnRefused(tunnel, verdict, model);
+  StateOf(*tunnel.connection).dialect->OnRefused(tunnel, error, model);
   Remove(tunnel, EndReason::kRefused, actions);
 }
 

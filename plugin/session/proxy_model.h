@@ -13,8 +13,8 @@ public:
     : state_(state), connection_(connection), actions_(actions) {}
 
   Tunnel *Find(TunnelKey key) override;
-  std::expected<Tunnel *, RefusalReason> Add(TunnelKey key, const Authority &authority,
-                                             bool plain) override;
+  std::expected<Tunnel *, SessionError> Add(TunnelKey key, const Authority &authority,
+                                            bool plain) override;
   void Open(Tunnel &tunnel) override;
   void Close(Tunnel &tunnel, EndReason reason) override;
   bool AddRequest() override;
@@ -22,9 +22,9 @@ public:
   const std::shared_ptr<ByteBudget> &waiting() const override {
     return connection_.client->waiting;
   }
-  std::expected<Mapping *, RefusalReason> Map(Tunnel &tunnel, Direction direction,
-                                              const ConnectionId &id,
-                                              const MappingOrigin &origin) override;
+  std::expected<Mapping *, SessionError> Map(Tunnel &tunnel, Direction direction,
+                                             const ConnectionId &id,
+                                             const MappingOrigin &origin) override;
   void Acknowledge(Mapping &mapping) override;
   void Unmap(Mapping &mapping) override;
   void Respond(StreamId stream, unsigned status, std::vector<HeaderField> fields) override;

@@ -5,7 +5,6 @@
 #include "ngmasque/wire/quic_header.h"
 
 #include "early_datagrams.h"
-#include "verdict.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -69,7 +68,7 @@ struct Proxy::State {
   // Tunnels come and go: proxy_model.cc.  What may end with the tunnel being gone says so.
 
   // The tunnel cannot be: its requests are refused, and it is gone.
-  void RefuseAll(Tunnel &tunnel, const Verdict &verdict, ProxyActions &actions);
+  void RefuseAll(Tunnel &tunnel, SessionError error, ProxyActions &actions);
   // The tunnel's socket is open.  The tunnel may be gone.
   void Register(Tunnel &tunnel, ProxyActions &actions);
   // The tunnel is gone; its dialect forgets it.

@@ -10,31 +10,13 @@
 
 namespace ngmasque {
 
-namespace {
-Verdict ToVerdict(LookupError error) {
-  switch (error) {
-  case LookupError::kFailed: return WithError(502, "dns_error");
-  case LookupError::kTimeout: return WithError(504, "dns_timeout");
-  }
-  std::unreachable();
-}
-
-Verdict ToVerdict(SocketError error) {
-  switch (error) {
-  case SocketError::kUnroutable: return WithError(502, "destination_ip_unroutable");
-  case SocketError::kExhausted: return Exhausted();
-  }
-  std::unreachable();
-}
-} // namespace
-
 //= draft-00, section 5
 //# The proxy then determines the server-facing socket to associate with the client's datagram flow.
 //# This will generally involve performing a DNS lookup for the hostname in the request authority,
 //# or finding an existing server-facing socket to the authority.
 void Proxy::State::FindTarget(Tunnel &tunnel, ProxyActions &actions) {
   if (!policy.AllowsPort(tunnel.authority.port)) {
-    RefuseAll(tunnel, WithError(403, "http_request_denied"), actions);
+    RefuseAll(tunnel, SessionError::kTargetPort, actions);
     return;
   }
   if (Shares(tunnel)) {
@@ -51,11 +33,11 @@ void Proxy::State::FindTarget(Tunnel &tunnel, ProxyActions &actions) {
   }
   auto &client = *tunnel.connection->client;
   if (client.lookups >= options.max_lookups_per_client) {
-    RefuseAll(tunnel, TooMany("too many look-ups of the client"), actions);
+    RefuseAll(tunnel, SessionError::kTooManyClientLookups, actions);
     return;
   }
   if (lookups.size() >= options.max_lookups) {
-    RefuseAll(tunnel, Exhausted(), actions);
+    RefuseAll(tunnel, SessionError::kTooManyLookups, actions);
     return;
   }
   tunnel.stage = Stage::kLookup;
@@ -68,7 +50,7 @@ void Proxy::State::FindTarget(Tunnel &tunnel, ProxyActions &actions) {
 }
 
 ProxyActions Proxy::OnLookup(LookupId lookup,
-                             const std::expected<std::vector<Endpoint>, LookupError> &found,
+                             const std::expected<std::vector<Endpoint>, SessionError> &found,
                              Timestamp now) {
   ProxyActions actions;
   state_->now = now;
@@ -84,8 +66,7 @@ ProxyActions Proxy::OnLookup(LookupId lookup,
   }
   tunnel->stage = State::Stage::kNone;
   if (!found || found->empty()) {
-    const auto error = found ? LookupError::kFailed : found.error();
-    state_->RefuseAll(*tunnel, ToVerdict(error), actions);
+    state_->RefuseAll(*tunnel, found ? SessionError::kNoAddress : found.error(), actions);
   } else {
     state_->UseAddresses(*tunnel, *found, actions);
   }
@@ -94,17 +75,17 @@ ProxyActions Proxy::OnLookup(LookupId lookup,
 
 void Proxy::State::UseAddresses(Tunnel &tunnel, std::span<const Endpoint> addresses,
                                 ProxyActions &actions) {
-  bool prohibited = false;
+  std::optional<SessionError> prohibited;
   for (auto target : addresses) {
     target.port = tunnel.authority.port;
-    if (!policy.Check(target)) {
-      prohibited = true;
+    if (const auto allowed = policy.Check(target); !allowed) {
+      prohibited = allowed.error();
     } else if (tunnel.targets.size() < std::max<std::size_t>(options.max_addresses, 1)) {
       tunnel.targets.push_back(target);
     }
   }
-  if (tunnel.targets.empty() || (prohibited && !options.mixed_addresses)) {
-    RefuseAll(tunnel, WithError(403, "destination_ip_prohibited"), actions);
+  if (prohibited && (tunnel.targets.empty() || !options.mixed_addresses)) {
+    RefuseAll(tunnel, *prohibited, actions);
     return;
   }
   TryNext(tunnel, actions);
@@ -112,7 +93,7 @@ void Proxy::State::UseAddresses(Tunnel &tunnel, std::span<const Endpoint> addres
 
 void Proxy::State::TryNext(Tunnel &tunnel, ProxyActions &actions) {
   if (tunnel.targets.empty()) {
-    RefuseAll(tunnel, ToVerdict(tunnel.error), actions);
+    RefuseAll(tunnel, tunnel.error, actions);
     return;
   }
   const auto target = tunnel.targets.front();
@@ -125,7 +106,7 @@ void Proxy::State::TryNext(Tunnel &tunnel, ProxyActions &actions) {
   }
   const auto socket = tunnels.AddSocket(target, Shares(tunnel));
   if (!socket) {
-    RefuseAll(tunnel, Exhausted(), actions);
+    RefuseAll(tunnel, socket.error(), actions);
     return;
   }
   ++counters.sockets;
@@ -156,7 +137,7 @@ void Proxy::State::UseAnother(Tunnel &tunnel, const Endpoint &target, ProxyActio
   TryNext(tunnel, actions);
 }
 
-ProxyActions Proxy::OnSocket(SocketId id, const std::expected<void *, SocketError> &opened,
+ProxyActions Proxy::OnSocket(SocketId id, const std::expected<void *, SessionError> &opened,
                              Timestamp now) {
   ProxyActions actions;
   state_->now = now;
@@ -191,7 +172,7 @@ const ServerSocket *Proxy::Find(SocketId socket) const { return state_->tunnels.
 ProxyActions Proxy::OnSocketFailed(SocketId id, Timestamp now) {
   const auto *socket = state_->tunnels.Find(id);
   if (socket && !socket->open) {
-    return OnSocket(id, std::unexpected(SocketError::kUnroutable), now);
+    return OnSocket(id, std::unexpected(SessionError::kUnroutable), now);
   }
   ProxyActions actions;
   state_->now = now;

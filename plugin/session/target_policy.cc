@@ -36,7 +36,7 @@ bool IsIpv4(const Address &address) { return HasPrefix(address, kMapped, kMapped
 // A block that is no target by default.
 struct Special {
   AddressBlock block;
-  Prohibited reason;
+  SessionError reason;
 };
 
 constexpr AddressBlock V4(std::array<std::uint8_t, 4> address, unsigned length) {
@@ -55,33 +55,33 @@ template <typename... Groups> constexpr AddressBlock V6(unsigned length, Groups.
 
 // IANA IPv4 and IPv6 Special-Purpose Address Registries; the first one that fits counts.
 constexpr auto kSpecial = std::to_array<Special>({
-  {V4({0, 0, 0, 0}, 8), Prohibited::kUnspecified},
-  {V4({10, 0, 0, 0}, 8), Prohibited::kPrivate},
-  {V4({100, 64, 0, 0}, 10), Prohibited::kShared},
-  {V4({127, 0, 0, 0}, 8), Prohibited::kLoopback},
-  {V4({169, 254, 0, 0}, 16), Prohibited::kLinkLocal},
-  {V4({172, 16, 0, 0}, 12), Prohibited::kPrivate},
-  {V4({192, 0, 0, 0}, 24), Prohibited::kReserved}, // IETF protocol assignments
-  {V4({192, 0, 2, 0}, 24), Prohibited::kDocumentation},
-  {V4({192, 88, 99, 0}, 24), Prohibited::kReserved}, // 6to4 relays, of the past
-  {V4({192, 168, 0, 0}, 16), Prohibited::kPrivate},
-  {V4({198, 18, 0, 0}, 15), Prohibited::kBenchmarking},
-  {V4({198, 51, 100, 0}, 24), Prohibited::kDocumentation},
-  {V4({203, 0, 113, 0}, 24), Prohibited::kDocumentation},
-  {V4({224, 0, 0, 0}, 4), Prohibited::kMulticast},
-  {V4({255, 255, 255, 255}, 32), Prohibited::kBroadcast},
-  {V4({240, 0, 0, 0}, 4), Prohibited::kReserved},
+  {V4({0, 0, 0, 0}, 8), SessionError::kUnspecifiedAddress},
+  {V4({10, 0, 0, 0}, 8), SessionError::kPrivateAddress},
+  {V4({100, 64, 0, 0}, 10), SessionError::kSharedAddress},
+  {V4({127, 0, 0, 0}, 8), SessionError::kLoopbackAddress},
+  {V4({169, 254, 0, 0}, 16), SessionError::kLinkLocalAddress},
+  {V4({172, 16, 0, 0}, 12), SessionError::kPrivateAddress},
+  {V4({192, 0, 0, 0}, 24), SessionError::kReservedAddress}, // IETF protocol assignments
+  {V4({192, 0, 2, 0}, 24), SessionError::kDocumentationAddress},
+  {V4({192, 88, 99, 0}, 24), SessionError::kReservedAddress}, // 6to4 relays, of the past
+  {V4({192, 168, 0, 0}, 16), SessionError::kPrivateAddress},
+  {V4({198, 18, 0, 0}, 15), SessionError::kBenchmarkingAddress},
+  {V4({198, 51, 100, 0}, 24), SessionError::kDocumentationAddress},
+  {V4({203, 0, 113, 0}, 24), SessionError::kDocumentationAddress},
+  {V4({224, 0, 0, 0}, 4), SessionError::kMulticastAddress},
+  {V4({255, 255, 255, 255}, 32), SessionError::kBroadcastAddress},
+  {V4({240, 0, 0, 0}, 4), SessionError::kReservedAddress},
 
-  {V6(128), Prohibited::kUnspecified},
-  {V6(128, 0, 0, 0, 0, 0, 0, 0, 1), Prohibited::kLoopback},
-  {V6(10, 0xfe80), Prohibited::kLinkLocal},
-  {V6(10, 0xfec0), Prohibited::kPrivate}, // site-local, of the past
-  {V6(7, 0xfc00), Prohibited::kPrivate},
-  {V6(8, 0xff00), Prohibited::kMulticast},
-  {V6(48, 0x64, 0xff9b, 1), Prohibited::kPrivate}, // NAT64 of a local network, RFC 8215
-  {V6(32, 0x2001, 0xdb8), Prohibited::kDocumentation},
-  {V6(20, 0x3fff), Prohibited::kDocumentation},
-  {V6(48, 0x2001, 2), Prohibited::kBenchmarking},
+  {V6(128), SessionError::kUnspecifiedAddress},
+  {V6(128, 0, 0, 0, 0, 0, 0, 0, 1), SessionError::kLoopbackAddress},
+  {V6(10, 0xfe80), SessionError::kLinkLocalAddress},
+  {V6(10, 0xfec0), SessionError::kPrivateAddress}, // site-local, of the past
+  {V6(7, 0xfc00), SessionError::kPrivateAddress},
+  {V6(8, 0xff00), SessionError::kMulticastAddress},
+  {V6(48, 0x64, 0xff9b, 1), SessionError::kPrivateAddress}, // NAT64 of a local network, RFC 8215
+  {V6(32, 0x2001, 0xdb8), SessionError::kDocumentationAddress},
+  {V6(20, 0x3fff), SessionError::kDocumentationAddress},
+  {V6(48, 0x2001, 2), SessionError::kBenchmarkingAddress},
 });
 
 constexpr auto kNat64 = V6(96, 0x64, 0xff9b);
@@ -91,7 +91,7 @@ constexpr auto kAssignments = V6(23, 0x2001); // IETF protocol assignments
 constexpr auto kGlobal = V6(3, 0x2000);
 
 // What is wrong with an address by itself.
-std::optional<Prohibited> Classify(const Address &address) {
+std::optional<SessionError> Classify(const Address &address) {
   for (const auto &[block, reason] : kSpecial) {
     if (block.Contains(address)) {
       return reason;
@@ -102,7 +102,7 @@ std::optional<Prohibited> Classify(const Address &address) {
   }
   // Nothing else is global unicast (RFC 4291, section 2.4, and RFC 2928).
   if (!kGlobal.Contains(address) || kAssignments.Contains(address)) {
-    return Prohibited::kReserved;
+    return SessionError::kReservedAddress;
   }
   return std::nullopt;
 }
@@ -180,24 +180,6 @@ std::optional<AddressBlock> ParseAddressBlock(std::string_view text) {
   return block;
 }
 
-std::string_view ReasonName(Prohibited reason) {
-  switch (reason) {
-  case Prohibited::kPort: return "port that is not allowed";
-  case Prohibited::kOwn: return "the proxy itself";
-  case Prohibited::kUnspecified: return "unspecified address";
-  case Prohibited::kLoopback: return "loopback address";
-  case Prohibited::kPrivate: return "private address";
-  case Prohibited::kShared: return "shared address";
-  case Prohibited::kLinkLocal: return "link-local address";
-  case Prohibited::kMulticast: return "multicast address";
-  case Prohibited::kBroadcast: return "broadcast address";
-  case Prohibited::kDocumentation: return "address for documentation";
-  case Prohibited::kBenchmarking: return "address for benchmarking";
-  case Prohibited::kReserved: return "reserved address";
-  }
-  return "unknown reason";
-}
-
 TargetPolicy::TargetPolicy(Options options) : options_(std::move(options)) {}
 
 bool TargetPolicy::IsAllowed(const Address &address) const {
@@ -207,8 +189,8 @@ bool TargetPolicy::IsAllowed(const Address &address) const {
 bool TargetPolicy::IsOwn(const Address &address, std::uint16_t port) const {
   const auto reason = Classify(address);
   // To an unspecified address systems connect as to a loopback one, whichever.
-  const auto anywhere = reason == Prohibited::kUnspecified;
-  const auto loopback = anywhere || reason == Prohibited::kLoopback;
+  const auto anywhere = reason == SessionError::kUnspecifiedAddress;
+  const auto loopback = anywhere || reason == SessionError::kLoopbackAddress;
   const auto local =
     loopback || std::ranges::any_of(options_.local, [&](const AddressBlock &block) {
       return block.Contains(address);
@@ -223,15 +205,15 @@ bool TargetPolicy::IsOwn(const Address &address, std::uint16_t port) const {
   });
 }
 
-std::expected<void, Prohibited> TargetPolicy::Check(const Endpoint &target) const {
+std::expected<void, SessionError> TargetPolicy::Check(const Endpoint &target) const {
   if (!AllowsPort(target.port)) {
-    return std::unexpected(Prohibited::kPort);
+    return std::unexpected(SessionError::kTargetPort);
   }
   const auto embedded = FindEmbedded(target.address);
   const auto ipv4 = std::span(embedded.addresses).first(embedded.size);
   if (IsOwn(target.address, target.port) ||
       std::ranges::any_of(ipv4, [&](const auto &a) { return IsOwn(a, target.port); })) {
-    return std::unexpected(Prohibited::kOwn);
+    return std::unexpected(SessionError::kOwnAddress);
   }
   if (IsAllowed(target.address)) {
     return {};

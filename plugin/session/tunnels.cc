@@ -29,10 +29,9 @@ Tunnels::Tunnels(const HashKey &key, const RoutingLimits &limits)
     clients_(0, ClientKeyHash(key)),
     paths_(0, FourTupleHash(key)) {}
 
-std::expected<Tunnel *, RefusalReason> Tunnels::AddTunnel(ClientConnection &connection,
-                                                          bool plain) {
+std::expected<Tunnel *, SessionError> Tunnels::AddTunnel(ClientConnection &connection, bool plain) {
   if (connection.client->tunnels >= limits_.max_flows_per_client) {
-    return std::unexpected(RefusalReason::kTooManyFlows);
+    return std::unexpected(SessionError::kTooManyFlows);
   }
   ++connection.client->tunnels;
   auto &tunnel = connection.tunnels[next_tunnel_];
@@ -52,10 +51,10 @@ void Tunnels::Remove(Tunnel &tunnel) {
   tunnels.erase(tunnels.find(tunnel.number));
 }
 
-std::expected<ServerSocket *, RefusalReason> Tunnels::AddSocket(const Endpoint &target,
-                                                                bool shared) {
+std::expected<ServerSocket *, SessionError> Tunnels::AddSocket(const Endpoint &target,
+                                                               bool shared) {
   if (sockets_.size() >= limits_.max_sockets) {
-    return std::unexpected(RefusalReason::kTooManySockets);
+    return std::unexpected(SessionError::kTooManySockets);
   }
   const SocketId id{next_socket_++};
   return &sockets_.try_emplace(id, id, target, shared, key_, table_limits_).first->second;
@@ -71,12 +70,12 @@ void Tunnels::Remove(ServerSocket &socket) { sockets_.erase(sockets_.find(socket
 //= draft-00, section 2.1
 //# Each pair of client <-> proxy QUIC connection and datagram flow ID MUST be mapped to a single
 //# server-facing socket.
-std::expected<void, RefusalReason> Tunnels::Join(Tunnel &tunnel, ServerSocket &socket) {
+std::expected<void, SessionError> Tunnels::Join(Tunnel &tunnel, ServerSocket &socket) {
   if (!socket.users.empty() && (!socket.shared || tunnel.plain)) {
-    return std::unexpected(RefusalReason::kSocketNotShared);
+    return std::unexpected(SessionError::kSocketNotShared);
   }
   if (socket.users.size() >= limits_.max_flows_per_socket) {
-    return std::unexpected(RefusalReason::kTooManyFlowsOnSocket);
+    return std::unexpected(SessionError::kTooManyFlowsOnSocket);
   }
   tunnel.socket = &socket;
   tunnel.ticket = next_ticket_++;
@@ -98,18 +97,17 @@ bool Tunnels::Leave(Tunnel &tunnel) {
   return socket.users.empty();
 }
 
-std::expected<Mapping *, RefusalReason> Tunnels::AddMapping(Tunnel &tunnel, Direction direction,
-                                                            const ConnectionId &id,
-                                                            StreamId stream) {
+std::expected<Mapping *, SessionError>
+Tunnels::AddMapping(Tunnel &tunnel, Direction direction, const ConnectionId &id, StreamId stream) {
   if (tunnel.plain) {
-    return std::unexpected(RefusalReason::kFlowInUse);
+    return std::unexpected(SessionError::kFlowInUse);
   }
   if (id.size() < limits_.min_connection_id) {
-    return std::unexpected(RefusalReason::kTooShort);
+    return std::unexpected(SessionError::kTooShort);
   }
   auto &table = TableOf(tunnel, direction);
   if (const auto possible = table.Check(id); !possible) {
-    return std::unexpected(ToReason(possible.error()));
+    return std::unexpected(ToSessionError(possible.error()));
   }
   auto &mapping = tunnel.mappings.emplace_back(
     Mapping{.tunnel = &tunnel, .direction = direction, .id = id, .stream = stream});

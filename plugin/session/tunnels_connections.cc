@@ -30,18 +30,18 @@ void Tunnels::EndLookup(Client &client) {
   Release(client);
 }
 
-std::expected<ClientConnection *, RefusalReason>
+std::expected<ClientConnection *, SessionError>
 Tunnels::AddConnection(OuterConnection id, const FourTuple &tuple, const ClientKey &key) {
   if (connections_.contains(id)) {
-    return std::unexpected(RefusalReason::kConnectionInUse);
+    return std::unexpected(SessionError::kConnectionInUse);
   }
   if (connections_.size() >= limits_.max_connections) {
-    return std::unexpected(RefusalReason::kTooManyConnections);
+    return std::unexpected(SessionError::kTooManyConnections);
   }
   auto known = clients_.find(key);
   if ((known == clients_.end() ? 0 : known->second.connections) >=
       limits_.max_connections_per_client) {
-    return std::unexpected(RefusalReason::kTooManyClientConnections);
+    return std::unexpected(SessionError::kTooManyClientConnections);
   }
   if (known == clients_.end()) {
     known = clients_
@@ -116,13 +116,13 @@ Tunnels::Moved Tunnels::Move(ClientConnection &connection, const FourTuple &tupl
   return moved;
 }
 
-std::expected<void, RefusalReason> Tunnels::Reserve(ClientConnection &connection,
-                                                    const ConnectionId &id) {
+std::expected<void, SessionError> Tunnels::Reserve(ClientConnection &connection,
+                                                   const ConnectionId &id) {
   if (connection.reserved.size() >= limits_.max_reserved_per_connection) {
-    return std::unexpected(RefusalReason::kTooManyReserved);
+    return std::unexpected(SessionError::kTooManyReserved);
   }
   if (const auto added = connection.path->ids.Insert(id, nullptr); !added) {
-    return std::unexpected(ToReason(added.error()));
+    return std::unexpected(ToSessionError(added.error()));
   }
   connection.reserved.insert(id);
   return {};

@@ -2,44 +2,7 @@
 
 #include "ngmasque/session/tunnels.h"
 
-#include <utility>
-
 namespace ngmasque {
-
-RefusalReason ToReason(RoutingError error) {
-  switch (error) {
-  case RoutingError::kEqual: return RefusalReason::kEqual;
-  case RoutingError::kExistingIsPrefix: return RefusalReason::kExistingIsPrefix;
-  case RoutingError::kNewIsPrefix: return RefusalReason::kNewIsPrefix;
-  case RoutingError::kTooManyIds: return RefusalReason::kTooManyIds;
-  case RoutingError::kTooManyLengths: return RefusalReason::kTooManyLengths;
-  }
-  std::unreachable();
-}
-
-bool IsConflict(RefusalReason reason) { return reason <= RefusalReason::kNewIsPrefix; }
-
-std::string_view ReasonName(RefusalReason reason) {
-  switch (reason) {
-  case RefusalReason::kTooShort: return "connection ID is too short";
-  case RefusalReason::kEqual: return "connection ID is in use";
-  case RefusalReason::kExistingIsPrefix: return "connection ID begins with one that is in use";
-  case RefusalReason::kNewIsPrefix: return "connection ID is a prefix of one that is in use";
-  case RefusalReason::kTooManyConnections: return "too many connections";
-  case RefusalReason::kTooManyClientConnections: return "too many connections of the client";
-  case RefusalReason::kTooManySockets: return "too many server-facing sockets";
-  case RefusalReason::kTooManyFlows: return "too many flows of the client";
-  case RefusalReason::kTooManyStreams: return "too many requests of the client";
-  case RefusalReason::kTooManyReserved: return "too many reserved connection IDs";
-  case RefusalReason::kTooManyFlowsOnSocket: return "too many flows on the socket";
-  case RefusalReason::kTooManyIds: return "too many connection IDs";
-  case RefusalReason::kTooManyLengths: return "too many lengths of connection IDs";
-  case RefusalReason::kFlowInUse: return "flow is in use";
-  case RefusalReason::kSocketNotShared: return "socket is not shared";
-  case RefusalReason::kConnectionInUse: return "connection is known already";
-  }
-  return "unknown reason";
-}
 
 std::string_view ReasonName(NotPassed reason) {
   switch (reason) {

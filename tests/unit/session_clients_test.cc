@@ -96,7 +96,7 @@ TEST_F(Clients, ConnectionsOfOneAddress) {
   EXPECT_NE(&ClientOf(kAlice), &ClientOf(kBob));
   const OuterConnection fourth{13};
   EXPECT_EQ(world.proxy.AddConnection(fourth, Alice(fourth)).error(),
-            RefusalReason::kTooManyClientConnections);
+            SessionError::kTooManyClientConnections);
   EXPECT_TRUE(world.proxy.AddConnection(fourth, Tuple(2))) << "Bob's";
   world.Do(world.proxy.RemoveConnection(kAlice2, world.now));
   EXPECT_TRUE(world.proxy.AddConnection(kAlice2, Alice(kAlice2)));
@@ -160,7 +160,7 @@ TEST_F(Clients, Lookups) {
   }
   ASSERT_TRUE(world.proxy.AddConnection(kAlice, Alice(kAlice)));
   EXPECT_EQ(Open(kAlice, 0, "client-1", kName), 429u);
-  world.NotFound(LookupId{0}, LookupError::kFailed);
+  world.NotFound(LookupId{0}, SessionError::kNoAddress);
   EXPECT_EQ(Open(kAlice, 4, "client-1", kName), 0u);
 }
 
@@ -255,7 +255,7 @@ TEST_F(Clients, MoveKeepsTheClient) {
   // Who comes to where it was is not another client because of that.
   const OuterConnection fourth{13};
   EXPECT_EQ(world.proxy.AddConnection(fourth, Alice(fourth)).error(),
-            RefusalReason::kTooManyClientConnections);
+            SessionError::kTooManyClientConnections);
   world.Do(world.proxy.RemoveConnection(kAlice, world.now));
   EXPECT_EQ(Open(kAlice2, 4, "client-5"), 200u);
 }

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <set>
 
 namespace ngmasque {
 namespace {
@@ -51,7 +52,7 @@ Fields Before(std::string_view name, std::string_view value, Fields fields) {
   return fields;
 }
 
-std::optional<RequestError> ErrorOf(const Fields &fields) {
+std::optional<SessionError> ErrorOf(const Fields &fields) {
   const auto request = ParseRequest(fields);
   return request ? std::nullopt : std::optional(request.error());
 }
@@ -103,10 +104,10 @@ TEST(SessionMessage, RoundTrips) {
 TEST(SessionMessage, FlowIdTooLargeForAnInteger) {
   const ConnectUdpRequest request{
     .authority = {"a", 1}, .flow = 1'000'000'000'000'000, .id_header = IdHeader::kClient, .id = {}};
-  EXPECT_EQ(ErrorOf(RequestFields(request)), RequestError::kFlowId);
+  EXPECT_EQ(ErrorOf(RequestFields(request)), SessionError::kFlowId);
   const auto largest = std::uint64_t{1} << 63;
   EXPECT_EQ(ErrorOf(RequestFields({.authority = {"a", 1}, .flow = largest, .id = {}})),
-            RequestError::kFlowId);
+            SessionError::kFlowId);
 }
 
 TEST(SessionMessage, IsConnectUdp) {
@@ -119,7 +120,7 @@ TEST(SessionMessage, IsConnectUdp) {
 
 TEST(SessionMessage, PseudoHeaders) {
   const auto example = Example();
-  const auto wrong = RequestError::kPseudoHeader;
+  const auto wrong = SessionError::kPseudoHeader;
   EXPECT_EQ(ErrorOf({}), wrong);
   EXPECT_EQ(ErrorOf(With(example, ":method", "CONNECT")), wrong);
   EXPECT_EQ(ErrorOf(Without(example, ":method")), wrong);
@@ -138,7 +139,7 @@ TEST(SessionMessage, SchemeAndPath) {
   };
   EXPECT_EQ(with("masque", "/"), std::nullopt);
   EXPECT_EQ(with("https", "/"), std::nullopt);
-  const auto wrong = RequestError::kPseudoHeader;
+  const auto wrong = SessionError::kPseudoHeader;
   EXPECT_EQ(with("http", "/"), wrong);
   EXPECT_EQ(with("", "/"), wrong);
   EXPECT_EQ(with("https", ""), wrong);
@@ -153,8 +154,9 @@ TEST(SessionMessage, OtherFieldsAreIgnored) {
 }
 
 TEST(SessionMessage, NoContent) {
-  EXPECT_EQ(ErrorOf(Plus(Example(), "content-length", "0")), RequestError::kForbidden);
-  EXPECT_EQ(ErrorOf(Plus(Example(), "transfer-encoding", "chunked")), RequestError::kForbidden);
+  EXPECT_EQ(ErrorOf(Plus(Example(), "content-length", "0")), SessionError::kRequestContent);
+  EXPECT_EQ(ErrorOf(Plus(Example(), "transfer-encoding", "chunked")),
+            SessionError::kRequestContent);
 }
 
 TEST(SessionMessage, FlowId) {
@@ -168,10 +170,10 @@ TEST(SessionMessage, FlowId) {
   EXPECT_EQ(flow("999999999999999"), 999'999'999'999'999u);
   for (const auto *const bad : {"", "-1", "1000000000000000", "2.0", "\"2\"", ":Ag==:", "x", "2, 4",
                                 "2 4", "(2)", "?1", "@2", "+2"}) {
-    EXPECT_EQ(ErrorOf(With(Example(), "datagram-flow-id", bad)), RequestError::kFlowId) << bad;
+    EXPECT_EQ(ErrorOf(With(Example(), "datagram-flow-id", bad)), SessionError::kFlowId) << bad;
   }
-  EXPECT_EQ(ErrorOf(Plus(Example(), "datagram-flow-id", "2")), RequestError::kFlowId) << "doubled";
-  EXPECT_EQ(ErrorOf(Without(Example(), "datagram-flow-id")), RequestError::kNoFlowId);
+  EXPECT_EQ(ErrorOf(Plus(Example(), "datagram-flow-id", "2")), SessionError::kFlowId) << "doubled";
+  EXPECT_EQ(ErrorOf(Without(Example(), "datagram-flow-id")), SessionError::kNoFlowId);
 }
 
 //= draft-00, section 3
@@ -191,10 +193,10 @@ TEST(SessionMessage, ConnectionIds) {
          {std::string(), std::string("MTIzNA=="), std::string("1234"), std::string("\"1234\""),
           std::string(":MTIzNA==:, :MTIzNA==:"), std::string(":MTIzNA"), std::string(":M*:"),
           std::string("?0"), ":" + std::string(344, 'A') + ":", std::string(70'000, ':')}) {
-      EXPECT_EQ(ErrorOf(Plus(base, name, bad)), RequestError::kConnectionId) << bad.substr(0, 99);
+      EXPECT_EQ(ErrorOf(Plus(base, name, bad)), SessionError::kConnectionId) << bad.substr(0, 99);
     }
     EXPECT_EQ(ErrorOf(Plus(Plus(base, name, ":MTIzNA==:"), name, ":MTIzNA==:")),
-              RequestError::kConnectionId)
+              SessionError::kConnectionId)
       << "doubled";
   }
 }
@@ -205,10 +207,10 @@ TEST(SessionMessage, ConnectionIds) {
 //# pseudo-header.
 TEST(SessionMessage, OneConnectionIdWithFlowIdAndAuthority) {
   EXPECT_EQ(ErrorOf(Example()), std::nullopt);
-  EXPECT_EQ(ErrorOf(Plus(Example(), "server-connection-id", ":YWJjZA==:")), RequestError::kTwoIds);
-  EXPECT_EQ(ErrorOf(Plus(Example(), "server-connection-id", "garbage")), RequestError::kTwoIds);
-  EXPECT_EQ(ErrorOf(Without(Example(), "datagram-flow-id")), RequestError::kNoFlowId);
-  EXPECT_EQ(ErrorOf(Without(Example(), ":authority")), RequestError::kPseudoHeader);
+  EXPECT_EQ(ErrorOf(Plus(Example(), "server-connection-id", ":YWJjZA==:")), SessionError::kTwoIds);
+  EXPECT_EQ(ErrorOf(Plus(Example(), "server-connection-id", "garbage")), SessionError::kTwoIds);
+  EXPECT_EQ(ErrorOf(Without(Example(), "datagram-flow-id")), SessionError::kNoFlowId);
+  EXPECT_EQ(ErrorOf(Without(Example(), ":authority")), SessionError::kPseudoHeader);
 }
 
 TEST(SessionMessage, PlainConnectUdp) {
@@ -245,7 +247,7 @@ TEST(SessionMessage, Authority) {
         "[v1.a]:443", "[[::1]]:443",
         "[2001:0db8:0000:0000:0000:0000:0000:0001:0000:0000:0000]:443"}) {
     EXPECT_EQ(ParseAuthority(bad), std::nullopt) << bad;
-    EXPECT_EQ(ErrorOf(With(Example(), ":authority", bad)), RequestError::kAuthority) << bad;
+    EXPECT_EQ(ErrorOf(With(Example(), ":authority", bad)), SessionError::kAuthority) << bad;
   }
   EXPECT_EQ(ParseAuthority(std::string(256, 'a') + ":1"), std::nullopt);
   EXPECT_EQ(ParseAuthority(std::string(1'000'000, 'a') + ":1"), std::nullopt);
@@ -281,19 +283,19 @@ TEST(SessionMessage, ResponseStatus) {
   }
   for (const auto *const bad :
        {"", "0", "100", "103", "199", "600", "999", "20", "2000", "2x0", "+20", " 200", "200 "}) {
-    EXPECT_EQ(ParseResponse(Fields{{":status", bad}}).error(), ResponseError::kStatus) << bad;
+    EXPECT_EQ(ParseResponse(Fields{{":status", bad}}).error(), SessionError::kStatus) << bad;
   }
   for (const auto &bad :
        {Fields{}, Fields{{"status", "200"}}, Fields{{":status", "200"}, {":status", "200"}},
         Fields{{":status", "200"}, {":path", "/"}}, Fields{{"server", "x"}, {":status", "200"}}}) {
-    EXPECT_EQ(ParseResponse(bad).error(), ResponseError::kStatus);
+    EXPECT_EQ(ParseResponse(bad).error(), SessionError::kStatus);
   }
 }
 
 TEST(SessionMessage, ResponseWithContent) {
   for (const auto *const name : {"content-length", "transfer-encoding"}) {
     EXPECT_EQ(ParseResponse(Fields{{":status", "200"}, {name, "0"}}).error(),
-              ResponseError::kForbidden);
+              SessionError::kResponseContent);
     EXPECT_TRUE(ParseResponse(Fields{{":status", "403"}, {name, "0"}})) << "it explains itself";
   }
 }
@@ -342,14 +344,30 @@ TEST(SessionMessage, EchoesInSuccessAlone) {
 }
 
 TEST(SessionMessage, ErrorNames) {
-  for (int i = 0; i <= static_cast<int>(RequestError::kForbidden); ++i) {
-    EXPECT_NE(ErrorName(RequestError(i)), "unknown error") << i;
+  std::set<std::string_view> names;
+  const auto last = static_cast<int>(SessionError::kNoSocket);
+  for (int i = 0; i <= last; ++i) {
+    names.insert(ErrorName(SessionError(i)));
   }
-  for (int i = 0; i <= static_cast<int>(ResponseError::kForbidden); ++i) {
-    EXPECT_NE(ErrorName(ResponseError(i)), "unknown error") << i;
+  EXPECT_EQ(names.size(), last + 1u);
+  EXPECT_FALSE(names.contains("unknown error"));
+  EXPECT_EQ(ErrorName(SessionError(200)), "unknown error");
+}
+
+TEST(SessionMessage, WhatClientsAreToldOfErrors) {
+  EXPECT_EQ(HttpStatus(SessionError::kFlowId), 400u);
+  EXPECT_EQ(ProxyStatus(SessionError::kTwoIds),
+            "ngmasque;error=http_request_error;"
+            "details=\"client-connection-id together with server-connection-id\"");
+  for (const auto conflict :
+       {RoutingError::kEqual, RoutingError::kExistingIsPrefix, RoutingError::kNewIsPrefix}) {
+    EXPECT_EQ(HttpStatus(ToSessionError(conflict)), 409u);
+    EXPECT_EQ(ProxyStatus(ToSessionError(conflict)),
+              "ngmasque;error=http_request_error;details=\"connection ID conflict\"");
   }
-  EXPECT_EQ(ErrorName(RequestError(200)), "unknown error");
-  EXPECT_EQ(ErrorName(ResponseError(200)), "unknown error");
+  EXPECT_EQ(HttpStatus(SessionError::kPrivateAddress), 403u);
+  EXPECT_EQ(ProxyStatus(SessionError::kPrivateAddress), "ngmasque;error=destination_ip_prohibited");
+  EXPECT_EQ(HttpStatus(SessionError::kStatus), 0u) << "nobody is answered";
 }
 
 } // namespace

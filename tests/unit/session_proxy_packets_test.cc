@@ -115,7 +115,7 @@ TEST_F(ProxyPackets, RequestSavesWhatCameBeforeIt) {
 TEST_F(ProxyPackets, NothingIsKeptOfRefusedAndClosedFlows) {
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
   EXPECT_EQ(Error(kAlice, 0, "early"), NotPassed::kKept);
-  world.NotFound(world.lookup(), LookupError::kFailed);
+  world.NotFound(world.lookup(), SessionError::kNoAddress);
   EXPECT_EQ(Error(kAlice, 0, "late"), NotPassed::kUnknownFlow);
   ASSERT_EQ(Open(kAlice, 4, 2, "client-2"), 200u);
   world.Close(kAlice, 4);

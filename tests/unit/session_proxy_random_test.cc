@@ -204,7 +204,8 @@ private:
     world_.lookups.erase(lookup);
     if (Below(6) == 0) {
       Do(world_.proxy.OnLookup(
-        lookup, std::unexpected(Below(2) == 0 ? LookupError::kFailed : LookupError::kTimeout),
+        lookup,
+        std::unexpected(Below(2) == 0 ? SessionError::kNoAddress : SessionError::kLookupTimeout),
         world_.now));
       return;
     }
@@ -223,7 +224,8 @@ private:
     world_.opening.erase(socket);
     if (Below(5) == 0) {
       Do(world_.proxy.OnSocket(
-        socket, std::unexpected(Below(2) == 0 ? SocketError::kUnroutable : SocketError::kExhausted),
+        socket,
+        std::unexpected(Below(2) == 0 ? SessionError::kUnroutable : SessionError::kNoSocket),
         world_.now));
     } else {
       world_.open.insert(socket);
@@ -263,7 +265,7 @@ private:
     ASSERT_EQ(added.has_value(), static_cast<std::size_t>(others) <
                                    options_.routing.max_connections_per_client);
     if (!added) {
-      ASSERT_EQ(added.error(), RefusalReason::kTooManyClientConnections);
+      ASSERT_EQ(added.error(), SessionError::kTooManyClientConnections);
       ++tally_.not_added;
       tuples_[connection] = Tuple(static_cast<std::uint16_t>(100 + std::to_underlying(connection)));
       ASSERT_TRUE(world_.proxy.AddConnection(connection, tuples_[connection]));

@@ -145,7 +145,7 @@ public:
     lookups.erase(lookup);
     Do(proxy.OnLookup(lookup, addresses, now));
   }
-  void NotFound(LookupId lookup, LookupError error) {
+  void NotFound(LookupId lookup, SessionError error) {
     lookups.erase(lookup);
     Do(proxy.OnLookup(lookup, std::unexpected(error), now));
   }
@@ -155,7 +155,7 @@ public:
     ++opened;
     Do(proxy.OnSocket(socket, nullptr, now));
   }
-  void NotOpened(SocketId socket, SocketError error) {
+  void NotOpened(SocketId socket, SessionError error) {
     opening.erase(socket);
     Do(proxy.OnSocket(socket, std::unexpected(error), now));
   }

@@ -33,12 +33,12 @@ protected:
 
 TEST_F(ProxyTargets, LookupThatFails) {
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
-  world.NotFound(world.lookup(), LookupError::kFailed);
+  world.NotFound(world.lookup(), SessionError::kNoAddress);
   EXPECT_EQ(world.Status(kAlice, 0), 502u);
   EXPECT_EQ(ProxyStatus(kAlice, 0), "ngmasque;error=dns_error");
 
   ASSERT_EQ(Open(kAlice, 4, 2, "client-1", kName), 0u);
-  world.NotFound(world.lookup(), LookupError::kTimeout);
+  world.NotFound(world.lookup(), SessionError::kLookupTimeout);
   EXPECT_EQ(world.Status(kAlice, 4), 504u);
   EXPECT_EQ(ProxyStatus(kAlice, 4), "ngmasque;error=dns_timeout");
 
@@ -137,7 +137,7 @@ TEST_F(ProxyTargets, NextAddressIsTried) {
   world.Found(LookupId{0}, {At("2606:4700::1", 0), At("5.6.7.8", 0)});
   world.Found(LookupId{1}, {At("2606:4700::1", 0), At("5.6.7.8", 0)});
   ASSERT_EQ(world.targets.size(), 1u) << "both wait for the same socket";
-  world.NotOpened(world.socket(), SocketError::kUnroutable);
+  world.NotOpened(world.socket(), SessionError::kUnroutable);
   ASSERT_EQ(world.targets.size(), 2u) << "and then for the same again";
   EXPECT_EQ(world.targets.at(world.socket()), At("5.6.7.8", 443));
   world.Opened(world.socket());
@@ -149,13 +149,13 @@ TEST_F(ProxyTargets, NoAddressCanBeConnectedTo) {
   world.open_at_once = false;
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
   world.Found(world.lookup(), {At("2606:4700::1", 0), At("5.6.7.8", 0)});
-  world.NotOpened(world.socket(), SocketError::kUnroutable);
-  world.NotOpened(world.socket(), SocketError::kUnroutable);
+  world.NotOpened(world.socket(), SessionError::kUnroutable);
+  world.NotOpened(world.socket(), SessionError::kUnroutable);
   EXPECT_EQ(world.Status(kAlice, 0), 502u);
   EXPECT_EQ(ProxyStatus(kAlice, 0), "ngmasque;error=destination_ip_unroutable");
 
   ASSERT_EQ(Open(kAlice, 4, 2, "client-1"), 0u);
-  world.NotOpened(world.socket(), SocketError::kExhausted);
+  world.NotOpened(world.socket(), SessionError::kNoSocket);
   EXPECT_EQ(world.Status(kAlice, 4), 503u);
   EXPECT_EQ(ProxyStatus(kAlice, 4), "ngmasque;error=connection_limit_reached");
   EXPECT_EQ(world.proxy.counters().sockets, (Level{.now = 0, .highest = 1}));
@@ -166,8 +166,8 @@ TEST_F(ProxyTargets, AddressesAreBounded) {
   world.open_at_once = false;
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
   world.Found(world.lookup(), {At("5.6.7.1", 0), At("5.6.7.2", 0), At("5.6.7.3", 0)});
-  world.NotOpened(world.socket(), SocketError::kUnroutable);
-  world.NotOpened(world.socket(), SocketError::kUnroutable);
+  world.NotOpened(world.socket(), SessionError::kUnroutable);
+  world.NotOpened(world.socket(), SessionError::kUnroutable);
   EXPECT_EQ(world.Status(kAlice, 0), 502u);
   EXPECT_EQ(world.targets.size(), 2u);
 }
@@ -248,7 +248,7 @@ TEST_F(ProxyTargets, FullSharedSocketMakesRoomElsewhere) {
 TEST_F(ProxyTargets, P13_Connections) {
   Start({.routing = {.max_connections = 2}});
   EXPECT_EQ(world.proxy.AddConnection(OuterConnection{3}, Tuple(3)).error(),
-            RefusalReason::kTooManyConnections);
+            SessionError::kTooManyConnections);
   EXPECT_EQ(Open(kBob, 0, 0, "client-1"), 200u);
 }
 
@@ -306,7 +306,7 @@ TEST_F(ProxyTargets, P13_Lookups) {
   EXPECT_EQ(world.cancelled, 1);
   EXPECT_EQ(Open(kAlice, 8, 0, "client-1", kName), 429u);
   EXPECT_EQ(Open(OuterConnection{3}, 4, 0, "client-3", kName), 503u);
-  world.NotFound(LookupId{0}, LookupError::kFailed);
+  world.NotFound(LookupId{0}, SessionError::kNoAddress);
   EXPECT_EQ(world.Status(kAlice, 0), 0u);
   EXPECT_EQ(Open(OuterConnection{3}, 8, 0, "client-3", kName), 0u);
   // The same if its connection is gone.
@@ -315,7 +315,7 @@ TEST_F(ProxyTargets, P13_Lookups) {
   // Nor does it make the client another one.
   ASSERT_TRUE(world.proxy.AddConnection(OuterConnection{4}, Tuple(3)));
   EXPECT_EQ(Open(OuterConnection{4}, 0, 0, "client-3", kName), 429u);
-  world.NotFound(LookupId{2}, LookupError::kFailed);
+  world.NotFound(LookupId{2}, SessionError::kNoAddress);
   EXPECT_EQ(Open(kAlice, 16, 0, "client-1", kName), 0u);
 }
 
@@ -352,7 +352,7 @@ TEST_F(ProxyTargets, UnknownOnesAreIgnored) {
   EXPECT_TRUE(world.proxy.OnRequest({kAlice, 0}, RequestFields(Plain(kTarget)), world.now).empty())
     << "a stream has one request";
   EXPECT_TRUE(
-    world.proxy.OnSocket(world.socket(), std::unexpected(SocketError::kExhausted), world.now)
+    world.proxy.OnSocket(world.socket(), std::unexpected(SessionError::kNoSocket), world.now)
       .empty())
     << "it is open";
   EXPECT_TRUE(world.Send(kAlice, 0, "a"));

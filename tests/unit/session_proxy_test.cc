@@ -105,7 +105,7 @@ TEST_F(ProxyRequirements, P5_FlowIdBelongsToItsAuthorityAfterItsEndToo) {
   ASSERT_EQ(Open(kAlice, 20, 2, "client-2", "10.0.0.1:443"), 403u);
   EXPECT_EQ(Open(kAlice, 24, 2, "client-2"), 400u);
   ASSERT_EQ(Open(kAlice, 28, 4, "client-2", kName), 0u);
-  world.NotFound(world.lookup(), LookupError::kFailed);
+  world.NotFound(world.lookup(), SessionError::kNoAddress);
   EXPECT_EQ(Open(kAlice, 32, 4, "client-2"), 400u);
   // Of another connection they say nothing.
   EXPECT_EQ(Open(kBob, 0, 0, "client-3", "5.6.7.9:443"), 200u);

@@ -46,7 +46,7 @@ public:
       return true;
     }
     const auto added =
-      authority ? model.Add(stream / 4, *authority, false) : std::unexpected(RefusalReason::kEqual);
+      authority ? model.Add(stream / 4, *authority, false) : std::unexpected(SessionError::kEqual);
     if (!added) {
       model.RemoveRequest();
       Answer(stream, authority ? 429 : 400, model);
@@ -123,8 +123,8 @@ public:
     return Opened::kAccepted;
   }
 
-  void OnRefused(Tunnel &tunnel, const Verdict &verdict, TunnelModel &model) override {
-    Answer(StateOf(tunnel).stream, verdict.status, model);
+  void OnRefused(Tunnel &tunnel, SessionError error, TunnelModel &model) override {
+    Answer(StateOf(tunnel).stream, HttpStatus(error), model);
   }
 
   void OnLost(Mapping &mapping, TunnelModel &model) override { Close(mapping, model); }
@@ -190,7 +190,7 @@ private:
         ? model.Map(tunnel, to_client ? Direction::kToClient : Direction::kToTarget,
                     Id(value.subspan(2)),
                     {.stream = stream, .reference = number, .acknowledged = false})
-        : std::unexpected(RefusalReason::kTooManyIds);
+        : std::unexpected(SessionError::kTooManyIds);
     model.Send(stream, {static_cast<std::uint8_t>(mapped ? 'O' : 'C'), 1, number});
     if (mapped) {
       mappings[number] = *mapped;

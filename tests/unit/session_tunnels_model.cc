@@ -47,7 +47,7 @@ Registry::Moved TunnelsModel::Move(OuterConnection connection, const FourTuple &
   return moved;
 }
 
-std::optional<RefusalReason> TunnelsModel::OnTuple(const FourTuple &tuple, const Bytes &id) {
+std::optional<SessionError> TunnelsModel::OnTuple(const FourTuple &tuple, const Bytes &id) {
   std::vector<Bytes> ids;
   for (const auto &[connection, reserved] : reserved_) {
     if (tuples_.contains(connection) && tuples_[connection] == tuple) {
@@ -62,7 +62,7 @@ std::optional<RefusalReason> TunnelsModel::OnTuple(const FourTuple &tuple, const
   return Among(ids, id);
 }
 
-std::optional<RefusalReason> TunnelsModel::OnSocket(SocketId socket, const Bytes &id) {
+std::optional<SessionError> TunnelsModel::OnSocket(SocketId socket, const Bytes &id) {
   std::vector<Bytes> ids;
   for (const auto &request : requests_) {
     if (request.kind == Kind::kClient && request.socket == socket) {
@@ -72,31 +72,31 @@ std::optional<RefusalReason> TunnelsModel::OnSocket(SocketId socket, const Bytes
   return Among(ids, id);
 }
 
-std::optional<RefusalReason> TunnelsModel::Among(const std::vector<Bytes> &ids,
+std::optional<SessionError> TunnelsModel::Among(const std::vector<Bytes> &ids,
                                                 const Bytes &id) const {
   std::set<std::size_t> lengths{id.size()};
   for (const auto &other : ids) {
     lengths.insert(other.size());
     if (other == id) {
-      return RefusalReason::kEqual;
+      return SessionError::kEqual;
     }
     if (Begins(id, other)) {
-      return RefusalReason::kExistingIsPrefix;
+      return SessionError::kExistingIsPrefix;
     }
     if (Begins(other, id)) {
-      return RefusalReason::kNewIsPrefix;
+      return SessionError::kNewIsPrefix;
     }
   }
   if (ids.size() >= limits_.max_ids_per_scope) {
-    return RefusalReason::kTooManyIds;
+    return SessionError::kTooManyIds;
   }
   if (lengths.size() > limits_.max_lengths_per_scope) {
-    return RefusalReason::kTooManyLengths;
+    return SessionError::kTooManyLengths;
   }
   return std::nullopt;
 }
 
-std::optional<RefusalReason> TunnelsModel::WhyNot(const Registration &request, Kind kind,
+std::optional<SessionError> TunnelsModel::WhyNot(const Registration &request, Kind kind,
                                                  const Bytes &id) {
   const auto connection = request.stream.connection;
   const auto client = clients_.at(connection);
@@ -116,27 +116,27 @@ std::optional<RefusalReason> TunnelsModel::WhyNot(const Registration &request, K
   }
   if (same_flow) {
     if (kind == Kind::kPlain || same_flow->kind == Kind::kPlain) {
-      return RefusalReason::kFlowInUse;
+      return SessionError::kFlowInUse;
     }
   } else {
     if (flows.size() >= limits_.max_flows_per_client) {
-      return RefusalReason::kTooManyFlows;
+      return SessionError::kTooManyFlows;
     }
     if (!on_socket.empty() && (kind == Kind::kPlain || !shared_[request.socket])) {
-      return RefusalReason::kSocketNotShared;
+      return SessionError::kSocketNotShared;
     }
     if (on_socket.size() >= limits_.max_flows_per_socket) {
-      return RefusalReason::kTooManyFlowsOnSocket;
+      return SessionError::kTooManyFlowsOnSocket;
     }
     if (on_socket.empty() && Sockets().size() >= limits_.max_sockets) {
-      return RefusalReason::kTooManySockets;
+      return SessionError::kTooManySockets;
     }
   }
   if (kind == Kind::kPlain) {
     return std::nullopt;
   }
   if (id.size() < limits_.min_connection_id) {
-    return RefusalReason::kTooShort;
+    return SessionError::kTooShort;
   }
   return kind == Kind::kServer ? OnTuple(tuples_[connection], id) : OnSocket(request.socket, id);
 }

@@ -21,18 +21,18 @@ public:
 
   explicit TunnelsModel(const RoutingLimits &limits) : limits_(limits) {}
 
-  std::optional<RefusalReason> AddConnection(OuterConnection connection, const FourTuple &tuple) {
+  std::optional<SessionError> AddConnection(OuterConnection connection, const FourTuple &tuple) {
     if (tuples_.contains(connection)) {
-      return RefusalReason::kConnectionInUse;
+      return SessionError::kConnectionInUse;
     }
     if (tuples_.size() >= limits_.max_connections) {
-      return RefusalReason::kTooManyConnections;
+      return SessionError::kTooManyConnections;
     }
     const auto client = ClientKey::FromAddress(tuple.remote);
     if (static_cast<std::size_t>(
           std::ranges::count_if(clients_, [&](const auto &c) { return c.second == client; })) >=
         limits_.max_connections_per_client) {
-      return RefusalReason::kTooManyClientConnections;
+      return SessionError::kTooManyClientConnections;
     }
     tuples_[connection] = tuple;
     clients_.emplace(connection, client);
@@ -50,11 +50,11 @@ public:
 
   Registry::Moved Move(OuterConnection connection, const FourTuple &tuple);
 
-  std::optional<RefusalReason> Reserve(OuterConnection connection, const Bytes &id) {
+  std::optional<SessionError> Reserve(OuterConnection connection, const Bytes &id) {
     const auto mine =
       std::ranges::count(reserved_, connection, &std::pair<OuterConnection, Bytes>::first);
     if (static_cast<std::size_t>(mine) >= limits_.max_reserved_per_connection) {
-      return RefusalReason::kTooManyReserved;
+      return SessionError::kTooManyReserved;
     }
     if (auto conflict = OnTuple(tuples_[connection], id)) {
       return conflict;
@@ -207,10 +207,10 @@ private:
   }
 
   // The bounds and conflicts, in the order in which Tunnels sees to them.
-  std::optional<RefusalReason> OnTuple(const FourTuple &tuple, const Bytes &id);
-  std::optional<RefusalReason> OnSocket(SocketId socket, const Bytes &id);
-  std::optional<RefusalReason> Among(const std::vector<Bytes> &ids, const Bytes &id) const;
-  std::optional<RefusalReason> WhyNot(const Registration &request, Kind kind, const Bytes &id);
+  std::optional<SessionError> OnTuple(const FourTuple &tuple, const Bytes &id);
+  std::optional<SessionError> OnSocket(SocketId socket, const Bytes &id);
+  std::optional<SessionError> Among(const std::vector<Bytes> &ids, const Bytes &id) const;
+  std::optional<SessionError> WhyNot(const Registration &request, Kind kind, const Bytes &id);
 
   RoutingLimits limits_;
   std::map<OuterConnection, FourTuple> tuples_;

@@ -13,7 +13,7 @@ namespace {
 
 // How often what happened, so that the test can tell that it has tested something.
 struct Tally {
-  std::map<RefusalReason, int> refused;
+  std::map<SessionError, int> refused;
   int added = 0, closed = 0, lost = 0, unreserved = 0;
   int to_target = 0, reserved = 0, tunnelled = 0, forwarded = 0, dropped = 0;
 };
@@ -66,18 +66,17 @@ private:
   StreamKey AnyStream() { return {AnyConnection(), 4 * Below(kStreams)}; }
 
   void Same(const std::expected<void, Refusal> &got, std::optional<Refusal> model) {
-    ASSERT_EQ(got.has_value(), !model)
-      << ReasonName(got ? model->reason : got.error().reason);
+    ASSERT_EQ(got.has_value(), !model) << ErrorName(got ? model->reason : got.error().reason);
     if (model) {
       ASSERT_EQ(got.error(), *model)
-        << ReasonName(got.error().reason) << ", not " << ReasonName(model->reason);
+        << ErrorName(got.error().reason) << ", not " << ErrorName(model->reason);
       ++tally_.refused[model->reason];
     } else {
       ++tally_.added;
     }
   }
 
-  void Same(const std::expected<void, Refusal> &got, std::optional<RefusalReason> model) {
+  void Same(const std::expected<void, Refusal> &got, std::optional<SessionError> model) {
     Same(got, model ? std::optional(Refusal{.reason = *model}) : std::nullopt);
   }
 
@@ -225,11 +224,11 @@ TEST(TunnelsRandom, AgainstModel) {
     ASSERT_FALSE(testing::Test::HasFatalFailure()) << "seed " << seed;
   }
   // Everything has happened.
-  for (int reason = 0; reason <= static_cast<int>(RefusalReason::kConnectionInUse); ++reason) {
-    if (RefusalReason(reason) == RefusalReason::kTooManyStreams) {
+  for (int reason = 0; reason <= static_cast<int>(SessionError::kConnectionInUse); ++reason) {
+    if (SessionError(reason) == SessionError::kTooManyStreams) {
       continue; // Requests are not its own.
     }
-    EXPECT_GT(tally.refused[RefusalReason(reason)], 0) << ReasonName(RefusalReason(reason));
+    EXPECT_GT(tally.refused[SessionError(reason)], 0) << ErrorName(SessionError(reason));
   }
   for (const auto count : {tally.added, tally.closed, tally.lost, tally.unreserved, tally.to_target,
                            tally.reserved, tally.tunnelled, tally.forwarded, tally.dropped}) {

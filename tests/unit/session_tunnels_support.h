@@ -28,7 +28,7 @@ struct Registration {
 };
 
 struct Refusal {
-  RefusalReason reason{};
+  SessionError reason{};
   // Nothing uses the socket that the request was to have.
   bool close_socket = false;
   bool operator==(const Refusal &) const = default;
@@ -108,7 +108,7 @@ public:
   }
 
   std::expected<void, Refusal> AddPlain(const Registration &request) {
-    return Add(request, true, [](Tunnel &) { return std::expected<Mapping *, RefusalReason>(); });
+    return Add(request, true, [](Tunnel &) { return std::expected<Mapping *, SessionError>(); });
   }
   std::expected<void, Refusal> AddClientId(const Registration &request, const ConnectionId &id) {
     return Add(request, false, [&](Tunnel &tunnel) {
@@ -187,13 +187,13 @@ private:
   // A request adds what is not there yet; one that is refused takes that away again (P7).
   std::expected<void, Refusal> Add(const Registration &request, bool plain, auto &&map) {
     auto &connection = *tunnels_->Find(request.stream.connection);
-    const auto refuse = [&](RefusalReason reason) {
+    const auto refuse = [&](SessionError reason) {
       return std::unexpected(Refusal{reason, !sockets_.contains(request.socket)});
     };
     const auto known = flows_.find({request.stream.connection, request.flow});
     const auto is_new = known == flows_.end();
     if (!is_new && (plain || known->second->plain)) {
-      return refuse(RefusalReason::kFlowInUse);
+      return refuse(SessionError::kFlowInUse);
     }
     const auto tunnel = is_new ? tunnels_->AddTunnel(connection, plain) : known->second;
     if (!tunnel) {
@@ -218,7 +218,7 @@ private:
     return {};
   }
 
-  std::expected<void, RefusalReason> Join(Tunnel &tunnel, const Registration &request) {
+  std::expected<void, SessionError> Join(Tunnel &tunnel, const Registration &request) {
     if (const auto known = sockets_.find(request.socket); known != sockets_.end()) {
       return tunnels_->Join(tunnel, *known->second);
     }

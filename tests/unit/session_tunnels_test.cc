@@ -11,7 +11,7 @@ namespace {
 
 constexpr OuterConnection kAlice{1}, kBob{2};
 constexpr SocketId kSocket{10}, kOther{11};
-using Reason = RefusalReason;
+using Reason = SessionError;
 
 Registration On(OuterConnection connection, StreamId stream, TunnelKey flow, SocketId socket,
                 bool shared = true) {
@@ -94,7 +94,7 @@ TEST_F(TunnelsTest, IdsThatTheProxyIssuedConflict) {
   for (const auto *id : {"proxy-id", "proxy-id-1", "proxy"}) {
     const auto refused = registry.AddServerId(On(kAlice, 0, 0, kSocket), Id(id));
     ASSERT_FALSE(refused) << id;
-    EXPECT_TRUE(IsConflict(refused.error().reason)) << id;
+    EXPECT_EQ(HttpStatus(refused.error().reason), 409u) << id;
   }
   EXPECT_TRUE(registry.AddServerId(On(kBob, 0, 0, kSocket), Id("proxy-id"))) << "another 4-tuple";
   registry.Unreserve(kBob, Id("proxy-id"));
@@ -115,8 +115,8 @@ TEST_F(TunnelsTest, ShortIdsAreConflicts) {
             Close(Reason::kTooShort));
   EXPECT_EQ(registry.AddServerId(On(kAlice, 4, 0, kSocket), Id("")).error(),
             Keep(Reason::kTooShort));
-  EXPECT_TRUE(IsConflict(Reason::kTooShort));
-  EXPECT_FALSE(IsConflict(Reason::kTooManyIds));
+  EXPECT_EQ(HttpStatus(Reason::kTooShort), 409u);
+  EXPECT_NE(HttpStatus(Reason::kTooManyIds), 409u);
 
   Start({.min_connection_id = 0});
   EXPECT_TRUE(registry.AddClientId(On(kAlice, 0, 0, kSocket), Id("")));

@@ -65,7 +65,7 @@ public:
 
   /// `client` is used until RemoveConnection.  What waits in memory for it is to be taken of what is
   /// returned, Client::waiting of the one whose connection it is.
-  std::expected<std::shared_ptr<ByteBudget>, RefusalReason>
+  std::expected<std::shared_ptr<ByteBudget>, SessionError>
   AddConnection(OuterConnection connection, const FourTuple &tuple, Client &client,
                 const std::optional<ClientKey> &whose = std::nullopt);
   void SetDatagrams(OuterConnection connection, bool datagrams);

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "ngmasque/routing/types.h"
-#include "ngmasque/session/proxy.h"
+#include "ngmasque/session/error.h"
 
 #include <expected>
 #include <functional>
@@ -20,7 +20,7 @@ class Resolver {
 public:
   /// The addresses of a name, IPv6 and IPv4 in the order of RFC 6724; their ports are 0.  Never an
   /// empty list.
-  using Result = std::expected<std::vector<Endpoint>, LookupError>;
+  using Result = std::expected<std::vector<Endpoint>, SessionError>;
   using Done = std::function<void(Result)>;
 
   /// Each server is asked this often, and waited for this long, doubled each time.
@@ -36,7 +36,7 @@ public:
   Resolver &operator=(const Resolver &) = delete;
 
   /// Calls `done` once, from the loop or from within this call.
-  /// Errors: kTimeout if no server answered, kFailed for everything else.
+  /// Errors: kLookupTimeout if no server answered, kNoAddress for everything else.
   void Lookup(const std::string &host, Done done);
 
 private:

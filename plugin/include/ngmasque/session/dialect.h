@@ -15,6 +15,7 @@
 // both sides.
 #pragma once
 
+#include "ngmasque/session/error.h"
 #include "ngmasque/session/tunnels.h"
 
 #include <cstddef>
@@ -22,18 +23,11 @@
 #include <expected>
 #include <memory>
 #include <span>
-#include <string>
 #include <vector>
 
 namespace ngmasque {
 
 struct ProxyOptions;
-
-/// Why a request or a tunnel is refused.
-struct Verdict {
-  unsigned status = 0;           ///< 300 to 599.
-  std::string proxy_status = {}; ///< proxy-status (RFC 9209); may be empty.
-};
 
 /// Where a mapping comes from.
 struct MappingOrigin {
@@ -54,8 +48,8 @@ public:
   /// A new tunnel, by a key that no other one of the connection has; `plain`: it has no connection
   /// IDs, ever.  What the dialect has to set is Tunnel::dialect, datagram_prefix and client_first.
   /// Error: kTooManyFlows.
-  virtual std::expected<Tunnel *, RefusalReason> Add(TunnelKey key, const Authority &authority,
-                                                     bool plain) = 0;
+  virtual std::expected<Tunnel *, SessionError> Add(TunnelKey key, const Authority &authority,
+                                                    bool plain) = 0;
 
   /// Looks for its target and socket: to be called once.  Calls Dialect::OnOpen or OnRefused,
   /// possibly at once: the tunnel may be gone afterwards.
@@ -81,9 +75,8 @@ public:
 
   /// Errors: those of Tunnels::AddMapping; kTooManyStreams if the client has
   /// max_streams_per_client mappings.
-  virtual std::expected<Mapping *, RefusalReason> Map(Tunnel &tunnel, Direction direction,
-                                                      const ConnectionId &id,
-                                                      const MappingOrigin &origin) = 0;
+  virtual std::expected<Mapping *, SessionError>
+  Map(Tunnel &tunnel, Direction direction, const ConnectionId &id, const MappingOrigin &origin) = 0;
 
   /// Packets may be forwarded by it from now on.  For those to the client that is the client's word
   /// (kToClient), for those to the target the proxy's own, once it has told the client (kToTarget).
@@ -165,8 +158,9 @@ public:
   /// The tunnel has an open socket.
   [[nodiscard]] virtual Opened OnOpen(Tunnel &tunnel, TunnelModel &model) = 0;
 
-  /// The tunnel, which is not open yet, cannot be: answers all of its requests.  OnEnded follows.
-  virtual void OnRefused(Tunnel &tunnel, const Verdict &verdict, TunnelModel &model) = 0;
+  /// The tunnel, which is not open yet, cannot be: answers all of its requests, as
+  /// HttpStatus says.  OnEnded follows.
+  virtual void OnRefused(Tunnel &tunnel, SessionError error, TunnelModel &model) = 0;
 
   /// A move of the connection has lost the mapping: tells the client and unmaps it, but no other
   /// one.  The tunnel may end with it.

@@ -4,6 +4,7 @@
 
 #include "ngmasque/routing/connection_id.h"
 #include "ngmasque/session/authority.h"
+#include "ngmasque/session/error.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -35,29 +36,14 @@ struct ConnectUdpRequest {
   [[nodiscard]] bool operator==(const ConnectUdpRequest &) const = default;
 };
 
-/// What is wrong with a request.
-enum class RequestError : std::uint8_t {
-  kPseudoHeader, ///< One is missing, doubled, unknown or after another field, `:method` is not
-                 ///< CONNECT-UDP, or `:scheme` and `:path` do not fit: both are absent, or they are
-                 ///< masque or https, and "/".
-  kAuthority,    ///< See ParseAuthority.
-  kFlowId,       ///< datagram-flow-id is no Item with an Integer of 0 or more, or is doubled.
-  kNoFlowId,     ///< A connection ID header without datagram-flow-id.
-  kConnectionId, ///< No Item with a Byte Sequence of 0 to 255 bytes, or doubled.
-  kTwoIds,       ///< Both connection ID headers.
-  kForbidden,    ///< content-length or transfer-encoding.
-};
-
-/// The error in words, for logs and the client.
-[[nodiscard]] std::string_view ErrorName(RequestError error);
-
 /// Whether the fields are those of a CONNECT-UDP request: the first `:method` says so.
 [[nodiscard]] bool IsConnectUdp(std::span<const HeaderField> fields);
 
 /// Reads a request, at the proxy.  Parameters of Items and fields that are not named here are
-/// ignored.  All errors are answered with 400 (P5).  Cost: linear in the fields; nothing is kept of
-/// them but what ConnectUdpRequest holds.
-[[nodiscard]] std::expected<ConnectUdpRequest, RequestError>
+/// ignored.  Cost: linear in the fields; nothing is kept of them but what ConnectUdpRequest holds.
+/// Errors, all answered with 400: kPseudoHeader, kRequestContent, kAuthority, kTwoIds, kConnectionId,
+/// kFlowId, kNoFlowId.
+[[nodiscard]] std::expected<ConnectUdpRequest, SessionError>
 ParseRequest(std::span<const HeaderField> fields);
 
 /// Writes a request, at the client, without `:scheme` and `:path`; `flow` is at most
@@ -78,18 +64,10 @@ struct ConnectUdpResponse {
   [[nodiscard]] bool success() const { return status / 100 == 2; }
 };
 
-/// What is wrong with a response: the request is to be reset with H3_MESSAGE_ERROR.
-enum class ResponseError : std::uint8_t {
-  kStatus,    ///< No `:status`, not one of 200 to 599, or another pseudo-header.
-  kForbidden, ///< A 2xx with content-length or transfer-encoding.
-};
-
-/// The error in words, for logs.
-[[nodiscard]] std::string_view ErrorName(ResponseError error);
-
 /// Reads a final response, at the client.  A connection ID header or datagram-flow-id that cannot
 /// be read counts as not echoed, as do two connection ID headers.
-[[nodiscard]] std::expected<ConnectUdpResponse, ResponseError>
+/// Errors, after which the request is to be reset with H3_MESSAGE_ERROR: kStatus, kResponseContent.
+[[nodiscard]] std::expected<ConnectUdpResponse, SessionError>
 ParseResponse(std::span<const HeaderField> fields);
 
 /// Writes the response with `status` to `request`, at the proxy.  With a 2xx the connection ID

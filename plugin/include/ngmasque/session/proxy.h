@@ -23,12 +23,6 @@
 
 namespace ngmasque {
 
-/// Why a look-up has brought no address.
-enum class LookupError : std::uint8_t {
-  kFailed,  ///< 502, `error=dns_error`
-  kTimeout, ///< 504, `error=dns_timeout`
-};
-
 /// The options of a proxy, and its bounds (P13).  What a peer gets when a bound is reached stands
 /// with each; what is there already keeps working, and nobody else notices.
 struct ProxyOptions {
@@ -200,7 +194,7 @@ public:
   /// ClientConnection::user_data says from then on; `client`: whose it is, if that is known by
   /// credentials, and otherwise whoever is at the remote end of the 4-tuple.
   /// Errors: kConnectionInUse, kTooManyConnections, kTooManyClientConnections.
-  std::expected<void, RefusalReason>
+  std::expected<void, SessionError>
   AddConnection(OuterConnection connection, const FourTuple &tuple, void *user_data = nullptr,
                 const std::optional<ClientKey> &client = std::nullopt);
 
@@ -242,16 +236,15 @@ public:
                                        std::span<const HeaderField> fields, Timestamp now);
 
   /// The addresses of a name, in order of preference; their ports are not looked at.  None at all
-  /// counts as kFailed.
+  /// counts as kNoAddress.  Errors: kNoAddress, kLookupTimeout.
   [[nodiscard]] ProxyActions
-  OnLookup(LookupId lookup, const std::expected<std::vector<Endpoint>, LookupError> &found,
+  OnLookup(LookupId lookup, const std::expected<std::vector<Endpoint>, SessionError> &found,
            Timestamp now);
 
-  /// What has become of OpenSocket: what ServerSocket::user_data is to say, or an error.  After that
-  /// the next address is tried.
-  [[nodiscard]] ProxyActions OnSocket(SocketId socket,
-                                      const std::expected<void *, SocketError> &opened,
-                                      Timestamp now);
+  /// What has become of OpenSocket: what ServerSocket::user_data is to say, or kUnroutable or
+  /// kNoSocket.  After an error the next address is tried.
+  [[nodiscard]] ProxyActions
+  OnSocket(SocketId socket, const std::expected<void *, SessionError> &opened, Timestamp now);
 
   /// Null if it is not known (any more): after CloseSocket.
   [[nodiscard]] const ServerSocket *Find(SocketId socket) const;

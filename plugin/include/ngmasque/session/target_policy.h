@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ngmasque/routing/types.h"
+#include "ngmasque/session/error.h"
 
 #include <array>
 #include <cstddef>
@@ -46,27 +47,7 @@ struct PortRange {
 [[nodiscard]] std::optional<std::vector<PortRange>> ParsePorts(std::string_view text);
 inline constexpr std::size_t kMaxPortRanges = 64;
 
-/// Why a target is refused: 403, `error=destination_ip_prohibited`; for kPort
-/// `error=http_request_denied`.
-enum class Prohibited : std::uint8_t {
-  kPort,          ///< A port that is not allowed, such as 0.
-  kOwn,           ///< The proxy itself.
-  kUnspecified,   ///< 0.0.0.0/8, ::
-  kLoopback,      ///< 127.0.0.0/8, ::1
-  kPrivate,       ///< RFC 1918, unique local addresses, site-local ones
-  kShared,        ///< 100.64.0.0/10
-  kLinkLocal,     ///< 169.254.0.0/16, fe80::/10
-  kMulticast,     ///< 224.0.0.0/4, ff00::/8
-  kBroadcast,     ///< 255.255.255.255
-  kDocumentation, ///< 192.0.2.0/24, 198.51.100.0/24, 203.0.113.0/24, 2001:db8::/32, 3fff::/20
-  kBenchmarking,  ///< 198.18.0.0/15, 2001:2::/48
-  kReserved,      ///< Whatever else is not global unicast.
-};
-
-/// The reason in words, for logs.
-[[nodiscard]] std::string_view ReasonName(Prohibited reason);
-
-/// Default deny (proxying.md, section 5): only global unicast addresses by the registries of IANA
+/// Default deny: only global unicast addresses by the registries of IANA
 /// (RFC 6890), unless a block allows more.  An IPv6 address that leads to an IPv4 address, by NAT64
 /// (64:ff9b::/96), 6to4 (2002::/16) or Teredo (2001::/32), is as good as that one.
 ///
@@ -91,8 +72,9 @@ public:
   explicit TargetPolicy(Options options);
 
   /// Whether a socket may be opened to `target`: to be asked after the look-up, for the very
-  /// address that is used.  Cost: linear in the lists.
-  [[nodiscard]] std::expected<void, Prohibited> Check(const Endpoint &target) const;
+  /// address that is used.  Errors: kTargetPort, kOwnAddress to kReservedAddress.  Cost: linear in
+  /// the lists.
+  [[nodiscard]] std::expected<void, SessionError> Check(const Endpoint &target) const;
 
   /// Whether a target may have that port: part of Check, which can be asked before the look-up.
   [[nodiscard]] bool AllowsPort(std::uint16_t port) const;

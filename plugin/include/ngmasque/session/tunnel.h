@@ -14,6 +14,7 @@
 #include "ngmasque/routing/types.h"
 #include "ngmasque/session/authority.h"
 #include "ngmasque/session/client.h"
+#include "ngmasque/session/error.h"
 #include "ngmasque/session/traffic.h"
 
 #include <array>
@@ -35,12 +36,6 @@ struct Tunnel;
 
 /// A look-up of a name; the numbers are the proxy's, from 0 upwards.
 enum class LookupId : std::uint64_t {};
-
-/// Why a socket was not opened.
-enum class SocketError : std::uint8_t {
-  kUnroutable, ///< The address cannot be connected to: 502, `error=destination_ip_unroutable`
-  kExhausted,  ///< No descriptor, memory or port is left: 503
-};
 
 /// Why a packet is not passed on.  It is dropped, except for kKept and, from a client's UDP
 /// packets, for what IsForQuic says.
@@ -208,7 +203,7 @@ struct Tunnel {
   /// The client has forwarded a packet, and can do so still.
   bool forwarding = false;
   std::vector<Endpoint> targets{}; ///< To be tried yet, in order; at most max_addresses.
-  SocketError error = SocketError::kUnroutable; ///< Of the last one that was tried.
+  SessionError error = SessionError::kUnroutable; ///< Of the last one that was tried.
   Timestamp begun{};                            ///< When its first request came.
   TunnelStatistics statistics{};
 

@@ -9,6 +9,7 @@
 // caller says what happened.
 #pragma once
 
+#include "ngmasque/session/error.h"
 #include "ngmasque/session/tunnel.h"
 
 #include <cstddef>
@@ -62,38 +63,6 @@ struct RoutingLimits {
   std::size_t max_lengths_per_scope = 16;
 };
 
-/// Why nothing was added.
-enum class RefusalReason : std::uint8_t {
-  // Conflicts (P4), 409.
-  kTooShort,         ///< Shorter than min_connection_id.
-  kEqual,            ///< It is mapped there.
-  kExistingIsPrefix, ///< A proper prefix of it is mapped there.
-  kNewIsPrefix,      ///< It is a proper prefix of one that is mapped there.
-  // Bounds (P13): RoutingLimits.
-  kTooManyConnections,
-  kTooManyClientConnections,
-  kTooManySockets,
-  kTooManyFlows,
-  kTooManyStreams,
-  kTooManyReserved,
-  kTooManyFlowsOnSocket,
-  kTooManyIds,
-  kTooManyLengths,
-  // The tunnel and the socket do not go together.
-  kFlowInUse,       ///< A plain tunnel has no connection IDs.
-  kSocketNotShared, ///< The socket belongs to another tunnel for itself.
-  // Errors of the caller.
-  kConnectionInUse,
-};
-
-/// The reason in words, for logs.
-[[nodiscard]] std::string_view ReasonName(RefusalReason reason);
-
-[[nodiscard]] RefusalReason ToReason(RoutingError error);
-
-/// Whether the reason is a conflict: 409.
-[[nodiscard]] bool IsConflict(RefusalReason reason);
-
 /// Where a packet of a target goes.
 struct Destination {
   Tunnel *tunnel = nullptr;
@@ -127,12 +96,12 @@ public:
 
   /// A client's connection and the 4-tuple that it uses.
   /// Errors: kConnectionInUse, kTooManyConnections, kTooManyClientConnections.  Cost: O(1).
-  std::expected<ClientConnection *, RefusalReason>
+  std::expected<ClientConnection *, SessionError>
   AddConnection(OuterConnection id, const FourTuple &tuple, const ClientKey &client);
 
   /// The same of a client that is where it comes from.
-  std::expected<ClientConnection *, RefusalReason> AddConnection(OuterConnection id,
-                                                                 const FourTuple &tuple) {
+  std::expected<ClientConnection *, SessionError> AddConnection(OuterConnection id,
+                                                                const FourTuple &tuple) {
     return AddConnection(id, tuple, ClientKey::FromAddress(tuple.remote));
   }
 
@@ -167,7 +136,7 @@ public:
   /// (P4), of whatever length; to be called before the client is told of it.
   /// Errors: kEqual, kExistingIsPrefix, kNewIsPrefix (issue another one), kTooManyReserved,
   /// kTooManyIds, kTooManyLengths.  Cost: O(log n).
-  std::expected<void, RefusalReason> Reserve(ClientConnection &connection, const ConnectionId &id);
+  std::expected<void, SessionError> Reserve(ClientConnection &connection, const ConnectionId &id);
 
   /// The connection ID is not used any more; unknown ones are ignored.  Cost: O(log n).
   void Unreserve(ClientConnection &connection, const ConnectionId &id);
@@ -175,20 +144,20 @@ public:
   // Tunnels and their sockets.
 
   /// A new tunnel; `plain`: without connection IDs.  Error: kTooManyFlows, of its client.
-  std::expected<Tunnel *, RefusalReason> AddTunnel(ClientConnection &connection, bool plain);
+  std::expected<Tunnel *, SessionError> AddTunnel(ClientConnection &connection, bool plain);
 
   /// The tunnel is gone, with its mappings.  It has left its socket.
   void Remove(Tunnel &tunnel);
 
   /// A socket that is to be opened.  Error: kTooManySockets.
-  std::expected<ServerSocket *, RefusalReason> AddSocket(const Endpoint &target, bool shared);
+  std::expected<ServerSocket *, SessionError> AddSocket(const Endpoint &target, bool shared);
 
   /// Null if it is not known.  Cost: O(1).
   [[nodiscard]] ServerSocket *Find(SocketId id);
 
   /// The tunnel has that socket from now on, and no other (P1).
   /// Errors: kSocketNotShared, kTooManyFlowsOnSocket.
-  std::expected<void, RefusalReason> Join(Tunnel &tunnel, ServerSocket &socket);
+  std::expected<void, SessionError> Join(Tunnel &tunnel, ServerSocket &socket);
 
   /// It has it no more, and its mappings to the client lead nowhere.  Returns whether nobody uses
   /// the socket now (P12): then it is to be removed.
@@ -203,8 +172,8 @@ public:
   /// client, which could not tell what it gets.
   /// Errors: the conflicts there, those with reserved connection IDs included, kTooManyIds,
   /// kTooManyLengths, kFlowInUse.  Cost: O(log n).
-  std::expected<Mapping *, RefusalReason> AddMapping(Tunnel &tunnel, Direction direction,
-                                                     const ConnectionId &id, StreamId stream);
+  std::expected<Mapping *, SessionError> AddMapping(Tunnel &tunnel, Direction direction,
+                                                    const ConnectionId &id, StreamId stream);
 
   /// Cost: O(log n).
   void Remove(Mapping &mapping);

@@ -1,0 +1,130 @@
+#include "ngmasque/session/error.h"
+
+#include "ngmasque/wire/structured_field.h"
+
+#include <algorithm>
+#include <array>
+
+namespace ngmasque {
+
+namespace {
+
+struct Row {
+  SessionError error;
+  std::string_view words;
+  unsigned status;
+  std::string_view type;    // The parameter `error` of proxy-status.
+  std::string_view details; // The client is told of them, too.
+};
+
+constexpr Row Conflict(SessionError error, std::string_view words) {
+  return {error, words, 409, "http_request_error", "connection ID conflict"};
+}
+constexpr Row BadRequest(SessionError error, std::string_view words) {
+  return {error, words, 400, "http_request_error", words};
+}
+// Bounds of one client, and those of all.
+constexpr Row TooMany(SessionError error, std::string_view words) {
+  return {error, words, 429, "http_request_error", words};
+}
+constexpr Row Exhausted(SessionError error, std::string_view words) {
+  return {error, words, 503, "connection_limit_reached", ""};
+}
+constexpr Row Prohibited(SessionError error, std::string_view words) {
+  return {error, words, 403, "destination_ip_prohibited", ""};
+}
+// Nothing that a client can bring about.
+constexpr Row Internal(SessionError error, std::string_view words) {
+  return {error, words, 500, "proxy_internal_error", ""};
+}
+constexpr Row Response(SessionError error, std::string_view words) {
+  return {error, words, 0, "", ""};
+}
+
+using enum SessionError;
+
+constexpr auto kTable = std::to_array<Row>({
+  Conflict(kEqual, ErrorName(RoutingError::kEqual)),
+  Conflict(kExistingIsPrefix, ErrorName(RoutingError::kExistingIsPrefix)),
+  Conflict(kNewIsPrefix, ErrorName(RoutingError::kNewIsPrefix)),
+  TooMany(kTooManyIds, ErrorName(RoutingError::kTooManyIds)),
+  TooMany(kTooManyLengths, ErrorName(RoutingError::kTooManyLengths)),
+  Conflict(kTooShort, "connection ID is too short"),
+  Exhausted(kTooManyConnections, "too many connections"),
+  TooMany(kTooManyClientConnections, "too many connections of the client"),
+  Exhausted(kTooManySockets, "too many server-facing sockets"),
+  TooMany(kTooManyFlows, "too many flows of the client"),
+  TooMany(kTooManyStreams, "too many requests of the client"),
+  Internal(kTooManyReserved, "too many reserved connection IDs"),
+  Internal(kTooManyFlowsOnSocket, "too many flows on the socket"),
+  BadRequest(kFlowInUse, "flow is in use"),
+  Internal(kSocketNotShared, "socket is not shared"),
+  Internal(kConnectionInUse, "connection is known already"),
+
+  BadRequest(kPseudoHeader, "pseudo-header fields are not those of CONNECT-UDP"),
+  BadRequest(kAuthority, "authority is not a host and a port"),
+  BadRequest(kFlowId, "datagram-flow-id is not an Integer of 0 or more"),
+  BadRequest(kNoFlowId, "connection ID without datagram-flow-id"),
+  BadRequest(kConnectionId, "connection ID is not a Byte Sequence of up to 255 bytes"),
+  BadRequest(kTwoIds, "client-connection-id together with server-connection-id"),
+  BadRequest(kRequestContent, "content-length or transfer-encoding in a request"),
+  BadRequest(kOddFlow, "flow id is odd"),
+  BadRequest(kOtherAuthority, "flow has another authority"),
+  BadRequest(kFlowUsedUp, "flow id is used up"),
+  BadRequest(kNoClientId, "flow begins without client-connection-id"),
+  {kForwardingOff, "forwarding is switched off", 403, "http_request_denied", ""},
+  Exhausted(kSocketFull, "too many connection IDs on the shared socket"),
+
+  Response(kStatus, "no status of a final response"),
+  Response(kResponseContent, "content-length or transfer-encoding in a 2xx response"),
+
+  {kTargetPort, "port that is not allowed", 403, "http_request_denied", ""},
+  Prohibited(kOwnAddress, "the proxy itself"),
+  Prohibited(kUnspecifiedAddress, "unspecified address"),
+  Prohibited(kLoopbackAddress, "loopback address"),
+  Prohibited(kPrivateAddress, "private address"),
+  Prohibited(kSharedAddress, "shared address"),
+  Prohibited(kLinkLocalAddress, "link-local address"),
+  Prohibited(kMulticastAddress, "multicast address"),
+  Prohibited(kBroadcastAddress, "broadcast address"),
+  Prohibited(kDocumentationAddress, "address for documentation"),
+  Prohibited(kBenchmarkingAddress, "address for benchmarking"),
+  Prohibited(kReservedAddress, "reserved address"),
+  {kNoAddress, "name does not resolve", 502, "dns_error", ""},
+  {kLookupTimeout, "no name server has answered", 504, "dns_timeout", ""},
+  TooMany(kTooManyClientLookups, "too many look-ups of the client"),
+  Exhausted(kTooManyLookups, "too many look-ups"),
+  {kUnroutable, "target cannot be connected to", 502, "destination_ip_unroutable", ""},
+  Exhausted(kNoSocket, "no socket is left"),
+});
+
+// Each error is at its place.
+static_assert(std::ranges::all_of(kTable, [](const Row &row) {
+  return &row == &kTable[std::to_underlying(row.error)];
+}));
+static_assert(kTable.back().error == kNoSocket);
+
+constexpr Row kUnknown = Internal({}, "unknown error");
+
+const Row &Find(SessionError error) {
+  const auto at = std::to_underlying(error);
+  return at < kTable.size() ? kTable[at] : kUnknown;
+}
+
+} // namespace
+
+std::string_view ErrorName(SessionError error) { return Find(error).words; }
+
+unsigned HttpStatus(SessionError error) { return Find(error).status; }
+
+std::string ProxyStatus(SessionError error) {
+  const auto &row = Find(error);
+  sf::Item item{.value = sf::Token{"ngmasque"},
+                .parameters = {{.key = "error", .value = sf::Token{std::string(row.type)}}}};
+  if (!row.details.empty()) {
+    item.parameters.push_back({.key = "details", .value = sf::String(row.details)});
+  }
+  return sf::SerializeItem(item).value_or(std::string());
+}
+
+} // namespace ngmasque
