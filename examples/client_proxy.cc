@@ -188,7 +188,7 @@ std::string ProxyExt::stats() const {
   const auto outer = proxy_ ? proxy_->statistics() : ngmasque::ProxyClientStatistics{};
   JsonObject dropped;
   for (std::size_t i = 0; i < s.dropped.size(); ++i) {
-    dropped.AddIfNot0(ReasonName(static_cast<ngmasque::ClientDrop>(i)),
+    dropped.AddIfNot0(ReasonName(static_cast<ngmasque::DropReason>(i)),
                       s.dropped[i] + outer.dropped[i]);
   }
   JsonObject fallbacks;

@@ -342,14 +342,11 @@ std::string ServerProxy::stats() const {
     return stats_;
   }
   auto c = proxy_->counters();
-  c.not_passed[static_cast<std::size_t>(NotPassed::kTooLarge)] += too_large_;
-  c.not_passed[static_cast<std::size_t>(NotPassed::kClientQueue)] += displaced_;
+  c.dropped[static_cast<std::size_t>(DropReason::kTooLarge)] += too_large_;
+  c.dropped[static_cast<std::size_t>(DropReason::kClientQueue)] += displaced_;
   JsonObject dropped;
-  for (std::size_t i = 0; i < c.not_passed.size(); ++i) {
-    const auto reason = static_cast<NotPassed>(i);
-    if (reason != NotPassed::kKept) { // Not yet.
-      dropped.AddIfNot0(ReasonName(reason), c.not_passed[i]);
-    }
+  for (std::size_t i = 0; i < c.dropped.size(); ++i) {
+    dropped.AddIfNot0(ReasonName(static_cast<DropReason>(i)), c.dropped[i]);
   }
   JsonObject refused;
   for (const auto &[status, n] : c.refused) {

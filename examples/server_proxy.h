@@ -47,12 +47,12 @@ public:
   void remove_scid(const ngtcp2_cid &cid) override;
 
   // ProxyServer::Client.
-  std::expected<void, NotPassed> SendDatagram(std::uint64_t tunnel,
-                                              std::span<const std::uint8_t> prefix,
-                                              std::span<const std::uint8_t> payload) override;
-  std::expected<void, NotPassed> SendOnStream(StreamId stream,
-                                              std::span<const std::uint8_t> prefix,
-                                              std::span<const std::uint8_t> payload) override;
+  std::expected<void, DropReason> SendDatagram(std::uint64_t tunnel,
+                                               std::span<const std::uint8_t> prefix,
+                                               std::span<const std::uint8_t> payload) override;
+  std::expected<void, DropReason> SendOnStream(StreamId stream,
+                                               std::span<const std::uint8_t> prefix,
+                                               std::span<const std::uint8_t> payload) override;
   SendOutcome Forward(const FourTuple &tuple, const Burst &packets) override;
   void OnActivity() override;
   void Respond(StreamId stream, unsigned status, std::span<const HeaderField> fields) override;

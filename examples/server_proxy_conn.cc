@@ -143,22 +143,22 @@ void ServerProxyConn::remove_scid(const ngtcp2_cid &cid) {
   }
 }
 
-std::expected<void, NotPassed>
+std::expected<void, DropReason>
 ServerProxyConn::SendDatagram(std::uint64_t tunnel, std::span<const std::uint8_t> prefix,
                               std::span<const std::uint8_t> payload) {
   if (prefix.size() + payload.size() > MaxDatagram(handler_.conn())) {
-    return std::unexpected(NotPassed::kTooLarge);
+    return std::unexpected(DropReason::kTooLarge);
   }
   const auto displaced = queue_.Push(tunnel, prefix, payload);
   if (!displaced) {
-    return std::unexpected(NotPassed::kClientQueue);
+    return std::unexpected(DropReason::kClientQueue);
   }
   proxy_.CountDisplaced(*displaced);
   handler_.signal_write();
   return {};
 }
 
-std::expected<void, NotPassed>
+std::expected<void, DropReason>
 ServerProxyConn::SendOnStream(StreamId stream, std::span<const std::uint8_t> prefix,
                               std::span<const std::uint8_t> payload) {
   // The server does not say when data is acknowledged: it is looked at as more comes, of this stream
@@ -171,12 +171,12 @@ ServerProxyConn::SendOnStream(StreamId stream, std::span<const std::uint8_t> pre
   }
   const auto size = prefix.size() + payload.size();
   if (waiting_->room() < size) {
-    return std::unexpected(NotPassed::kClientQueue);
+    return std::unexpected(DropReason::kClientQueue);
   }
   std::vector<std::uint8_t> data(prefix.begin(), prefix.end());
   data.insert(data.end(), payload.begin(), payload.end());
   if (!handler_.send_ext_data(static_cast<int64_t>(stream), std::move(data))) {
-    return std::unexpected(NotPassed::kClientQueue);
+    return std::unexpected(DropReason::kClientQueue);
   }
   auto &taken = on_streams_.try_emplace(stream, waiting_).first->second;
   std::ignore = taken.Resize(taken.bytes() + size); // There is room.

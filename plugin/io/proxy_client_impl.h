@@ -155,7 +155,7 @@ private:
   bool SubmitRequest(RequestKey key, const std::vector<HeaderField> &fields);
   /// `held`: requests that wait for a stream.
   void CloseRequest(RequestKey key, std::deque<RequestAction> &held);
-  void Drop(ClientDrop reason);
+  void Drop(DropReason reason);
   void Tell(Event event);
   void Log(LogLevel level, std::string_view text) const;
   /// What a peer can bring about.

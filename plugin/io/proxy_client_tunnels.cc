@@ -77,7 +77,7 @@ std::shared_ptr<ProxyTunnel::Impl> ProxyClient::Impl::FindTunnel(FlowId flow) co
 void ProxyClient::Impl::OnDatagram(std::span<const std::uint8_t> datagram) {
   const auto parsed = ParseFlowDatagram(datagram);
   if (!parsed) {
-    Drop(ClientDrop::kMalformed);
+    Drop(DropReason::kMalformed);
     if (parsed.error() == WireError::kTruncated && failure_.empty()) {
       // draft-schinazi-quic-h3-datagram-05: too short for its flow id is a connection error.
       failure_ = "the proxy has sent a datagram without flow id";
@@ -89,7 +89,7 @@ void ProxyClient::Impl::OnDatagram(std::span<const std::uint8_t> datagram) {
   if (const auto tunnel = FindTunnel(parsed->flow_id)) {
     tunnel->TakePayload(parsed->payload);
   } else {
-    Drop(ClientDrop::kUnknownFlow);
+    Drop(DropReason::kUnknownFlow);
   }
 }
 
@@ -100,7 +100,7 @@ void ProxyClient::Impl::OnPayload(StreamId stream, std::span<const std::uint8_t>
     ++tunnel->statistics.on_stream_rx;
     tunnel->TakePayload(payload);
   } else {
-    Drop(ClientDrop::kUnknownFlow);
+    Drop(DropReason::kUnknownFlow);
   }
 }
 
@@ -194,7 +194,7 @@ void ProxyClient::Impl::OnStreamClosed(StreamId stream, StreamEnd, std::uint64_t
   }
 }
 
-void ProxyClient::Impl::Drop(ClientDrop reason) {
+void ProxyClient::Impl::Drop(DropReason reason) {
   ++statistics_.dropped[static_cast<std::size_t>(reason)];
 }
 

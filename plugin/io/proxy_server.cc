@@ -3,6 +3,7 @@
 #include "ngmasque/io/proxy_server.h"
 
 #include "proxy_server_state.h"
+#include "socket_error.h"
 
 #include <cerrno>
 #include <cstring>
@@ -24,30 +25,6 @@ constexpr int kReadsPerEvent = 8;
 constexpr std::size_t kReceiveBytesPerFlow = std::size_t{128} << 10;
 constexpr std::size_t kMaxReceiveBytes = std::size_t{4} << 20;
 
-SessionError ToSocketError(int error) {
-  switch (error) {
-  case EMFILE:
-  case ENFILE:
-  case ENOBUFS:
-  case ENOMEM:
-  case EAGAIN: // No port is left.
-  case EADDRNOTAVAIL: return SessionError::kNoSocket;
-  default: return SessionError::kUnroutable;
-  }
-}
-
-// What the system makes of ICMP: no port, no such protocol, no way there, and a firewall's refusal.
-bool IsUnreachable(int error) {
-  switch (error) {
-  case ECONNREFUSED:
-  case ENOPROTOOPT:
-  case EHOSTUNREACH:
-  case ENETUNREACH:
-  case EACCES: return true;
-  default: return false;
-  }
-}
-
 // What an access log would say.
 std::string ToText(const proxy_action::Ended &ended) {
   auto text = std::format("tunnel {} of connection {} to {}: {} after {} ms", ended.number,
@@ -58,10 +35,9 @@ std::string ToText(const proxy_action::Ended &ended) {
   for (std::size_t way = 0; way < kWays; ++way) {
     const auto &[passed, dropped] = ended.statistics.ways[way];
     text += std::format(", {} {} packets of {} bytes", names[way], passed.packets, passed.bytes);
-    for (std::size_t drop = 0; drop < kTunnelDrops; ++drop) {
+    for (std::size_t drop = 0; drop < kDropReasons; ++drop) {
       if (dropped[drop] > 0) {
-        text += std::format(" ({} dropped: {})", dropped[drop],
-                            ReasonName(NotPassed(std::to_underlying(kFirstTunnelDrop) + drop)));
+        text += std::format(" ({} dropped: {})", dropped[drop], ReasonName(DropReason(drop)));
       }
     }
   }
@@ -165,8 +141,8 @@ void ProxyServer::State::Open(const proxy_action::OpenSocket &action) {
   if (!socket) {
     Log(open_lines, LogLevel::kWarning, "server-facing socket {}: {}",
         std::to_underlying(action.socket), std::strerror(socket.error()));
-    Perform(proxy.OnSocket(action.socket, std::unexpected(ToSocketError(socket.error())),
-                           SteadyNow()));
+    Perform(
+      proxy.OnSocket(action.socket, std::unexpected(ToSessionError(socket.error())), SteadyNow()));
     return;
   }
   auto target = std::make_unique<Target>(Target{.state = this,
@@ -223,7 +199,7 @@ void ProxyServer::State::Read(Target &target) {
 }
 
 void ProxyServer::State::OnSocketError(const Target &target, int error) {
-  if (IsUnreachable(error)) {
+  if (ToDropReason(error) == DropReason::kUnreachable) {
     Log(unreachable_lines, LogLevel::kWarning, "server-facing socket {}: target is unreachable",
         std::to_underlying(target.id));
     failed.insert(target.id);

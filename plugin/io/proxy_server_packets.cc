@@ -1,6 +1,7 @@
 // ProxyServer: packets.
 
 #include "proxy_server_state.h"
+#include "socket_error.h"
 
 #include <cerrno>
 #include <cstring>
@@ -10,20 +11,6 @@
 namespace ngmasque {
 
 namespace {
-
-NotPassed ToDrop(int error) {
-  switch (error) {
-  case 0:
-  case ENOBUFS:
-  case ENOMEM: return NotPassed::kBlocked;
-  case EMSGSIZE: return NotPassed::kTooLarge;
-  case ECONNREFUSED:
-  case EHOSTUNREACH:
-  case ENETDOWN:
-  case ENETUNREACH: return NotPassed::kUnreachable;
-  default: return NotPassed::kSendError;
-  }
-}
 
 // Whether a run can be sent with `packet` at its end.  The last one may be shorter than the others.
 bool Joins(const Burst &run, std::span<const std::uint8_t> packet) {
@@ -48,7 +35,7 @@ ProxyServer::State::Unsent ProxyServer::State::Account(const Burst &packets,
   if (outcome.sent) {
     return {};
   }
-  const auto reason = ToDrop(outcome.error);
+  const auto reason = ToDropReason(outcome.error);
   if (outcome.error != 0) {
     Log(drop_lines[static_cast<std::size_t>(reason)], LogLevel::kWarning,
         "packets to {} are dropped: {}", where, std::strerror(outcome.error));
@@ -139,13 +126,13 @@ void ProxyServer::State::ToClients(const ServerSocket *socket, std::span<std::ui
       }
       continue;
     }
-    auto sent = std::expected<void, NotPassed>(std::unexpect, NotPassed::kTooLarge);
+    auto sent = std::expected<void, DropReason>(std::unexpect, DropReason::kTooLarge);
     auto &client = ClientOf(*way->tunnel->connection);
     const bool datagram = way->form == ClientForm::kDatagram;
     if (datagram) {
       sent = client.SendDatagram(way->tunnel->number, way->prefix, packet);
     }
-    if (!sent && sent.error() == NotPassed::kTooLarge) {
+    if (!sent && sent.error() == DropReason::kTooLarge) {
       if (const auto prefix = proxy.StreamPrefix(*way)) {
         sent = client.SendOnStream(way->stream, prefix->view(), packet);
         if (sent) {
@@ -169,11 +156,10 @@ void ProxyServer::State::Forward(Tunnel &tunnel, const Burst &packets) {
 
 bool ProxyServer::OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram) {
   const auto payload = state_->proxy.OnDatagram(connection, datagram, SteadyNow());
-  if (payload) {
+  if (payload && payload->tunnel) {
     state_->SendTunnelled(*payload);
-    return true;
   }
-  return payload.error() != NotPassed::kMalformed;
+  return payload || payload.error() != DropReason::kMalformed;
 }
 
 void ProxyServer::OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> data) {
@@ -182,7 +168,8 @@ void ProxyServer::OnStreamData(const StreamKey &stream, std::span<const std::uin
   state_->EndBatch();
   while (!data.empty()) {
     ProxyActions actions;
-    if (const auto payload = state_->proxy.OnStreamData(stream, data, now, actions)) {
+    if (const auto payload = state_->proxy.OnStreamData(stream, data, now, actions);
+        payload && payload->tunnel) {
       state_->SendTunnelled(*payload);
     }
     state_->Perform(std::move(actions));
@@ -201,7 +188,10 @@ bool ProxyServer::OnClientPacket(const FourTuple &tuple, std::span<std::uint8_t>
   // Around it are its neighbours.
   const auto to = s.proxy.FromClient(s.path, {.bytes = packet}, SteadyNow());
   if (!to) {
-    return !IsForQuic(to.error());
+    return true; // The proxy has counted it.
+  }
+  if (!to->mapping) {
+    return false;
   }
   auto *tunnel = to->mapping->tunnel;
   const std::span<const std::uint8_t> data = to->packet.bytes;

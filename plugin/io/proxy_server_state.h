@@ -31,7 +31,7 @@ struct ProxyServer::State {
     State *state;
     SocketId id;
     const ServerSocket *handle; // Until Close.
-    UdpSocket socket; // Connected: nothing comes from elsewhere (P15).
+    UdpSocket socket;           // Connected: nothing comes from elsewhere.
     ev_io watcher{};
   };
 
@@ -61,7 +61,7 @@ struct ProxyServer::State {
   // What of it has not left, and why.
   struct Unsent {
     Traffic traffic;
-    NotPassed reason{};
+    DropReason reason{};
   };
   static Traffic TrafficOf(const Burst &burst);
   void SendTunnelled(const PayloadToTarget &payload);
@@ -97,7 +97,7 @@ struct ProxyServer::State {
   std::deque<ProxyAction> todo; // Empty but during Perform.
   bool performing = false;
   LogLimit lookup_lines, open_lines, reset_lines, unreachable_lines, moved_lines;
-  std::array<LogLimit, kNotPassedReasons> drop_lines;
+  std::array<LogLimit, kDropReasons> drop_lines;
   std::set<std::string> gave_up; // What has been logged of SendOutcome::gave_up, a few texts.
 
   // Forwarded packets of a tunnel that lie one after the other in memory.  They are sent before

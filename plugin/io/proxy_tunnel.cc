@@ -34,19 +34,6 @@ TunnelEnd::Kind EndKind(const client_action::Failed &failed) {
 
 } // namespace
 
-std::string_view ReasonName(ClientDrop reason) {
-  switch (reason) {
-  case ClientDrop::kEmpty: return "empty packet";
-  case ClientDrop::kTooLarge: return "packet does not fit the outer connection";
-  case ClientDrop::kNoTunnel: return "no tunnel";
-  case ClientDrop::kSendError: return "system refused to send it";
-  case ClientDrop::kUnknownFlow: return "unknown flow";
-  case ClientDrop::kMalformed: return "malformed datagram";
-  case ClientDrop::kCount: break;
-  }
-  return "unknown reason";
-}
-
 ProxyTunnelStatistics &ProxyTunnelStatistics::operator+=(const ProxyTunnelStatistics &other) {
   tunnelled_tx += other.tunnelled_tx;
   tunnelled_rx += other.tunnelled_rx;

@@ -53,7 +53,7 @@ struct ProxyTunnel::Impl : std::enable_shared_from_this<ProxyTunnel::Impl> {
   /// Takes what was sent or dropped off the front of `packets`.
   SendStatus Forward(std::span<const std::uint8_t> &packets, std::size_t segment, unsigned ecn);
   void Deliver(std::span<const std::uint8_t> packet, unsigned ecn);
-  void Drop(ClientDrop reason) { ++statistics.dropped[static_cast<std::size_t>(reason)]; }
+  void Drop(DropReason reason) { ++statistics.dropped[static_cast<std::size_t>(reason)]; }
 
   ProxyClient::Impl *client; ///< Null: the tunnel is over.
   Handler *handler;          ///< Null: nothing is told any more.

@@ -16,7 +16,7 @@ void ProxyTunnel::Impl::TakePayload(std::span<const std::uint8_t> payload) {
     return; // Nothing is told any more.
   }
   if (payload.empty()) {
-    Drop(ClientDrop::kEmpty);
+    Drop(DropReason::kEmpty);
     return;
   }
   Count(statistics.tunnelled_rx, OnePacket(payload));
@@ -37,7 +37,7 @@ void ProxyTunnel::Impl::Deliver(std::span<const std::uint8_t> packet, unsigned e
 
 SendStatus ProxyTunnel::Impl::Send(std::span<const std::uint8_t> packet, unsigned ecn) {
   if (packet.empty()) {
-    Drop(ClientDrop::kEmpty);
+    Drop(DropReason::kEmpty);
     return SendStatus::kDropped;
   }
   if (client && !session) {
@@ -50,7 +50,7 @@ SendStatus ProxyTunnel::Impl::Send(std::span<const std::uint8_t> packet, unsigne
   case ClientWay::kForward: return Forward(packet, packet.size(), ecn);
   case ClientWay::kDrop: break;
   }
-  Drop(ClientDrop::kNoTunnel);
+  Drop(DropReason::kNoTunnel);
   return SendStatus::kDropped;
 }
 
@@ -100,7 +100,7 @@ SendStatus ProxyTunnel::Impl::SendTunnelled(std::span<const std::uint8_t> packet
     writable_wanted = true;
     return SendStatus::kBlocked;
   }
-  Drop(sent.error() == Http3Error::kTooLarge ? ClientDrop::kTooLarge : ClientDrop::kNoTunnel);
+  Drop(sent.error() == Http3Error::kTooLarge ? DropReason::kTooLarge : DropReason::kNoTunnel);
   return SendStatus::kDropped;
 }
 
@@ -145,7 +145,7 @@ SendStatus ProxyTunnel::Impl::Forward(std::span<const std::uint8_t> &packets, st
     // What is wrong with the first one may be wrong with it alone, such as its size.
     client->Log(client->unsent_lines_, LogLevel::kDebug,
                 std::format("forwarded packet is not sent: {}", std::strerror(outcome.error)));
-    Drop(ClientDrop::kSendError);
+    Drop(DropReason::kSendError);
     packets = packets.subspan(std::min(segment, packets.size()));
     status = SendStatus::kDropped;
   }

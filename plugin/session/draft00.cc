@@ -16,19 +16,19 @@ Prefix DatagramPrefix(FlowId flow) {
   return prefix;
 }
 
-std::expected<TunnelledPayload, NotPassed> ReadDatagram(std::span<const std::uint8_t> datagram) {
+std::expected<TunnelledPayload, DropReason> ReadDatagram(std::span<const std::uint8_t> datagram) {
   const auto read = ParseFlowDatagram(datagram);
   if (!read) {
-    return std::unexpected(read.error() == WireError::kTooLong ? NotPassed::kTooLong
-                                                               : NotPassed::kMalformed);
+    return std::unexpected(read.error() == WireError::kTooLong ? DropReason::kTooLong
+                                                               : DropReason::kMalformed);
   }
   return TunnelledPayload{.key = read->flow_id, .payload = read->payload};
 }
 
-std::expected<Prefix, NotPassed> StreamPrefix(std::size_t size) {
+std::expected<Prefix, DropReason> StreamPrefix(std::size_t size) {
   const auto length = WriteStreamLength(size);
   if (!length) {
-    return std::unexpected(NotPassed::kTooLarge);
+    return std::unexpected(DropReason::kTooLarge);
   }
   Prefix prefix{.size = static_cast<std::uint8_t>(length->size())};
   std::ranges::copy(*length, prefix.bytes.begin());

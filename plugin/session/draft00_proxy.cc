@@ -257,7 +257,7 @@ void Draft00::OnEnded(Tunnel &tunnel, EndReason reason, TunnelModel &model) {
   }
 }
 
-std::expected<TunnelledPayload, NotPassed>
+std::expected<TunnelledPayload, DropReason>
 Draft00::OnDatagram(std::span<const std::uint8_t> datagram) const {
   return draft00::ReadDatagram(datagram);
 }
@@ -267,7 +267,7 @@ StreamInput Draft00::OnStreamData(StreamId stream, std::span<const std::uint8_t>
   const auto request = requests_.find(stream);
   if (request == requests_.end()) {
     input = {};
-    return {.payload = std::unexpected(NotPassed::kUnknownFlow)};
+    return {.payload = std::unexpected(DropReason::kUnknownFlow)};
   }
   auto &[number, known] = *request;
   if (!known.payloads) {
@@ -279,17 +279,16 @@ StreamInput Draft00::OnStreamData(StreamId stream, std::span<const std::uint8_t>
   if (!kept.Resize(parser.buffered())) {
     parser.Skip();
     std::ignore = kept.Resize(0);
-    next.payload = std::unexpected(NotPassed::kClientQueue);
+    next.payload = std::unexpected(DropReason::kClientQueue);
   } else if (payload) {
     next.payload = *payload;
-  } else {
-    next.payload = std::unexpected(
-      payload.error() == WireError::kIncomplete ? NotPassed::kIncomplete : NotPassed::kTooLong);
+  } else if (payload.error() != WireError::kIncomplete) {
+    next.payload = std::unexpected(DropReason::kTooLong);
   }
   return next;
 }
 
-std::expected<Prefix, NotPassed> Draft00::StreamPrefix(const Tunnel &, std::size_t size) const {
+std::expected<Prefix, DropReason> Draft00::StreamPrefix(const Tunnel &, std::size_t size) const {
   return draft00::StreamPrefix(size);
 }
 

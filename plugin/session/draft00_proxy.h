@@ -23,12 +23,12 @@ public:
 
   bool OnRequest(StreamId stream, std::span<const HeaderField> fields, TunnelModel &model) override;
   void OnStreamClosed(StreamId stream, TunnelModel &model) override;
-  std::expected<TunnelledPayload, NotPassed>
+  std::expected<TunnelledPayload, DropReason>
   OnDatagram(std::span<const std::uint8_t> datagram) const override;
   StreamInput OnStreamData(StreamId stream, std::span<const std::uint8_t> &input,
                            TunnelModel &model) override;
-  std::expected<Prefix, NotPassed> StreamPrefix(const Tunnel &tunnel,
-                                                std::size_t size) const override;
+  std::expected<Prefix, DropReason> StreamPrefix(const Tunnel &tunnel,
+                                                 std::size_t size) const override;
   Opened OnOpen(Tunnel &tunnel, TunnelModel &model) override;
   void OnRefused(Tunnel &tunnel, SessionError error, TunnelModel &model) override;
   void OnLost(Mapping &mapping, TunnelModel &model) override;

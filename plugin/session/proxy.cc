@@ -95,9 +95,8 @@ ProxyCounters Proxy::counters() const {
   auto counters = state_->counters;
   counters.tunnels = state_->tunnels.statistics();
   for (const auto &way : counters.tunnels.ways) {
-    for (std::size_t reason = 0; reason < kTunnelDrops; ++reason) {
-      counters.not_passed[static_cast<std::size_t>(kFirstTunnelDrop) + reason] +=
-        way.dropped[reason];
+    for (std::size_t reason = 0; reason < kDropReasons; ++reason) {
+      counters.dropped[reason] += way.dropped[reason];
     }
   }
   return counters;

@@ -4,23 +4,24 @@
 
 namespace ngmasque {
 
-std::unexpected<NotPassed> Proxy::State::Count(NotPassed reason) {
-  ++counters.not_passed[static_cast<std::size_t>(reason)];
+std::unexpected<DropReason> Proxy::State::Count(DropReason reason) {
+  ++counters.dropped[static_cast<std::size_t>(reason)];
   return std::unexpected(reason);
 }
 
-std::unexpected<NotPassed> Proxy::State::Count(Tunnel &tunnel, Way way, NotPassed reason) {
+std::unexpected<DropReason> Proxy::State::Count(Tunnel &tunnel, Way way, DropReason reason) {
   ++tunnel.statistics.Dropped(way, reason);
   return std::unexpected(reason);
 }
 
-std::expected<PayloadToTarget, NotPassed>
-Proxy::State::Pass(ClientConnection &connection, Tunnel *tunnel, const TunnelledPayload &tunnelled,
-                   Timestamp now) {
+std::expected<PayloadToTarget, DropReason> Proxy::State::Pass(ClientConnection &connection,
+                                                              Tunnel *tunnel,
+                                                              const TunnelledPayload &tunnelled,
+                                                              Timestamp now) {
   const auto payload = tunnelled.payload;
   if (!connection.client->bucket.Take(payload.size(), now)) {
-    return tunnel ? Count(*tunnel, Way::kTunnelledToTarget, NotPassed::kRateLimited)
-                  : Count(NotPassed::kRateLimited);
+    return tunnel ? Count(*tunnel, Way::kTunnelledToTarget, DropReason::kRateLimited)
+                  : Count(DropReason::kRateLimited);
   }
   if (tunnel && tunnel->stage == Stage::kOpen) {
     tunnel->statistics[Way::kTunnelledToTarget].passed.Add(payload.size(), IsLong(payload));
@@ -32,16 +33,17 @@ Proxy::State::Pass(ClientConnection &connection, Tunnel *tunnel, const Tunnelled
   //# the proxy before the packet containing the STREAM frame.
   //
   // So the first ones are not.
-  return Count(StateOf(connection).early.Keep(tunnelled.key, tunnel != nullptr, payload)
-                 ? NotPassed::kKept
-                 : NotPassed::kUnknownFlow);
+  if (!StateOf(connection).early.Keep(tunnelled.key, tunnel != nullptr, payload)) {
+    return Count(DropReason::kUnknownFlow);
+  }
+  return {};
 }
 
-std::expected<PayloadToTarget, NotPassed>
+std::expected<PayloadToTarget, DropReason>
 Proxy::OnDatagram(OuterConnection id, std::span<const std::uint8_t> data, Timestamp now) {
   auto *connection = state_->tunnels.Find(id);
   if (!connection) {
-    return state_->Count(NotPassed::kUnknownFlow);
+    return state_->Count(DropReason::kUnknownFlow);
   }
   const auto &state = StateOf(*connection);
   const auto tunnelled = state.dialect->OnDatagram(data);
@@ -53,53 +55,55 @@ Proxy::OnDatagram(OuterConnection id, std::span<const std::uint8_t> data, Timest
                       *tunnelled, now);
 }
 
-std::expected<PayloadToTarget, NotPassed> Proxy::OnStreamData(const StreamKey &stream,
-                                                              std::span<const std::uint8_t> &input,
-                                                              Timestamp now,
-                                                              ProxyActions &actions) {
+std::expected<PayloadToTarget, DropReason> Proxy::OnStreamData(const StreamKey &stream,
+                                                               std::span<const std::uint8_t> &input,
+                                                               Timestamp now,
+                                                               ProxyActions &actions) {
   state_->now = now;
   auto *connection = state_->tunnels.Find(stream.connection);
   if (!connection) {
     input = {};
-    return state_->Count(NotPassed::kUnknownFlow);
+    return state_->Count(DropReason::kUnknownFlow);
   }
   State::Model model(*state_, *connection, actions);
   const auto next = StateOf(*connection).dialect->OnStreamData(stream.stream, input, model);
-  if (next.payload) {
-    return state_->Pass(*connection, next.tunnel,
-                        {.key = next.tunnel->key, .payload = *next.payload}, now);
+  if (!next.payload) {
+    return next.tunnel ? state_->Count(*next.tunnel, Way::kTunnelledToTarget, next.payload.error())
+                       : state_->Count(next.payload.error());
   }
-  if (next.payload.error() == NotPassed::kIncomplete) {
-    return std::unexpected(NotPassed::kIncomplete);
+  if (!*next.payload) {
+    return {};
   }
-  return next.tunnel ? state_->Count(*next.tunnel, Way::kTunnelledToTarget, next.payload.error())
-                     : state_->Count(next.payload.error());
+  return state_->Pass(*connection, next.tunnel,
+                      {.key = next.tunnel->key, .payload = **next.payload}, now);
 }
 
 const ClientPath *Proxy::FindPath(const FourTuple &tuple) const {
   return state_->tunnels.FindPath(tuple);
 }
 
-std::expected<PacketToTarget, NotPassed>
+std::expected<PacketToTarget, DropReason>
 Proxy::FromClient(const ClientPath *path, const MutablePacket &packet, Timestamp now) {
   const auto mapping = state_->tunnels.FromClient(path, packet.bytes);
   if (!mapping) {
-    return IsForQuic(mapping.error()) ? std::unexpected(mapping.error())
-                                      : state_->Count(mapping.error());
+    return state_->Count(mapping.error());
+  }
+  if (!*mapping) {
+    return {};
   }
   auto &tunnel = *(*mapping)->tunnel;
   const auto size = packet.bytes.size();
   if (!tunnel.connection->client->bucket.Take(size, now)) {
-    return state_->Count(tunnel, Way::kForwardedToTarget, NotPassed::kRateLimited);
+    return state_->Count(tunnel, Way::kForwardedToTarget, DropReason::kRateLimited);
   }
   tunnel.statistics[Way::kForwardedToTarget].passed.Add(size, false);
   return PacketToTarget{.mapping = *mapping, .packet = packet};
 }
 
-std::expected<PacketToClient, NotPassed>
+std::expected<PacketToClient, DropReason>
 Proxy::FromTarget(const ServerSocket *socket, const MutablePacket &packet, Timestamp now) {
   if (!socket) {
-    return state_->Count(NotPassed::kUnknownSocket);
+    return state_->Count(DropReason::kUnknownSocket);
   }
   const auto to = state_->tunnels.FromTarget(*socket, packet.bytes);
   if (!to) {
@@ -110,7 +114,7 @@ Proxy::FromTarget(const ServerSocket *socket, const MutablePacket &packet, Times
   const auto size = packet.bytes.size();
   const auto way = to->forward ? Way::kForwardedToClient : Way::kTunnelledToClient;
   if (!connection.client->bucket.Take(size, now)) {
-    return state_->Count(tunnel, way, NotPassed::kRateLimited);
+    return state_->Count(tunnel, way, DropReason::kRateLimited);
   }
   tunnel.statistics[way].passed.Add(size, IsLong(packet.bytes));
 
@@ -128,26 +132,26 @@ Proxy::FromTarget(const ServerSocket *socket, const MutablePacket &packet, Times
   return result;
 }
 
-std::expected<PacketToClient, NotPassed> Proxy::FromTarget(const ServerSocket *socket,
-                                                           const Endpoint &source,
-                                                           const MutablePacket &packet,
-                                                           Timestamp now) {
+std::expected<PacketToClient, DropReason> Proxy::FromTarget(const ServerSocket *socket,
+                                                            const Endpoint &source,
+                                                            const MutablePacket &packet,
+                                                            Timestamp now) {
   if (socket && socket->target != source) {
-    return state_->Count(NotPassed::kWrongSource);
+    return state_->Count(DropReason::kWrongSource);
   }
   return FromTarget(socket, packet, now);
 }
 
-std::expected<Prefix, NotPassed> Proxy::StreamPrefix(const PacketToClient &packet) const {
+std::expected<Prefix, DropReason> Proxy::StreamPrefix(const PacketToClient &packet) const {
   const std::span<const std::uint8_t> bytes = packet.packet.bytes;
   if (packet.form == ClientForm::kDatagram && !IsForStream(bytes)) {
-    return std::unexpected(NotPassed::kTooLarge);
+    return std::unexpected(DropReason::kTooLarge);
   }
   const auto &tunnel = *packet.tunnel;
   return StateOf(*tunnel.connection).dialect->StreamPrefix(tunnel, bytes.size());
 }
 
-void Proxy::NotSent(Tunnel &tunnel, Way way, NotPassed reason, const Traffic &traffic) {
+void Proxy::NotSent(Tunnel &tunnel, Way way, DropReason reason, const Traffic &traffic) {
   tunnel.statistics[way].passed -= traffic;
   tunnel.statistics.Dropped(way, reason) += traffic.packets;
 }

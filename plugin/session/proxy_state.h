@@ -95,11 +95,11 @@ struct Proxy::State {
   // Packets: proxy_packets.cc
 
   // A payload of a client's, for a tunnel that is there or, if it is null, not yet.
-  std::expected<PayloadToTarget, NotPassed> Pass(ClientConnection &connection, Tunnel *tunnel,
-                                                 const TunnelledPayload &tunnelled, Timestamp now);
-  std::unexpected<NotPassed> Count(NotPassed reason);
+  std::expected<PayloadToTarget, DropReason> Pass(ClientConnection &connection, Tunnel *tunnel,
+                                                  const TunnelledPayload &tunnelled, Timestamp now);
+  std::unexpected<DropReason> Count(DropReason reason);
   // The same for a packet that has a tunnel.
-  std::unexpected<NotPassed> Count(Tunnel &tunnel, Way way, NotPassed reason);
+  std::unexpected<DropReason> Count(Tunnel &tunnel, Way way, DropReason reason);
 
   HashKey key;
   ProxyOptions options;

@@ -12,44 +12,36 @@ const ClientPath *Tunnels::FindPath(const FourTuple &tuple) const {
 //= draft-00, section 5
 //# The proxy MUST only forward non-tunnelled packets from the client that are QUIC short header
 //# packets (based on the Header Form bit) and have mapped Server Connection IDs.
-std::expected<Mapping *, NotPassed> Tunnels::FromClient(const ClientPath *path,
-                                                        std::span<const std::uint8_t> packet) {
+std::expected<Mapping *, DropReason> Tunnels::FromClient(const ClientPath *path,
+                                                         std::span<const std::uint8_t> packet) {
   const auto form = PeekHeaderForm(packet);
   if (!form) {
-    return std::unexpected(NotPassed::kMalformed);
+    return std::unexpected(DropReason::kMalformed);
   }
-  if (*form == HeaderForm::kLong) {
-    return std::unexpected(NotPassed::kLongHeader);
-  }
-  if (!path) {
-    return std::unexpected(NotPassed::kUnknownTuple);
+  if (*form == HeaderForm::kLong || !path) {
+    return nullptr;
   }
   auto *const *found = path->ids.Find(packet.subspan(1), &probes_);
-  if (!found) {
-    return std::unexpected(NotPassed::kUnknownConnectionId);
-  }
-  auto *mapping = *found;
-  if (!mapping) {
-    return std::unexpected(NotPassed::kReserved);
-  }
-  if (!mapping->acknowledged) {
-    return std::unexpected(NotPassed::kUnknownConnectionId); // Nobody has told the client of it.
+  // The proxy's own ones have no mapping; of others the client may not have been told yet.
+  auto *mapping = found ? *found : nullptr;
+  if (!mapping || !mapping->acknowledged) {
+    return nullptr;
   }
   mapping->tunnel->forwarding = true;
   return mapping;
 }
 
-std::expected<Destination, NotPassed> Tunnels::FromTarget(const ServerSocket &socket,
-                                                          std::span<const std::uint8_t> packet) {
+std::expected<Destination, DropReason> Tunnels::FromTarget(const ServerSocket &socket,
+                                                           std::span<const std::uint8_t> packet) {
   Mapping *const *found = nullptr;
-  auto why = NotPassed::kUnknownConnectionId;
+  auto why = DropReason::kUnknownConnectionId;
   const auto form = PeekHeaderForm(packet);
   if (form == HeaderForm::kShort) {
     found = socket.ids.Find(packet.subspan(1), &probes_);
   } else if (const auto header = ParseLongHeader(packet)) {
     found = socket.ids.FindExact(header->dcid, &probes_);
   } else {
-    why = NotPassed::kMalformed;
+    why = DropReason::kMalformed;
   }
 
   if (found) {

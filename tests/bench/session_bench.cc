@@ -113,7 +113,7 @@ struct Scene {
     std::ranges::shuffle(samples, random);
     // The clients have forwarded, so the targets' packets are.
     for (auto &sample : samples) {
-      Require(proxy.FromClient(sample.path, {.bytes = sample.to_target}, kNow).has_value());
+      Require(proxy.FromClient(sample.path, {.bytes = sample.to_target}, kNow).value().mapping);
     }
   }
 
@@ -150,7 +150,8 @@ struct Scene {
   std::size_t passed = 0;
   for (std::size_t i = 0, next = 0; i < packets; ++i) {
     auto &sample = scene.samples[next];
-    passed += scene.proxy.FromClient(sample.path, {.bytes = sample.to_target}, kNow).has_value();
+    const auto to = scene.proxy.FromClient(sample.path, {.bytes = sample.to_target}, kNow);
+    passed += to && to->mapping;
     next = next + 1 == scene.samples.size() ? 0 : next + 1;
   }
   return passed;
@@ -171,7 +172,8 @@ struct Scene {
   std::size_t passed = 0;
   for (std::size_t i = 0, next = 0; i < packets; ++i) {
     auto &sample = scene.samples[next];
-    passed += scene.proxy.OnDatagram(sample.connection, sample.datagram, kNow).has_value();
+    const auto to = scene.proxy.OnDatagram(sample.connection, sample.datagram, kNow);
+    passed += to && to->tunnel;
     next = next + 1 == scene.samples.size() ? 0 : next + 1;
   }
   return passed;

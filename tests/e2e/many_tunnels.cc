@@ -84,7 +84,7 @@ public:
     for (const auto &flow : flows_) {
       flow.Print();
     }
-    std::println("unknown={}", proxy_.statistics().of(ngmasque::ClientDrop::kUnknownFlow));
+    std::println("unknown={}", proxy_.statistics().of(ngmasque::DropReason::kUnknownFlow));
     return left_ == 0 ? 0 : 1;
   }
 

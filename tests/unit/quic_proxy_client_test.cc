@@ -10,8 +10,8 @@
 namespace quic_test {
 namespace {
 
-using ngmasque::ClientDrop;
 using ngmasque::ConnectionId;
+using ngmasque::DropReason;
 using ngmasque::Fallback;
 using ngmasque::HeaderField;
 using ngmasque::ProxyClient;
@@ -33,8 +33,8 @@ TEST_F(ProxyClientTest, TunnelsBothWays) {
   proxy->server->SendDatagram({2, 1, 1}); // Of another flow.
   proxy->server->SendDatagram({0});       // A payload of no bytes.
   ASSERT_TRUE(RunUntil([this] {
-    return client->statistics().of(ClientDrop::kUnknownFlow) == 1 &&
-           tunnel->statistics().of(ClientDrop::kEmpty) == 1;
+    return client->statistics().of(DropReason::kUnknownFlow) == 1 &&
+           tunnel->statistics().of(DropReason::kEmpty) == 1;
   }));
   EXPECT_EQ(packets, (std::vector<Bytes>{Long()}));
   EXPECT_GE(packets_done, 1);
@@ -54,8 +54,8 @@ TEST_F(ProxyClientTest, DropsWhatDoesNotFit) {
   EXPECT_EQ(tunnel->Send(Short(0x55, 65527), 0), SendStatus::kDropped);
   ASSERT_TRUE(RunUntil([this] { return !proxy->server->datagrams.empty(); }));
   EXPECT_EQ(proxy->server->datagrams.front().size(), max_payload + 1);
-  EXPECT_EQ(tunnel->statistics().of(ClientDrop::kEmpty), 1u);
-  EXPECT_EQ(tunnel->statistics().of(ClientDrop::kTooLarge), 2u);
+  EXPECT_EQ(tunnel->statistics().of(DropReason::kEmpty), 1u);
+  EXPECT_EQ(tunnel->statistics().of(DropReason::kTooLarge), 2u);
 }
 
 TEST_F(ProxyClientTest, BackPressure) {
@@ -151,7 +151,7 @@ TEST_F(ProxyClientTest, ForwardedPacketThatThePathCannotTakeIsDropped) {
   BeginForwarding();
   const auto sent = tunnel->statistics().forwarded_tx.packets;
   EXPECT_EQ(tunnel->Send(Short(0x55, 65527), 0), SendStatus::kDropped);
-  EXPECT_EQ(tunnel->statistics().of(ClientDrop::kSendError), 1u);
+  EXPECT_EQ(tunnel->statistics().of(DropReason::kSendError), 1u);
   EXPECT_EQ(tunnel->Send(Short(0x55), 0), SendStatus::kSent);
   EXPECT_EQ(tunnel->statistics().forwarded_tx.packets, sent + 1);
 }
@@ -245,7 +245,7 @@ TEST_F(ProxyClientTest, WhatFitsNoDatagramIsOnTheStream) {
   ASSERT_TRUE(RunUntil([this] { return proxy->server->datagrams.size() == 1; }));
   EXPECT_EQ(tunnel->statistics().on_stream_tx, 2u);
   EXPECT_EQ(tunnel->statistics().tunnelled_tx.packets, 3u);
-  EXPECT_EQ(tunnel->statistics().of(ClientDrop::kTooLarge), 1u);
+  EXPECT_EQ(tunnel->statistics().of(DropReason::kTooLarge), 1u);
 
   // The first request may be over, and others not.
   tunnel->AddClientId(Id(0x22));

@@ -8,7 +8,7 @@
 namespace quic_test {
 namespace {
 
-using ngmasque::ClientDrop;
+using ngmasque::DropReason;
 using ngmasque::ProxyClientError;
 using ngmasque::SendStatus;
 using ngmasque::TunnelEnd;
@@ -30,7 +30,7 @@ TEST_F(ProxyTunnelsTest, RefusalOfOneLeavesTheOthers) {
   EXPECT_TRUE(flows[1].tunnel->over());
   EXPECT_EQ(client->tunnels(), 2u);
   EXPECT_EQ(flows[1].tunnel->Send(Long(), 0), SendStatus::kDropped);
-  EXPECT_EQ(flows[1].tunnel->statistics().of(ClientDrop::kNoTunnel), 1u);
+  EXPECT_EQ(flows[1].tunnel->statistics().of(DropReason::kNoTunnel), 1u);
   for (const auto index : {0, 2}) {
     EXPECT_EQ(flows[index].tunnel->Send(Long(), 0), SendStatus::kSent);
     proxy->server->SendDatagram({static_cast<std::uint8_t>(2 * index), 0x40, 1});

@@ -7,7 +7,7 @@
 namespace quic_test {
 namespace {
 
-using ngmasque::ClientDrop;
+using ngmasque::DropReason;
 using ngmasque::Fallback;
 using ngmasque::ProxyClientError;
 using ngmasque::SendStatus;
@@ -78,7 +78,7 @@ void ProxyTunnelsTrafficTest::ExactTraffic(std::size_t count) {
               (ngmasque::Traffic{.packets = 3 + i, .bytes = (3 + i) * 2}));
     EXPECT_EQ(statistics.forwarded_rx,
               (ngmasque::Traffic{.packets = 5 + i, .bytes = (5 + i) * 50}));
-    EXPECT_EQ(statistics.dropped, ngmasque::ClientDrops{});
+    EXPECT_EQ(statistics.dropped, ngmasque::Drops{});
     EXPECT_EQ(flows[i].tunnel->target().host, Host(i));
     EXPECT_EQ(std::ranges::count(flows[i].recorder.packets, Bytes{0x40, byte(0, i)}),
               static_cast<std::ptrdiff_t>(3 + i));
@@ -92,7 +92,7 @@ void ProxyTunnelsTrafficTest::ExactTraffic(std::size_t count) {
                 Field(fields, ":authority") == Host(i) + ":443");
     }
   }
-  EXPECT_EQ(client->statistics().dropped, ngmasque::ClientDrops{});
+  EXPECT_EQ(client->statistics().dropped, ngmasque::Drops{});
 }
 
 TEST_F(ProxyTunnelsTrafficTest, Two) { ExactTraffic(2); }
@@ -138,7 +138,7 @@ TEST_F(ProxyTunnelsTest, NoFlowIdTwice) {
   proxy->server->SendDatagram({0, 0x40, 1});
   proxy->server->SendDatagram({2, 0x40, 2});
   ASSERT_TRUE(RunUntil([this] { return !flows[1].recorder.packets.empty(); }));
-  EXPECT_EQ(client->statistics().of(ClientDrop::kUnknownFlow), 1u);
+  EXPECT_EQ(client->statistics().of(DropReason::kUnknownFlow), 1u);
   EXPECT_FALSE(proxy->server->stopped.contains(4)) << "the other one goes on";
   EXPECT_TRUE(flows[0].recorder.ended.empty()) << "told of its own Close";
 }

@@ -79,7 +79,8 @@ protected:
     return world.Request(connection, stream, WithClientId(authority, stream / 2, id));
   }
 
-  NotPassed Error(OuterConnection connection, FlowId flow, std::string_view payload) {
+  std::optional<DropReason> Error(OuterConnection connection, FlowId flow,
+                                  std::string_view payload) {
     return world.Send(connection, flow, payload).error();
   }
 
@@ -171,28 +172,28 @@ TEST_F(Clients, Rate) {
   ASSERT_EQ(Open(kBob, 0, "client-3"), 200u);
   const std::string hundred(100, 'x');
   EXPECT_TRUE(world.Send(kAlice, 0, hundred));
-  EXPECT_EQ(Error(kAlice2, 0, "x"), NotPassed::kRateLimited);
-  EXPECT_EQ(world.Receive(world.socket(), Short("client-2")).error(), NotPassed::kRateLimited);
+  EXPECT_EQ(Error(kAlice2, 0, "x"), DropReason::kRateLimited);
+  EXPECT_EQ(world.Receive(world.socket(), Short("client-2")).error(), DropReason::kRateLimited);
   EXPECT_TRUE(world.Send(kBob, 0, hundred));
   // Another connection brings nothing.
   const OuterConnection fourth{13};
   ASSERT_TRUE(world.proxy.AddConnection(fourth, Alice(fourth)));
-  EXPECT_EQ(Error(fourth, 0, "x"), NotPassed::kRateLimited);
+  EXPECT_EQ(Error(fourth, 0, "x"), DropReason::kRateLimited);
 }
 
 TEST_F(Clients, BytesThatWait) {
   Start({.routing = {.max_waiting_bytes = 25, .max_waiting_bytes_per_client = 10}});
-  EXPECT_EQ(Error(kAlice, 0, "123456"), NotPassed::kKept);
-  EXPECT_EQ(Error(kAlice2, 0, "12345"), NotPassed::kUnknownFlow);
-  EXPECT_EQ(Error(kAlice2, 0, "1234"), NotPassed::kKept);
-  EXPECT_EQ(Error(kBob, 0, "1234567890"), NotPassed::kKept);
+  EXPECT_EQ(Error(kAlice, 0, "123456"), kLater);
+  EXPECT_EQ(Error(kAlice2, 0, "12345"), DropReason::kUnknownFlow);
+  EXPECT_EQ(Error(kAlice2, 0, "1234"), kLater);
+  EXPECT_EQ(Error(kBob, 0, "1234567890"), kLater);
   // Of all clients together.
   ASSERT_TRUE(world.proxy.AddConnection(OuterConnection{3}, Tuple(3)));
-  EXPECT_EQ(Error(OuterConnection{3}, 0, "123456"), NotPassed::kUnknownFlow);
-  EXPECT_EQ(Error(OuterConnection{3}, 0, "12345"), NotPassed::kKept);
+  EXPECT_EQ(Error(OuterConnection{3}, 0, "123456"), DropReason::kUnknownFlow);
+  EXPECT_EQ(Error(OuterConnection{3}, 0, "12345"), kLater);
   // What is sent, and what goes with its connection, makes room.
   ASSERT_EQ(Open(kAlice, 0, "client-1"), 200u);
-  EXPECT_EQ(Error(kAlice2, 2, "123456"), NotPassed::kKept);
+  EXPECT_EQ(Error(kAlice2, 2, "123456"), kLater);
   EXPECT_EQ(ClientOf(kAlice).waiting->bytes(), 10u);
   world.Do(world.proxy.RemoveConnection(kAlice2, world.now));
   EXPECT_EQ(ClientOf(kAlice).waiting->bytes(), 0u);
@@ -207,31 +208,34 @@ TEST_F(Clients, PartsOfPayloadsThatWait) {
   // The last one of what `bytes` bring.
   const auto stream = [&](OuterConnection connection, Bytes bytes) {
     std::span<const std::uint8_t> rest(bytes);
-    std::expected<std::string, NotPassed> last;
+    std::expected<std::string, std::optional<DropReason>> last;
     ProxyActions actions;
     while (!rest.empty()) {
-      last = world.proxy.OnStreamData({connection, 0}, rest, world.now, actions)
-               .transform([](const PayloadToTarget &to) { return ToText(to.payload); });
+      const auto to = world.proxy.OnStreamData({connection, 0}, rest, world.now, actions);
+      last = !to ? std::unexpected(std::optional(to.error()))
+             : to->tunnel
+               ? std::expected<std::string, std::optional<DropReason>>(ToText(to->payload))
+               : std::unexpected(kLater);
     }
     return last;
   };
   auto first = OnStream("12345678");
   const Bytes end(first.end() - 2, first.end());
   first.resize(first.size() - 2);
-  EXPECT_EQ(stream(kAlice, first).error(), NotPassed::kIncomplete);
+  EXPECT_EQ(stream(kAlice, first).error(), kLater);
   EXPECT_EQ(ClientOf(kAlice).waiting->bytes(), 6u);
-  EXPECT_EQ(stream(kBob, first).error(), NotPassed::kIncomplete) << "others have theirs";
-  EXPECT_EQ(stream(kAlice2, first).error(), NotPassed::kClientQueue);
-  EXPECT_EQ(stream(kAlice2, end).error(), NotPassed::kIncomplete) << "the end of what is dropped";
+  EXPECT_EQ(stream(kBob, first).error(), kLater) << "others have theirs";
+  EXPECT_EQ(stream(kAlice2, first).error(), DropReason::kClientQueue);
+  EXPECT_EQ(stream(kAlice2, end).error(), kLater) << "the end of what is dropped";
   EXPECT_EQ(stream(kAlice2, OnStream("whole")), "whole") << "the stream is in step";
   EXPECT_EQ(stream(kAlice, end), "12345678");
   EXPECT_EQ(ClientOf(kAlice).waiting->bytes(), 8u) << "until the next one comes";
   EXPECT_EQ(stream(kAlice, OnStream("next")), "next");
   EXPECT_EQ(ClientOf(kAlice).waiting->bytes(), 0u);
-  EXPECT_EQ(stream(kAlice2, first).error(), NotPassed::kIncomplete);
+  EXPECT_EQ(stream(kAlice2, first).error(), kLater);
   world.Close(kAlice2, 0);
   EXPECT_EQ(ClientOf(kAlice).waiting->bytes(), 0u);
-  EXPECT_EQ(world.proxy.counters().not_passed[static_cast<std::size_t>(NotPassed::kClientQueue)], 1u);
+  EXPECT_EQ(world.proxy.counters().dropped[static_cast<std::size_t>(DropReason::kClientQueue)], 1u);
 }
 
 // A NAT gives a client another address: it keeps what it has and what it may have, and others keep

@@ -30,7 +30,7 @@ protected:
     while (!bytes.empty()) {
       ProxyActions actions;
       const auto to = world.proxy.OnStreamData({connection, stream}, bytes, world.now, actions);
-      if (to) {
+      if (to && to->tunnel) {
         payloads.push_back(ToText(to->payload));
       }
       world.Do(actions);
@@ -63,7 +63,7 @@ protected:
   }
 
   // How a target's packet gets to the client.
-  std::expected<ClientForm, NotPassed> Form(std::string_view id) {
+  std::expected<ClientForm, DropReason> Form(std::string_view id) {
     return world.Receive(world.socket(), Short(std::string(id) + "..."))
       .transform([](const Received &received) { return received.form; });
   }
@@ -90,7 +90,7 @@ TEST_F(ProxyDialect, ManyMappingsOnOneStream) {
   EXPECT_FALSE(Forwards(1, "target-3"));
   EXPECT_TRUE(Forwards(1, "target-4"));
   Close(kAlice, 0, 1);
-  EXPECT_EQ(Form("client-1").error(), NotPassed::kUnknownConnectionId);
+  EXPECT_EQ(Form("client-1").error(), DropReason::kUnknownConnectionId);
   EXPECT_EQ(Form("client-2"), ClientForm::kDatagram);
   EXPECT_EQ(Heard(), "");
   // And all of them.
@@ -171,9 +171,9 @@ TEST_F(ProxyDialect, Payloads) {
   world.open_at_once = false;
   // Before the tunnel is there, and even before its request.
   const Bytes early{1, 0, 'a'}, awaited{1, 0, 'b'};
-  EXPECT_EQ(world.proxy.OnDatagram(kAlice, early, world.now).error(), NotPassed::kKept);
+  EXPECT_EQ(world.proxy.OnDatagram(kAlice, early, world.now).value().tunnel, nullptr);
   EXPECT_EQ(Connect(kAlice, 4), 0u);
-  EXPECT_EQ(world.proxy.OnDatagram(kAlice, awaited, world.now).error(), NotPassed::kKept);
+  EXPECT_EQ(world.proxy.OnDatagram(kAlice, awaited, world.now).value().tunnel, nullptr);
   world.Opened(world.socket());
   ASSERT_EQ(world.Status(kAlice, 4), 200u);
   ASSERT_EQ(world.sent.size(), 2u);
@@ -182,7 +182,7 @@ TEST_F(ProxyDialect, Payloads) {
   const auto to = world.proxy.OnDatagram(kAlice, early, world.now);
   ASSERT_TRUE(to);
   EXPECT_EQ(ToText(to->payload), "a");
-  EXPECT_EQ(world.proxy.OnDatagram(kAlice, Bytes{1}, world.now).error(), NotPassed::kMalformed);
+  EXPECT_EQ(world.proxy.OnDatagram(kAlice, Bytes{1}, world.now).error(), DropReason::kMalformed);
 
   // Between messages on the stream, however it is cut.
   const Bytes stream{'P', 3, 'o', 'n', 'e', 'O', 6, 1, 'c', 'a', 'b', 'c', 'd',

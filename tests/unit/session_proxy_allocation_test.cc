@@ -43,7 +43,7 @@ TEST(ProxyAllocation, NoneForPackets) {
   int passed = 0, limited = 0;
   const auto count = [&](const auto &result) {
     passed += result.has_value();
-    limited += !result && result.error() == NotPassed::kRateLimited;
+    limited += !result && result.error() == DropReason::kRateLimited;
   };
   for (int i = 0; i < 10; ++i) {
     input = on_stream;

@@ -17,27 +17,29 @@ protected:
     return world.Request(connection, stream, WithClientId(authority, flow, id));
   }
 
-  NotPassed Error(OuterConnection connection, FlowId flow, std::string_view payload) {
+  std::optional<DropReason> Error(OuterConnection connection, FlowId flow,
+                                  std::string_view payload) {
     return world.Send(connection, flow, payload).error();
   }
 
   // What of `bytes` on a stream gets to a target, and what comes last.
-  std::pair<std::vector<std::string>, NotPassed> Stream(const StreamKey &stream,
-                                                        const Bytes &bytes) {
-    std::pair<std::vector<std::string>, NotPassed> result{};
+  std::pair<std::vector<std::string>, std::optional<DropReason>> Stream(const StreamKey &stream,
+                                                                        const Bytes &bytes) {
+    std::pair<std::vector<std::string>, std::optional<DropReason>> result{};
     ProxyActions actions;
     for (std::span<const std::uint8_t> rest(bytes); !rest.empty();) {
-      if (const auto to = world.proxy.OnStreamData(stream, rest, world.now, actions)) {
+      const auto to = world.proxy.OnStreamData(stream, rest, world.now, actions);
+      if (to && to->tunnel) {
         result.first.push_back(ToText(to->payload));
       } else {
-        result.second = to.error();
+        result.second = to ? std::nullopt : std::optional(to.error());
       }
     }
     return result;
   }
 
-  std::uint64_t Count(NotPassed reason) {
-    return world.proxy.counters().not_passed[static_cast<std::size_t>(reason)];
+  std::uint64_t Count(DropReason reason) {
+    return world.proxy.counters().dropped[static_cast<std::size_t>(reason)];
   }
 
   std::vector<std::string> Sent() {
@@ -54,11 +56,11 @@ protected:
 TEST_F(ProxyPackets, EarlyDatagramsAreBoundedPerFlow) {
   world = ProxyWorld({.max_early_datagrams = 2});
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
-  EXPECT_EQ(Error(kAlice, 0, "1"), NotPassed::kKept);
-  EXPECT_EQ(Error(kAlice, 0, ""), NotPassed::kKept) << "an empty one is one, too";
-  EXPECT_EQ(Error(kAlice, 0, "3"), NotPassed::kUnknownFlow);
-  EXPECT_EQ(Error(kAlice, 2, "other flow"), NotPassed::kKept);
-  EXPECT_EQ(Error(kBob, 0, "other client"), NotPassed::kKept);
+  EXPECT_EQ(Error(kAlice, 0, "1"), kLater);
+  EXPECT_EQ(Error(kAlice, 0, ""), kLater) << "an empty one is one, too";
+  EXPECT_EQ(Error(kAlice, 0, "3"), DropReason::kUnknownFlow);
+  EXPECT_EQ(Error(kAlice, 2, "other flow"), kLater);
+  EXPECT_EQ(Error(kBob, 0, "other client"), kLater);
   world.Found(world.lookup(), {At("5.6.7.8", 0)});
   EXPECT_EQ(Sent(), (std::vector<std::string>{"1", ""}));
   ASSERT_EQ(Open(kBob, 0, 0, "client-2"), 200u);
@@ -68,26 +70,26 @@ TEST_F(ProxyPackets, EarlyDatagramsAreBoundedPerFlow) {
 TEST_F(ProxyPackets, EarlyDatagramsAreBoundedInBytes) {
   world = ProxyWorld({.max_early_bytes = 10});
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
-  EXPECT_EQ(Error(kAlice, 0, "12345678901"), NotPassed::kUnknownFlow);
-  EXPECT_EQ(Error(kAlice, 0, "123456"), NotPassed::kKept);
-  EXPECT_EQ(Error(kAlice, 0, "12345"), NotPassed::kUnknownFlow);
-  EXPECT_EQ(Error(kAlice, 0, "1234"), NotPassed::kKept);
-  EXPECT_EQ(Error(kBob, 0, "1234567890"), NotPassed::kKept) << "others have theirs";
+  EXPECT_EQ(Error(kAlice, 0, "12345678901"), DropReason::kUnknownFlow);
+  EXPECT_EQ(Error(kAlice, 0, "123456"), kLater);
+  EXPECT_EQ(Error(kAlice, 0, "12345"), DropReason::kUnknownFlow);
+  EXPECT_EQ(Error(kAlice, 0, "1234"), kLater);
+  EXPECT_EQ(Error(kBob, 0, "1234567890"), kLater) << "others have theirs";
   // What is sent makes room.
   world.Found(world.lookup(), {At("5.6.7.8", 0)});
-  EXPECT_EQ(Error(kAlice, 2, "1234567890"), NotPassed::kKept);
+  EXPECT_EQ(Error(kAlice, 2, "1234567890"), kLater);
   // No flow makes room for itself.
-  EXPECT_EQ(Error(kBob, 0, "1"), NotPassed::kUnknownFlow);
+  EXPECT_EQ(Error(kBob, 0, "1"), DropReason::kUnknownFlow);
   ASSERT_EQ(Open(kBob, 0, 0, "client-2"), 200u);
   EXPECT_EQ(Sent().back(), "1234567890");
 }
 
 TEST_F(ProxyPackets, EarlyFlowsAreBounded) {
   world = ProxyWorld({.max_early_flows = 2});
-  EXPECT_EQ(Error(kAlice, 0, "0"), NotPassed::kKept);
-  EXPECT_EQ(Error(kAlice, 2, "2"), NotPassed::kKept);
+  EXPECT_EQ(Error(kAlice, 0, "0"), kLater);
+  EXPECT_EQ(Error(kAlice, 2, "2"), kLater);
   // The oldest one without a request makes room.
-  EXPECT_EQ(Error(kAlice, 4, "4"), NotPassed::kKept);
+  EXPECT_EQ(Error(kAlice, 4, "4"), kLater);
   ASSERT_EQ(Open(kAlice, 0, 0, "client-0"), 200u);
   EXPECT_TRUE(Sent().empty());
   ASSERT_EQ(Open(kAlice, 4, 2, "client-2"), 200u);
@@ -96,33 +98,33 @@ TEST_F(ProxyPackets, EarlyFlowsAreBounded) {
   // Those with a request do not.
   ASSERT_EQ(Open(kBob, 0, 0, "client-5", kName), 0u);
   ASSERT_EQ(Open(kBob, 4, 2, "client-6", kName), 0u);
-  EXPECT_EQ(Error(kBob, 0, "0"), NotPassed::kKept);
-  EXPECT_EQ(Error(kBob, 2, "2"), NotPassed::kKept);
-  EXPECT_EQ(Error(kBob, 4, "4"), NotPassed::kUnknownFlow);
+  EXPECT_EQ(Error(kBob, 0, "0"), kLater);
+  EXPECT_EQ(Error(kBob, 2, "2"), kLater);
+  EXPECT_EQ(Error(kBob, 4, "4"), DropReason::kUnknownFlow);
   world.Found(LookupId{0}, {At("5.6.7.9", 0)});
   EXPECT_EQ(Sent().back(), "0");
 }
 
 TEST_F(ProxyPackets, RequestSavesWhatCameBeforeIt) {
   world = ProxyWorld({.max_early_flows = 1});
-  EXPECT_EQ(Error(kAlice, 0, "0"), NotPassed::kKept);
+  EXPECT_EQ(Error(kAlice, 0, "0"), kLater);
   ASSERT_EQ(Open(kAlice, 0, 0, "client-0", kName), 0u);
-  EXPECT_EQ(Error(kAlice, 2, "2"), NotPassed::kUnknownFlow);
+  EXPECT_EQ(Error(kAlice, 2, "2"), DropReason::kUnknownFlow);
   world.Found(world.lookup(), {At("5.6.7.8", 0)});
   EXPECT_EQ(Sent(), std::vector<std::string>{"0"});
 }
 
 TEST_F(ProxyPackets, NothingIsKeptOfRefusedAndClosedFlows) {
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
-  EXPECT_EQ(Error(kAlice, 0, "early"), NotPassed::kKept);
+  EXPECT_EQ(Error(kAlice, 0, "early"), kLater);
   world.NotFound(world.lookup(), SessionError::kNoAddress);
-  EXPECT_EQ(Error(kAlice, 0, "late"), NotPassed::kUnknownFlow);
+  EXPECT_EQ(Error(kAlice, 0, "late"), DropReason::kUnknownFlow);
   ASSERT_EQ(Open(kAlice, 4, 2, "client-2"), 200u);
   world.Close(kAlice, 4);
-  EXPECT_EQ(Error(kAlice, 2, "late"), NotPassed::kUnknownFlow);
+  EXPECT_EQ(Error(kAlice, 2, "late"), DropReason::kUnknownFlow);
   // A client that uses the flow ids again gets a new flow.
   ASSERT_EQ(Open(kAlice, 8, 0, "client-3", kName), 0u);
-  EXPECT_EQ(Error(kAlice, 0, "new"), NotPassed::kKept);
+  EXPECT_EQ(Error(kAlice, 0, "new"), kLater);
   world.Found(world.lookup(), {At("5.6.7.8", 0)});
   EXPECT_EQ(Sent(), std::vector<std::string>{"new"});
 }
@@ -130,20 +132,20 @@ TEST_F(ProxyPackets, NothingIsKeptOfRefusedAndClosedFlows) {
 TEST_F(ProxyPackets, ManyRetiredFlows) {
   for (FlowId flow = 0; flow < 62; flow += 2) {
     ASSERT_EQ(Open(kAlice, 4 * flow, flow, "abc"), 409u);
-    EXPECT_EQ(Error(kAlice, flow, "late"), NotPassed::kUnknownFlow);
+    EXPECT_EQ(Error(kAlice, flow, "late"), DropReason::kUnknownFlow);
   }
-  EXPECT_EQ(Error(kAlice, 62, "new"), NotPassed::kKept);
+  EXPECT_EQ(Error(kAlice, 62, "new"), kLater);
   // One that is refused again and again does not push out the others.
   for (StreamId stream = 1000; stream < 1200; stream += 4) {
     ASSERT_EQ(Open(kAlice, stream, 2, "abc"), 409u);
   }
-  EXPECT_EQ(Error(kAlice, 0, "late"), NotPassed::kUnknownFlow);
+  EXPECT_EQ(Error(kAlice, 0, "late"), DropReason::kUnknownFlow);
 }
 
 TEST_F(ProxyPackets, EarlyPayloadsOnStream) {
   world.open_at_once = false;
   ASSERT_EQ(world.Request(kAlice, 0, Plain(kTarget)), 0u);
-  EXPECT_EQ(Stream({kAlice, 0}, OnStream("early")).second, NotPassed::kKept);
+  EXPECT_EQ(Stream({kAlice, 0}, OnStream("early")).second, kLater);
   world.Opened(world.socket());
   EXPECT_EQ(Sent(), std::vector<std::string>{"early"});
   EXPECT_EQ(Stream({kAlice, 0}, OnStream("now")).first, std::vector<std::string>{"now"});
@@ -157,11 +159,11 @@ TEST_F(ProxyPackets, StreamPayloadsThatAreTooLong) {
   const auto good = OnStream(longest);
   bytes.insert(bytes.end(), good.begin(), good.end());
   EXPECT_EQ(Stream({kAlice, 0}, bytes).first, std::vector<std::string>{longest});
-  EXPECT_EQ(Count(NotPassed::kTooLong), 1u);
-  EXPECT_EQ(Stream({kAlice, 4}, good).second, NotPassed::kUnknownFlow);
-  EXPECT_EQ(Stream({kAlice, 0}, {0}).second, NotPassed::kIncomplete);
+  EXPECT_EQ(Count(DropReason::kTooLong), 1u);
+  EXPECT_EQ(Stream({kAlice, 4}, good).second, DropReason::kUnknownFlow);
+  EXPECT_EQ(Stream({kAlice, 0}, {0}).second, kLater);
   world.Close(kAlice, 0);
-  EXPECT_EQ(Stream({kAlice, 0}, {2, 'a'}).second, NotPassed::kUnknownFlow);
+  EXPECT_EQ(Stream({kAlice, 0}, {2, 'a'}).second, DropReason::kUnknownFlow);
 }
 
 TEST_F(ProxyPackets, ConnectionWithoutDatagrams) {
@@ -201,27 +203,26 @@ TEST_F(ProxyPackets, RateIsPerClientAndBothWays) {
   packet.resize(50);
   EXPECT_TRUE(world.Receive(world.socket(), packet));
   // The bucket is empty now, in all directions and ways.
-  EXPECT_EQ(Error(kAlice, 0, "x"), NotPassed::kRateLimited);
-  EXPECT_EQ(world.Receive(world.socket(), packet).error(), NotPassed::kRateLimited);
-  EXPECT_EQ(world.Forward(Tuple(1), Short("server-1")).error(),
-            NotPassed::kRateLimited);
-  EXPECT_EQ(Error(kAlice, 2, "early"), NotPassed::kRateLimited);
-  EXPECT_EQ(Count(NotPassed::kRateLimited), 4u);
+  EXPECT_EQ(Error(kAlice, 0, "x"), DropReason::kRateLimited);
+  EXPECT_EQ(world.Receive(world.socket(), packet).error(), DropReason::kRateLimited);
+  EXPECT_EQ(world.Forward(Tuple(1), Short("server-1")).error(), DropReason::kRateLimited);
+  EXPECT_EQ(Error(kAlice, 2, "early"), DropReason::kRateLimited);
+  EXPECT_EQ(Count(DropReason::kRateLimited), 4u);
   EXPECT_TRUE(world.Send(kBob, 0, fifty)) << "Bob has his own";
   // A byte takes a millisecond to come.
   world.now += 49'999'999;
-  EXPECT_EQ(Error(kAlice, 0, fifty), NotPassed::kRateLimited);
+  EXPECT_EQ(Error(kAlice, 0, fifty), DropReason::kRateLimited);
   world.now += 1;
   EXPECT_TRUE(world.Send(kAlice, 0, fifty));
-  EXPECT_EQ(Error(kAlice, 0, "x"), NotPassed::kRateLimited);
+  EXPECT_EQ(Error(kAlice, 0, "x"), DropReason::kRateLimited);
   // No more than the burst gathers, and what is larger never goes.
   world.now += 3'600'000'000'000;
-  EXPECT_EQ(Error(kAlice, 0, std::string(101, 'x')), NotPassed::kRateLimited);
+  EXPECT_EQ(Error(kAlice, 0, std::string(101, 'x')), DropReason::kRateLimited);
   EXPECT_TRUE(world.Send(kAlice, 0, fifty + fifty));
-  EXPECT_EQ(Error(kAlice, 0, "x"), NotPassed::kRateLimited);
+  EXPECT_EQ(Error(kAlice, 0, "x"), DropReason::kRateLimited);
   // A clock that goes back gives nothing.
   world.now = 1;
-  EXPECT_EQ(Error(kAlice, 0, "x"), NotPassed::kRateLimited);
+  EXPECT_EQ(Error(kAlice, 0, "x"), DropReason::kRateLimited);
 }
 
 TEST_F(ProxyPackets, RatesOfAllSizes) {
@@ -240,8 +241,8 @@ TEST_F(ProxyPackets, RatesOfAllSizes) {
 TEST_F(ProxyPackets, LongPayloads) {
   ASSERT_EQ(world.Request(kAlice, 0, Plain(kTarget, 0)), 200u);
   EXPECT_TRUE(world.Send(kAlice, 0, std::string(kMaxUdpPayload, 'x')));
-  EXPECT_EQ(Error(kAlice, 0, std::string(kMaxUdpPayload + 1, 'x')), NotPassed::kTooLong);
-  EXPECT_EQ(Error(OuterConnection{9}, 0, "x"), NotPassed::kUnknownFlow);
+  EXPECT_EQ(Error(kAlice, 0, std::string(kMaxUdpPayload + 1, 'x')), DropReason::kTooLong);
+  EXPECT_EQ(Error(OuterConnection{9}, 0, "x"), DropReason::kUnknownFlow);
 }
 
 TEST_F(ProxyPackets, LargestFlowId) {
@@ -278,9 +279,9 @@ TEST_F(ProxyPackets, Counters) {
             (Traffic{.packets = 1, .bytes = 16, .long_headers = 1}));
   EXPECT_EQ(counters.flows, (Level{.now = 1, .highest = 2}));
   EXPECT_EQ(counters.sockets, (Level{.now = 1, .highest = 1}));
-  EXPECT_EQ(Count(NotPassed::kUnknownConnectionId), 1u) << "from the target alone";
-  EXPECT_EQ(Count(NotPassed::kUnknownSocket), 1u);
-  EXPECT_EQ(Count(NotPassed::kMalformed), 1u);
+  EXPECT_EQ(Count(DropReason::kUnknownConnectionId), 1u) << "from the target alone";
+  EXPECT_EQ(Count(DropReason::kUnknownSocket), 1u);
+  EXPECT_EQ(Count(DropReason::kMalformed), 1u);
 }
 
 // Per tunnel: both directions and modes, and drops by reason.
@@ -302,15 +303,15 @@ TEST_F(ProxyPackets, StatisticsOfATunnel) {
   EXPECT_EQ(tunnel.statistics[Way::kForwardedToClient].passed, (Traffic{1, 12, 0}));
 
   // What does not leave was not passed.
-  world.proxy.NotSent(tunnel, Way::kForwardedToClient, NotPassed::kBlocked, {1, 12, 0});
+  world.proxy.NotSent(tunnel, Way::kForwardedToClient, DropReason::kBlocked, {1, 12, 0});
   world.proxy.SentOnStream(tunnel);
   EXPECT_EQ(tunnel.statistics[Way::kForwardedToClient].passed, Traffic{});
-  EXPECT_EQ(tunnel.statistics.Dropped(Way::kForwardedToClient, NotPassed::kBlocked), 1u);
-  EXPECT_EQ(Error(kAlice, 0, std::string(90, 'x')), NotPassed::kRateLimited);
-  EXPECT_EQ(tunnel.statistics.Dropped(Way::kTunnelledToTarget, NotPassed::kRateLimited), 1u);
+  EXPECT_EQ(tunnel.statistics.Dropped(Way::kForwardedToClient, DropReason::kBlocked), 1u);
+  EXPECT_EQ(Error(kAlice, 0, std::string(90, 'x')), DropReason::kRateLimited);
+  EXPECT_EQ(tunnel.statistics.Dropped(Way::kTunnelledToTarget, DropReason::kRateLimited), 1u);
   EXPECT_EQ(tunnel.statistics.on_stream, 1u);
-  EXPECT_EQ(Count(NotPassed::kBlocked), 1u);
-  EXPECT_EQ(Count(NotPassed::kRateLimited), 1u);
+  EXPECT_EQ(Count(DropReason::kBlocked), 1u);
+  EXPECT_EQ(Count(DropReason::kRateLimited), 1u);
 
   // Nothing is lost when it ends.
   const auto statistics = tunnel.statistics;
@@ -392,11 +393,11 @@ TEST_F(ProxyPackets, ReasonsOfEnds) {
 
 TEST_F(ProxyPackets, ReasonsHaveNames) {
   std::set<std::string_view> names;
-  for (std::size_t reason = 0; reason < kNotPassedReasons; ++reason) {
-    names.insert(ReasonName(NotPassed(reason)));
+  for (std::size_t reason = 0; reason < kDropReasons; ++reason) {
+    names.insert(ReasonName(DropReason(reason)));
   }
-  EXPECT_EQ(names.size(), kNotPassedReasons);
-  EXPECT_FALSE(names.contains(ReasonName(NotPassed(kNotPassedReasons))));
+  EXPECT_EQ(names.size(), kDropReasons);
+  EXPECT_FALSE(names.contains(ReasonName(DropReason(kDropReasons))));
 }
 
 } // namespace

@@ -321,7 +321,7 @@ private:
 
     const auto &[stream, request] = Any(accepted_);
     const auto socket = world_.Send(stream.connection, *request.flow, "x");
-    ASSERT_TRUE(socket) << ReasonName(socket.error());
+    ASSERT_TRUE(socket) << ReasonName(socket.error().value());
     ASSERT_EQ(*socket, sockets_.at(stream)) << "a flow has one socket";
     const auto &target = world_.targets.at(*socket);
     ASSERT_EQ(target.port, request.authority.port);
@@ -333,7 +333,7 @@ private:
     if (request.id_header == IdHeader::kServer) {
       const auto to =
         world_.Forward(tuples_[stream.connection], Short(request.id.bytes()));
-      ASSERT_TRUE(to) << ReasonName(to.error());
+      ASSERT_TRUE(to) << ReasonName(to.error().value());
       ASSERT_EQ(
         *to, (ToTarget{.connection = stream.connection, .flow = *request.flow, .socket = *socket}));
       ++tally_.forwarded;

@@ -70,6 +70,10 @@ struct ToTarget {
   SocketId socket{};
   bool operator==(const ToTarget &) const = default;
 };
+// Of a client's packet that is not forwarded: nothing if it is for the proxy's own QUIC.
+using NotForwarded = std::optional<DropReason>;
+inline constexpr NotForwarded kForQuic;
+
 struct Received {
   OuterConnection connection{};
   ClientForm form{};
@@ -79,8 +83,8 @@ struct Received {
   bool operator==(const Received &) const = default;
 };
 
-inline std::expected<Received, NotPassed>
-ToReceived(const std::expected<PacketToClient, NotPassed> &to) {
+inline std::expected<Received, DropReason>
+ToReceived(const std::expected<PacketToClient, DropReason> &to) {
   if (!to) {
     return std::unexpected(to.error());
   }
@@ -93,6 +97,9 @@ ToReceived(const std::expected<PacketToClient, NotPassed> &to) {
   }
   return received;
 }
+
+// Why a payload is not sent, without it being dropped: it is kept, or not complete yet.
+inline constexpr std::optional<DropReason> kLater;
 
 class ProxyWorld {
 public:
@@ -165,30 +172,36 @@ public:
   SocketId socket() const { return targets.rbegin()->first; }
 
   // Payloads of a datagram, and packets, as text: where they go, or why not.
-  std::expected<SocketId, NotPassed> Send(OuterConnection connection, FlowId flow,
-                                          std::string_view payload) {
+  std::expected<SocketId, std::optional<DropReason>> Send(OuterConnection connection, FlowId flow,
+                                                          std::string_view payload) {
     const auto bytes = Datagram(flow, payload);
     const auto to = proxy.OnDatagram(connection, bytes, now);
     if (!to) {
       return std::unexpected(to.error());
     }
+    if (!to->tunnel) {
+      return std::unexpected(kLater);
+    }
     EXPECT_EQ(ToText(to->payload), payload);
     return to->tunnel->socket->id;
   }
-  std::expected<Received, NotPassed> Receive(SocketId socket, const Bytes &packet) {
+  std::expected<Received, DropReason> Receive(SocketId socket, const Bytes &packet) {
     auto bytes = packet;
     return ToReceived(proxy.FromTarget(proxy.Find(socket), {.bytes = bytes}, now));
   }
-  std::expected<Received, NotPassed> Receive(SocketId socket, const Endpoint &source,
-                                             const Bytes &packet) {
+  std::expected<Received, DropReason> Receive(SocketId socket, const Endpoint &source,
+                                              const Bytes &packet) {
     auto bytes = packet;
     return ToReceived(proxy.FromTarget(proxy.Find(socket), source, {.bytes = bytes}, now));
   }
-  std::expected<ToTarget, NotPassed> Forward(const FourTuple &tuple, const Bytes &packet) {
+  std::expected<ToTarget, NotForwarded> Forward(const FourTuple &tuple, const Bytes &packet) {
     auto bytes = packet;
     const auto to = proxy.FromClient(proxy.FindPath(tuple), {.bytes = bytes}, now);
     if (!to) {
       return std::unexpected(to.error());
+    }
+    if (!to->mapping) {
+      return std::unexpected(kForQuic);
     }
     const auto &tunnel = *to->mapping->tunnel;
     return ToTarget{tunnel.connection->id, tunnel.key, tunnel.socket->id};

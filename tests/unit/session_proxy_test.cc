@@ -198,7 +198,7 @@ TEST_F(ProxyRequirements, P7_ConflictOfFirstRequestDropsFlow) {
   // What waited for the first request has the same answer.
   ASSERT_EQ(Open(kBob, 8, 4, "client-1", kName), 0u);
   ASSERT_EQ(Open(kBob, 12, 4, "client-2", kName), 0u);
-  EXPECT_EQ(world.Send(kBob, 4, "early").error(), NotPassed::kKept);
+  EXPECT_EQ(world.Send(kBob, 4, "early").error(), kLater);
   world.Found(world.lookup(), {At("5.6.7.8", 0)});
   EXPECT_EQ(world.Status(kBob, 8), 409u);
   EXPECT_EQ(world.Status(kBob, 12), 409u);
@@ -248,7 +248,7 @@ TEST_F(ProxyRequirements, P12_MappingsDieWithStreamAndConnection) {
   ASSERT_EQ(Open(kBob, 0, 0, "client-3"), 200u);
   world.Close(kAlice, 0);
   EXPECT_EQ(world.Receive(world.Send(kBob, 0, "").value(), Short("client-1")).error(),
-            NotPassed::kUnknownConnectionId);
+            DropReason::kUnknownConnectionId);
   world.Do(world.proxy.RemoveConnection(kAlice, world.now));
   EXPECT_EQ(world.open.size(), 1u) << "Bob's";
   world.Do(world.proxy.RemoveConnection(kBob, world.now));
@@ -292,8 +292,8 @@ TEST_F(ProxyRequirements, P14_SharedAndPlainSockets) {
   EXPECT_NE(shared, own) << "plain flows share nothing";
   ASSERT_EQ(world.Request(kBob, 4, Plain(kTarget, 2)), 200u);
   EXPECT_NE(world.socket(), own);
-  EXPECT_EQ(world.Receive(shared, Short("stranger")).error(), NotPassed::kUnknownConnectionId);
-  EXPECT_EQ(world.Receive(shared, {}).error(), NotPassed::kMalformed);
+  EXPECT_EQ(world.Receive(shared, Short("stranger")).error(), DropReason::kUnknownConnectionId);
+  EXPECT_EQ(world.Receive(shared, {}).error(), DropReason::kMalformed);
   EXPECT_EQ(world.Receive(own, Short("stranger"))->connection, kBob);
   ASSERT_EQ(Open(kBob, 8, 4, "client-2"), 200u);
   EXPECT_EQ(world.Send(kBob, 4, "a"), shared);
@@ -310,9 +310,9 @@ TEST_F(ProxyRequirements, P15_SourceIsChecked) {
     return world.Receive(world.socket(), source, Short("answer"));
   };
   EXPECT_TRUE(from(At("2606:4700::1", 5300)));
-  EXPECT_EQ(from(At("2606:4700::2", 53)).error(), NotPassed::kWrongSource);
-  EXPECT_EQ(from(At("2606:4700::1", 5301)).error(), NotPassed::kWrongSource);
-  EXPECT_EQ(world.proxy.counters().not_passed[std::size_t(NotPassed::kWrongSource)], 2u);
+  EXPECT_EQ(from(At("2606:4700::2", 53)).error(), DropReason::kWrongSource);
+  EXPECT_EQ(from(At("2606:4700::1", 5301)).error(), DropReason::kWrongSource);
+  EXPECT_EQ(world.proxy.counters().dropped[std::size_t(DropReason::kWrongSource)], 2u);
 }
 
 } // namespace

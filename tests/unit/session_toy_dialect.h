@@ -69,10 +69,10 @@ public:
     }
   }
 
-  std::expected<TunnelledPayload, NotPassed>
+  std::expected<TunnelledPayload, DropReason>
   OnDatagram(std::span<const std::uint8_t> datagram) const override {
     if (datagram.size() < 2 || datagram[1] != 0) {
-      return std::unexpected(NotPassed::kMalformed);
+      return std::unexpected(DropReason::kMalformed);
     }
     return TunnelledPayload{.key = datagram[0], .payload = datagram.subspan(2)};
   }
@@ -82,12 +82,11 @@ public:
     const auto known = tunnels_.find(stream);
     if (known == tunnels_.end()) {
       input = {};
-      return {.payload = std::unexpected(NotPassed::kUnknownFlow)};
+      return {.payload = std::unexpected(DropReason::kUnknownFlow)};
     }
     auto &tunnel = *known->second;
     auto &message = StateOf(tunnel).message;
-    const auto incomplete =
-      StreamInput{.tunnel = &tunnel, .payload = std::unexpected(NotPassed::kIncomplete)};
+    const auto incomplete = StreamInput{.tunnel = &tunnel, .payload = std::nullopt};
     if (message.size() >= 2 && message.size() == std::size_t{2} + message[1]) {
       message.clear(); // It was handed out by the last call.
     }
@@ -105,14 +104,14 @@ public:
     if (!Act(tunnel, message[0], value, model)) {
       model.Reset(stream);
       model.Close(tunnel, EndReason::kClosed);
-      return {.payload = std::unexpected(NotPassed::kIncomplete)};
+      return {.payload = std::nullopt};
     }
     return incomplete;
   }
 
-  std::expected<Prefix, NotPassed> StreamPrefix(const Tunnel &, std::size_t size) const override {
+  std::expected<Prefix, DropReason> StreamPrefix(const Tunnel &, std::size_t size) const override {
     if (size > 255) {
-      return std::unexpected(NotPassed::kTooLarge);
+      return std::unexpected(DropReason::kTooLarge);
     }
     return Prefix{.bytes = {'P', static_cast<std::uint8_t>(size)}, .size = 2};
   }

@@ -107,12 +107,12 @@ public:
   }
 
   // Everybody who could get a packet of a client with a short header.
-  std::vector<std::expected<ToTarget, NotPassed>> FromClient(const FourTuple &tuple,
-                                                             const Bytes &rest) {
-    std::vector<std::expected<ToTarget, NotPassed>> owners;
+  std::vector<std::expected<ToTarget, NotForwarded>> FromClient(const FourTuple &tuple,
+                                                                const Bytes &rest) {
+    std::vector<std::expected<ToTarget, NotForwarded>> owners;
     for (const auto &[connection, id] : reserved_) {
       if (tuples_[connection] == tuple && Begins(rest, id)) {
-        owners.push_back(std::unexpected(NotPassed::kReserved));
+        owners.push_back(std::unexpected(kForQuic));
       }
     }
     for (const auto &request : requests_) {

@@ -179,12 +179,10 @@ private:
     const auto rest = ids_.Packet();
     const auto owners = model_.FromClient(tuple, rest);
     ASSERT_LE(owners.size(), 1u);
-    const auto nobody =
-      tuples.contains(tuple) ? NotPassed::kUnknownConnectionId : NotPassed::kUnknownTuple;
-    const auto expected = owners.empty() ? std::unexpected(nobody) : owners.front();
+    const auto expected = owners.empty() ? std::unexpected(kForQuic) : owners.front();
     ASSERT_EQ(registry_.FromClient(tuple, Short(rest)), expected);
     tally_.to_target += expected.has_value();
-    tally_.reserved += !expected && expected.error() == NotPassed::kReserved;
+    tally_.reserved += !expected && !owners.empty();
   }
 
   void FromTarget() {
@@ -202,8 +200,8 @@ private:
       ASSERT_EQ(*to, owners.front());
       ++(to->forward ? tally_.forwarded : tally_.tunnelled);
     } else {
-      ASSERT_EQ(to.error(), model_.Sockets().contains(socket) ? NotPassed::kUnknownConnectionId
-                                                              : NotPassed::kUnknownSocket);
+      ASSERT_EQ(to.error(), model_.Sockets().contains(socket) ? DropReason::kUnknownConnectionId
+                                                              : DropReason::kUnknownSocket);
       ++tally_.dropped;
     }
   }

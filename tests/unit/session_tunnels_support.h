@@ -42,6 +42,10 @@ struct ToTarget {
   bool operator==(const ToTarget &) const = default;
 };
 
+// Of a client's packet that is not forwarded: nothing if it is for the proxy's own QUIC.
+using NotForwarded = std::optional<DropReason>;
+inline constexpr NotForwarded kForQuic;
+
 // Where a packet of a target goes.
 struct ToClient {
   OuterConnection connection{};
@@ -149,26 +153,29 @@ public:
     return gone;
   }
 
-  std::expected<SocketId, NotPassed> FindFlow(OuterConnection connection, TunnelKey flow) const {
+  std::expected<SocketId, DropReason> FindFlow(OuterConnection connection, TunnelKey flow) const {
     const auto found = flows_.find({connection, flow});
     return found == flows_.end()
-             ? std::expected<SocketId, NotPassed>(std::unexpect, NotPassed::kUnknownFlow)
+             ? std::expected<SocketId, DropReason>(std::unexpect, DropReason::kUnknownFlow)
              : numbers_.at(found->second->socket);
   }
 
-  std::expected<ToTarget, NotPassed> FromClient(const FourTuple &tuple, const Bytes &packet) {
+  std::expected<ToTarget, NotForwarded> FromClient(const FourTuple &tuple, const Bytes &packet) {
     const auto mapping = tunnels_->FromClient(tunnels_->FindPath(tuple), packet);
     if (!mapping) {
       return std::unexpected(mapping.error());
+    }
+    if (!*mapping) {
+      return std::unexpected(kForQuic);
     }
     const auto &tunnel = *(*mapping)->tunnel;
     return ToTarget{tunnel.connection->id, tunnel.key, numbers_.at(tunnel.socket)};
   }
 
-  std::expected<ToClient, NotPassed> FromTarget(SocketId id, const Bytes &packet) const {
+  std::expected<ToClient, DropReason> FromTarget(SocketId id, const Bytes &packet) const {
     const auto socket = sockets_.find(id);
     if (socket == sockets_.end()) {
-      return std::unexpected(NotPassed::kUnknownSocket);
+      return std::unexpected(DropReason::kUnknownSocket);
     }
     const auto to = tunnels_->FromTarget(*socket->second, packet);
     if (!to) {

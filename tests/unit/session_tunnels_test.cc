@@ -40,14 +40,14 @@ protected:
 
 // P1
 TEST_F(TunnelsTest, FlowHasOneSocket) {
-  EXPECT_EQ(registry.FindFlow(kAlice, 0).error(), NotPassed::kUnknownFlow);
+  EXPECT_EQ(registry.FindFlow(kAlice, 0).error(), DropReason::kUnknownFlow);
   ASSERT_TRUE(registry.AddClientId(On(kAlice, 0, 0, kSocket), Id("client-1")));
   ASSERT_TRUE(registry.AddClientId(On(kAlice, 4, 0, kSocket), Id("client-2")));
   EXPECT_EQ(registry.FindFlow(kAlice, 0), kSocket);
-  EXPECT_EQ(registry.FindFlow(kAlice, 2).error(), NotPassed::kUnknownFlow);
-  EXPECT_EQ(registry.FindFlow(kBob, 0).error(), NotPassed::kUnknownFlow)
+  EXPECT_EQ(registry.FindFlow(kAlice, 2).error(), DropReason::kUnknownFlow);
+  EXPECT_EQ(registry.FindFlow(kBob, 0).error(), DropReason::kUnknownFlow)
     << "flows are per connection";
-  EXPECT_EQ(registry.FindFlow(OuterConnection{3}, 0).error(), NotPassed::kUnknownFlow);
+  EXPECT_EQ(registry.FindFlow(OuterConnection{3}, 0).error(), DropReason::kUnknownFlow);
   // "Multiple datagram flow IDs can map to the same server-facing socket".
   ASSERT_TRUE(registry.AddClientId(On(kAlice, 8, 2, kSocket), Id("client-3")));
   EXPECT_EQ(registry.FindFlow(kAlice, 2), kSocket);
@@ -150,9 +150,9 @@ TEST_F(TunnelsTest, MappingsDieWithTheirStream) {
   EXPECT_EQ(registry.RemoveStream({kAlice, 0}), std::nullopt) << "the other client uses the socket";
   EXPECT_FALSE(registry.FindFlow(kAlice, 0));
   EXPECT_EQ(registry.FromTarget(kSocket, Short("client-1")).error(),
-            NotPassed::kUnknownConnectionId);
+            DropReason::kUnknownConnectionId);
   EXPECT_EQ(registry.RemoveStream({kBob, 0}), kSocket);
-  EXPECT_EQ(registry.FromTarget(kSocket, Short("client-2")).error(), NotPassed::kUnknownSocket);
+  EXPECT_EQ(registry.FromTarget(kSocket, Short("client-2")).error(), DropReason::kUnknownSocket);
   EXPECT_EQ(registry.RemoveStream({OuterConnection{3}, 0}), std::nullopt);
   EXPECT_EQ(registry.counts(), (TunnelCounts{.clients = 2, .connections = 2, .paths = 2, .sockets = 0}));
 }
@@ -169,7 +169,7 @@ TEST_F(TunnelsTest, MappingsDieWithTheirConnection) {
   EXPECT_EQ(registry.RemoveConnection(kAlice), (std::vector{SocketId{20}, SocketId{30}}));
   EXPECT_TRUE(registry.FromTarget(kSocket, Short("client-2")));
   EXPECT_FALSE(registry.FromTarget(kSocket, Short("client-1")));
-  EXPECT_EQ(registry.FromClient(Tuple(1), Short("server-1")).error(), NotPassed::kUnknownTuple);
+  EXPECT_EQ(registry.FromClient(Tuple(1), Short("server-1")).error(), kForQuic);
   EXPECT_TRUE(registry.RemoveConnection(kAlice).empty());
   EXPECT_EQ(registry.counts(), (TunnelCounts{.clients = 1, .connections = 1, .paths = 1, .sockets = 1}));
 

@@ -25,10 +25,10 @@ namespace ngmasque {
 
 /// Of the outer connection.  What its tunnels carried is in ProxyTunnelStatistics, and nowhere else.
 struct ProxyClientStatistics {
-  /// Of what arrived for no tunnel: ClientDrop::kUnknownFlow and kMalformed.
-  ClientDrops dropped{};
+  /// Of what arrived for no tunnel: DropReason::kUnknownFlow and kMalformed.
+  Drops dropped{};
 
-  [[nodiscard]] std::uint64_t of(ClientDrop reason) const {
+  [[nodiscard]] std::uint64_t of(DropReason reason) const {
     return dropped[static_cast<std::size_t>(reason)];
   }
 };
@@ -43,7 +43,7 @@ enum class ProxyClientError : std::uint8_t {
   kTooManyTunnels, ///< Options::max_tunnels.
   kFlowIds,    ///< All flow ids of the outer connection have been used.
   kIdConflict, ///< The inner connection ID is equal to, a prefix of or begins with one of the outer
-               ///< connection (C8) or of another tunnel: choose another one.
+               ///< connection or of another tunnel: choose another one.
   kNotSupported, ///< The proxy does not want its clients to migrate.
   kInternal,     ///< A library refused what it should not; see the log.
 };
@@ -106,7 +106,7 @@ public:
 
   /// Opens a tunnel to `target` for an inner connection whose Initial has the Source Connection ID
   /// `inner_scid`, before the outer connection is there or at any time later.  Each takes the next
-  /// flow id.  When the outer connection is there, packets can be sent at once (C7).
+  /// flow id.  When the outer connection is there, packets can be sent at once.
   ///
   /// Requests leave in the order in which they were made.  Those that the proxy allows no stream for
   /// wait until it does: there are at most ClientTunnelLimits::max_requests of each tunnel.

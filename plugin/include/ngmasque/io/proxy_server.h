@@ -37,16 +37,16 @@ public:
     /// Sends `prefix` and `payload` in a datagram; `tunnel` (Tunnel::number) tells those of
     /// different tunnels apart.  Nothing is returned if it was taken; kTooLarge if no packet on the
     /// path takes it now, kClientQueue, kBlocked or kSendError.
-    virtual std::expected<void, NotPassed> SendDatagram(std::uint64_t tunnel,
-                                                        std::span<const std::uint8_t> prefix,
-                                                        std::span<const std::uint8_t> payload) = 0;
+    virtual std::expected<void, DropReason> SendDatagram(std::uint64_t tunnel,
+                                                         std::span<const std::uint8_t> prefix,
+                                                         std::span<const std::uint8_t> payload) = 0;
     /// Sends `prefix` and `payload` on the stream.  Errors: kClientQueue, and neither is sent.
-    virtual std::expected<void, NotPassed> SendOnStream(StreamId stream,
-                                                        std::span<const std::uint8_t> prefix,
-                                                        std::span<const std::uint8_t> payload) = 0;
+    virtual std::expected<void, DropReason> SendOnStream(StreamId stream,
+                                                         std::span<const std::uint8_t> prefix,
+                                                         std::span<const std::uint8_t> payload) = 0;
     /// Sends packets as they are on the 4-tuple of the connection.
     virtual SendOutcome Forward(const FourTuple &tuple, const Burst &packets) = 0;
-    /// The client has forwarded packets: its connection is not idle (P11).
+    /// The client has forwarded packets: its connection is not idle.
     virtual void OnActivity() = 0;
     /// Answers a request; a status of 300 or more ends the stream.
     virtual void Respond(StreamId stream, unsigned status,

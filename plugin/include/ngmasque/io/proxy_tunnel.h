@@ -5,6 +5,7 @@
 
 #include "ngmasque/routing/connection_id.h"
 #include "ngmasque/session/client_tunnel.h"
+#include "ngmasque/session/drop_reason.h"
 #include "ngmasque/session/message.h"
 #include "ngmasque/session/traffic.h"
 
@@ -19,25 +20,6 @@
 
 namespace ngmasque {
 
-/// Why a packet was dropped; ReasonName says it in words.
-enum class ClientDrop : std::uint8_t {
-  // Of Send.
-  kEmpty,     ///< It had no bytes.  Also of what arrived.
-  kTooLarge,  ///< It does not fit the datagrams of the outer connection, nor is it one for the
-              ///< stream (IsForStream): never cut.
-  kNoTunnel,  ///< The tunnel is over.
-  kSendError, ///< The system refused to send it forwarded, for example as larger than the path.
-  // Of what arrived, and is no tunnel's: ProxyClientStatistics.
-  kUnknownFlow, ///< A datagram, or a payload on a stream, of another flow id than the tunnels'.
-  kMalformed,   ///< A datagram too short for its flow id, or a payload that no UDP packet can have.
-  kCount,
-};
-
-[[nodiscard]] std::string_view ReasonName(ClientDrop reason);
-
-/// How many packets were dropped, by ClientDrop.
-using ClientDrops = std::array<std::uint64_t, static_cast<std::size_t>(ClientDrop::kCount)>;
-
 /// Of one tunnel, from its beginning.
 struct ProxyTunnelStatistics {
   Traffic tunnelled_tx; ///< Counted when it is taken into the queue of the outer connection.
@@ -47,11 +29,11 @@ struct ProxyTunnelStatistics {
   /// Of tunnelled_tx and tunnelled_rx, the packets that went on a stream.
   std::uint64_t on_stream_tx{};
   std::uint64_t on_stream_rx{};
-  ClientDrops dropped{};
+  Drops dropped{};
   /// By Fallback: how often it happened.
   std::array<std::uint64_t, static_cast<std::size_t>(Fallback::kRequestEnded) + 1> fallbacks{};
 
-  [[nodiscard]] std::uint64_t of(ClientDrop reason) const {
+  [[nodiscard]] std::uint64_t of(DropReason reason) const {
     return dropped[static_cast<std::size_t>(reason)];
   }
   [[nodiscard]] std::uint64_t of(Fallback reason) const {
@@ -79,7 +61,7 @@ struct TunnelEnd {
   };
   Kind kind{};
   unsigned status{}; ///< Of HTTP, with kRefused; otherwise 0.
-  /// Another tunnel with a new inner connection, and another connection ID, may work (C9).  Otherwise
+  /// Another tunnel with a new inner connection, and another connection ID, may work.  Otherwise
   /// it is as good to give up.
   bool retry = false;
   std::string text; ///< For people.
@@ -120,7 +102,7 @@ public:
       return std::chrono::seconds(1);
     }
 
-    /// The target may be told of this client connection ID (C10) ...
+    /// The target may be told of this client connection ID ...
     virtual void OnReleaseClientId(const ConnectionId &id) = 0;
     /// ... must never be told of it.
     virtual void OnDiscardClientId(const ConnectionId &id) = 0;
@@ -162,7 +144,7 @@ public:
   /// as the path.
   [[nodiscard]] std::size_t max_payload() const;
 
-  /// Ends the tunnel; its requests are closed (C15).  Packets that were sent still leave.  Other
+  /// Ends the tunnel; its requests are closed.  Packets that were sent still leave.  Other
   /// tunnels go on.
   void Close();
 

@@ -22,6 +22,7 @@
 #include <cstdint>
 #include <expected>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -118,8 +119,9 @@ struct TunnelledPayload {
 /// What comes next on a stream.
 struct StreamInput {
   Tunnel *tunnel = nullptr; ///< Whose stream it is; null if it is none's.
-  /// Errors: kIncomplete, also after a message, kUnknownFlow, kTooLong; kClientQueue, see waiting.
-  std::expected<std::span<const std::uint8_t>, NotPassed> payload;
+  /// Nothing if the rest of it is to come, or it was a message.
+  /// Errors: kUnknownFlow, kTooLong; kClientQueue, see waiting.
+  std::expected<std::optional<std::span<const std::uint8_t>>, DropReason> payload;
 };
 
 /// One connection's side of a dialect, at the proxy.  Every container that it fills from what a
@@ -140,7 +142,7 @@ public:
 
   /// Reads what was in a QUIC DATAGRAM frame.
   /// Errors: kMalformed, which is one of the connection; kTooLong.
-  [[nodiscard]] virtual std::expected<TunnelledPayload, NotPassed>
+  [[nodiscard]] virtual std::expected<TunnelledPayload, DropReason>
   OnDatagram(std::span<const std::uint8_t> datagram) const = 0;
 
   /// Takes the next payload or message, or what there is of it, off the front of `input`, which is
@@ -150,8 +152,8 @@ public:
                                    TunnelModel &model) = 0;
 
   /// What stands before a payload of `size` bytes on Tunnel::stream.  Error: kTooLarge.
-  [[nodiscard]] virtual std::expected<Prefix, NotPassed> StreamPrefix(const Tunnel &tunnel,
-                                                                      std::size_t size) const = 0;
+  [[nodiscard]] virtual std::expected<Prefix, DropReason> StreamPrefix(const Tunnel &tunnel,
+                                                                       std::size_t size) const = 0;
 
   // From the model.
 

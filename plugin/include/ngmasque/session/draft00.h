@@ -26,12 +26,12 @@ namespace draft00 {
 
 /// Reads a datagram; the key is the flow id.
 /// Errors: kMalformed (a connection error, H3_GENERAL_PROTOCOL_ERROR), kTooLong (drop it).
-[[nodiscard]] std::expected<TunnelledPayload, NotPassed>
+[[nodiscard]] std::expected<TunnelledPayload, DropReason>
 ReadDatagram(std::span<const std::uint8_t> datagram);
 
 /// What stands before a payload of `size` bytes on a stream.  Error: kTooLarge, above
 /// kMaxUdpPayload.
-[[nodiscard]] std::expected<Prefix, NotPassed> StreamPrefix(std::size_t size);
+[[nodiscard]] std::expected<Prefix, DropReason> StreamPrefix(std::size_t size);
 
 } // namespace draft00
 } // namespace ngmasque

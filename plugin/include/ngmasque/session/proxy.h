@@ -1,5 +1,5 @@
 // The proxy's side of all tunnels: requests in, answers and packets out.
-// draft-pauly-masque-quic-proxy-00, sections 2 and 5.  Requirements P1 to P15.
+// draft-pauly-masque-quic-proxy-00, sections 2 and 5.
 #pragma once
 
 #include "ngmasque/session/authority.h"
@@ -23,10 +23,10 @@
 
 namespace ngmasque {
 
-/// The options of a proxy, and its bounds (P13).  What a peer gets when a bound is reached stands
+/// The options of a proxy, and its bounds.  What a peer gets when a bound is reached stands
 /// with each; what is there already keeps working, and nobody else notices.
 struct ProxyOptions {
-  bool forwarding = true;     ///< Without it server-connection-id is answered with 403 (P10).
+  bool forwarding = true;     ///< Without it server-connection-id is answered with 403 (section 5).
   bool port_sharing = true;   ///< Flows to one target share a server-facing socket.
   bool connection_ids = true; ///< Without it the proxy is a plain one: the headers are ignored.
   /// Whether a name is used that has prohibited addresses besides others, by way of the others.
@@ -120,6 +120,8 @@ using ProxyActions = std::vector<ProxyAction>;
 
 /// A payload for a target.
 struct PayloadToTarget {
+  /// Null if there is nothing to be sent: it is kept until its flow is there, or refused, or the rest
+  /// of it is to come on the stream.
   Tunnel *tunnel{};
   std::span<const std::uint8_t> payload; ///< A view into what the proxy was given, or into itself.
 };
@@ -133,7 +135,7 @@ enum class ClientForm : std::uint8_t {
 
 /// A client's packet, forwarded to the socket of the mapping's tunnel.
 struct PacketToTarget {
-  Mapping *mapping{};
+  Mapping *mapping{}; ///< Null if it is not forwarded: it is for the proxy's own QUIC.
   MutablePacket packet; ///< To be sent like this.
 };
 
@@ -168,9 +170,8 @@ struct ProxyCounters {
   std::map<unsigned, std::uint64_t> refused; ///< Of these, by status.
   std::uint64_t reset{};                     ///< Accepted ones that the proxy has ended.
   TunnelStatistics tunnels;                  ///< Of all of them together.
-  /// By NotPassed, those of the tunnels included.  What is for the proxy's own QUIC is not counted,
-  /// nor is kIncomplete.
-  std::array<std::uint64_t, kNotPassedReasons> not_passed{};
+  /// Those of the tunnels included; what is for the proxy's own QUIC is none.
+  Drops dropped{};
   std::uint64_t lookups{}; ///< That were started.
   Level flows;             ///< Waiting ones included.
   Level sockets;           ///< Those that are being opened included.
@@ -205,7 +206,7 @@ public:
   /// client on a stream.
   void SetDatagrams(OuterConnection connection, bool datagrams);
 
-  /// The connection is gone: nothing is to be sent on it (P12).
+  /// The connection is gone: nothing is to be sent on it.
   [[nodiscard]] ProxyActions RemoveConnection(OuterConnection connection, Timestamp now);
 
   struct Moved {
@@ -224,7 +225,7 @@ public:
   [[nodiscard]] Moved MoveConnection(OuterConnection connection, const FourTuple &tuple,
                                      Timestamp now);
 
-  /// Keeps requests from taking a connection ID that the proxy issues for `connection` (P4); to be
+  /// Keeps requests from taking a connection ID that the proxy issues for `connection`; to be
   /// called before the client is told of it.  False: issue another one.
   [[nodiscard]] bool Reserve(OuterConnection connection, const ConnectionId &id);
   void Unreserve(OuterConnection connection, const ConnectionId &id);
@@ -254,25 +255,25 @@ public:
   /// are reset, and with its last flow the socket is closed.
   [[nodiscard]] ProxyActions OnSocketFailed(SocketId socket, Timestamp now);
 
-  /// The client has closed or reset a request's stream, in whatever state it is (P12).
+  /// The client has closed or reset a request's stream, in whatever state it is.
   [[nodiscard]] ProxyActions OnStreamClosed(const StreamKey &stream, Timestamp now);
 
   // Packets.  None of these allocates, except to keep an early payload or a part of one on a
   // stream.
 
   /// What was in a QUIC DATAGRAM frame of `connection`.
-  /// Errors: kKept, kUnknownFlow, kRateLimited, kTooLong; kMalformed, which is an error of the
+  /// Errors: kUnknownFlow, kRateLimited, kTooLong; kMalformed, which is an error of the
   /// connection: H3_GENERAL_PROTOCOL_ERROR.
-  [[nodiscard]] std::expected<PayloadToTarget, NotPassed>
+  [[nodiscard]] std::expected<PayloadToTarget, DropReason>
   OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram, Timestamp now);
 
   /// What was in the DATA frames of a request's stream: takes the next payload or message, or what
   /// there is of it, off the front of `input`.  To be called until that is empty, whatever it
   /// returns; the payload is valid until the next call and as long as the input is.  What a message
   /// brings about is added to `actions`.
-  /// Errors: kIncomplete, kKept, kUnknownFlow, kRateLimited, kTooLong; kClientQueue, if the part of a
+  /// Errors: kUnknownFlow, kRateLimited, kTooLong; kClientQueue, if the part of a
   /// payload that has come has no room in Client::waiting: then the whole payload is dropped.
-  [[nodiscard]] std::expected<PayloadToTarget, NotPassed>
+  [[nodiscard]] std::expected<PayloadToTarget, DropReason>
   OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> &input, Timestamp now,
                ProxyActions &actions);
 
@@ -281,30 +282,30 @@ public:
   /// together.
   [[nodiscard]] const ClientPath *FindPath(const FourTuple &tuple) const;
 
-  /// A UDP packet of a client, that is to be forwarded if there is no error: then it restarts the
-  /// idle timer of the tunnel's connection (P11).
-  /// Errors: kLongHeader, kReserved, kUnknownTuple if `path` is null, kUnknownConnectionId, for all
-  /// of which IsForQuic holds; kRateLimited, kMalformed.
-  [[nodiscard]] std::expected<PacketToTarget, NotPassed>
+  /// A UDP packet of a client.  One that is forwarded restarts the idle timer of the tunnel's
+  /// connection.  `path`: null if no connection uses it.
+  /// Errors: kRateLimited, kMalformed.
+  [[nodiscard]] std::expected<PacketToTarget, DropReason>
   FromClient(const ClientPath *path, const MutablePacket &packet, Timestamp now);
 
   /// A packet that has arrived on a server-facing socket, which the system has connected.
   /// Errors: kUnknownSocket if it is null, kUnknownConnectionId, kMalformed, kRateLimited.
-  [[nodiscard]] std::expected<PacketToClient, NotPassed>
+  [[nodiscard]] std::expected<PacketToClient, DropReason>
   FromTarget(const ServerSocket *socket, const MutablePacket &packet, Timestamp now);
 
-  /// The same for sockets that are not connected.  Errors: kWrongSource (P15), too.
-  [[nodiscard]] std::expected<PacketToClient, NotPassed>
-  FromTarget(const ServerSocket *socket, const Endpoint &source, const MutablePacket &packet,
-             Timestamp now);
+  /// The same for sockets that are not connected.  Errors: kWrongSource, too.
+  [[nodiscard]] std::expected<PacketToClient, DropReason> FromTarget(const ServerSocket *socket,
+                                                                     const Endpoint &source,
+                                                                     const MutablePacket &packet,
+                                                                     Timestamp now);
 
   /// What stands before a packet of FromTarget on its stream.  Error: kTooLarge, if it was for a
   /// datagram and is not for the stream either (IsForStream).
-  [[nodiscard]] std::expected<Prefix, NotPassed> StreamPrefix(const PacketToClient &packet) const;
+  [[nodiscard]] std::expected<Prefix, DropReason> StreamPrefix(const PacketToClient &packet) const;
 
   /// What was handed out to be sent `way` has not left, after all: it is a drop of its tunnel.
   /// `reason`: kClientQueue or a later one.
-  void NotSent(Tunnel &tunnel, Way way, NotPassed reason, const Traffic &traffic);
+  void NotSent(Tunnel &tunnel, Way way, DropReason reason, const Traffic &traffic);
 
   /// What was to be sent in a datagram has gone on a stream.
   void SentOnStream(Tunnel &tunnel);

@@ -14,6 +14,7 @@
 #include "ngmasque/routing/types.h"
 #include "ngmasque/session/authority.h"
 #include "ngmasque/session/client.h"
+#include "ngmasque/session/drop_reason.h"
 #include "ngmasque/session/error.h"
 #include "ngmasque/session/traffic.h"
 
@@ -37,41 +38,6 @@ struct Tunnel;
 /// A look-up of a name; the numbers are the proxy's, from 0 upwards.
 enum class LookupId : std::uint64_t {};
 
-/// Why a packet is not passed on.  It is dropped, except for kKept and, from a client's UDP
-/// packets, for what IsForQuic says.
-enum class NotPassed : std::uint8_t {
-  // Where it belongs to.
-  kLongHeader,          ///< From a client: long headers are never forwarded.
-  kReserved,            ///< From a client: the connection ID is the proxy's own.
-  kUnknownTuple,        ///< No connection has this 4-tuple.
-  kUnknownConnectionId, ///< Nobody has registered it here.
-  kUnknownFlow, ///< Of a flow or stream that is not there, and too much to be kept for it.
-  kUnknownSocket,
-  kMalformed,   ///< No bytes, or a long header that is cut off.
-  kWrongSource, ///< It did not come from the target (P15).
-  kKept,        ///< Until its flow is there, or refused.
-  kIncomplete,  ///< On the stream: nothing is wrong, the rest of the payload is to come.
-  // Drops of a tunnel.
-  kTooLong,     ///< Longer than a UDP payload can be: kMaxUdpPayload.
-  kRateLimited, ///< max_bytes_per_second
-  // Those that the caller reports: Proxy::NotSent.
-  kClientQueue, ///< Too much is waiting for the client already.
-  kTooLarge,    ///< It does not fit the path, or the datagrams to the client.
-  kBlocked,     ///< The socket or the system has no room.
-  kUnreachable, ///< There is no way to where it goes.
-  kSendError,   ///< The system refused to send it, for another reason.
-};
-inline constexpr std::size_t kNotPassedReasons = 17;
-inline constexpr auto kFirstTunnelDrop = NotPassed::kTooLong;
-inline constexpr std::size_t kTunnelDrops =
-  kNotPassedReasons - static_cast<std::size_t>(kFirstTunnelDrop);
-
-/// The reason in words, for logs.
-[[nodiscard]] std::string_view ReasonName(NotPassed reason);
-
-/// Whether a UDP packet of a client, with this answer, is one for the proxy's own QUIC.
-[[nodiscard]] bool IsForQuic(NotPassed reason);
-
 /// Which way packets go, and how.
 enum class Way : std::uint8_t {
   kTunnelledToTarget, ///< In datagrams or on streams between client and proxy, as the next one.
@@ -85,7 +51,7 @@ inline constexpr std::size_t kWays = 4;
 struct TunnelStatistics {
   struct OneWay {
     Traffic passed;
-    std::array<std::uint64_t, kTunnelDrops> dropped{}; ///< Packets, by NotPassed, kTooLong first.
+    Drops dropped{};
     [[nodiscard]] bool operator==(const OneWay &) const = default;
   };
 
@@ -93,10 +59,8 @@ struct TunnelStatistics {
   [[nodiscard]] const OneWay &operator[](Way way) const {
     return ways[static_cast<std::size_t>(way)];
   }
-  /// `reason`: kFirstTunnelDrop or a later one.
-  [[nodiscard]] std::uint64_t &Dropped(Way way, NotPassed reason) {
-    return (*this)[way].dropped[static_cast<std::size_t>(reason) -
-                                static_cast<std::size_t>(kFirstTunnelDrop)];
+  [[nodiscard]] std::uint64_t &Dropped(Way way, DropReason reason) {
+    return (*this)[way].dropped[static_cast<std::size_t>(reason)];
   }
   void Add(const TunnelStatistics &other);
   [[nodiscard]] bool operator==(const TunnelStatistics &) const = default;
@@ -189,7 +153,7 @@ struct Tunnel {
   Prefix datagram_prefix{};
   StreamId stream{};        ///< kOpen: on which payloads go to the client that fit no datagram.
   bool client_first = true; ///< Nothing is forwarded to the client before it has forwarded itself.
-  bool plain = false;       ///< It has no connection IDs (P14).
+  bool plain = false;       ///< It has no connection IDs, and its socket is never shared.
   Stage stage = Stage::kNone;
 
   // kLookup

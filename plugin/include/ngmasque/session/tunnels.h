@@ -1,9 +1,9 @@
 // The one registry of a proxy: connections, tunnels, sockets and connection IDs, and which packet
 // belongs to whom (draft-00, section 2).
 //
-//     (outer connection, what a datagram says)    -> tunnel -> server-facing socket              P1
-//     (client-facing 4-tuple, server CID)         -> tunnel -> server-facing socket              P2
-//     (server-facing socket, client CID)          -> tunnel -> outer connection, and 4-tuple     P3
+//     (outer connection, what a datagram says)    -> tunnel -> server-facing socket
+//     (client-facing 4-tuple, server CID)         -> tunnel -> server-facing socket
+//     (server-facing socket, client CID)          -> tunnel -> outer connection, and 4-tuple
 //
 // The first one is Proxy's, by what its dialect reads.  No clock, no socket, no randomness: the
 // caller says what happened.
@@ -23,7 +23,7 @@
 
 namespace ngmasque {
 
-/// The bounds of the registry (P13) and its policy for short connection IDs.  What is beyond a
+/// The bounds of the registry and its policy for short connection IDs.  What is beyond a
 /// bound is refused with the reason named here; what is there already keeps working.
 struct RoutingLimits {
   /// Connection IDs of requests that are shorter, in bytes, are refused as conflicts: kTooShort.
@@ -133,7 +133,7 @@ public:
   [[nodiscard]] Moved Move(ClientConnection &connection, const FourTuple &tuple);
 
   /// Keeps requests from taking a connection ID that the proxy itself has issued for `connection`
-  /// (P4), of whatever length; to be called before the client is told of it.
+  /// (section 2.4), of whatever length; to be called before the client is told of it.
   /// Errors: kEqual, kExistingIsPrefix, kNewIsPrefix (issue another one), kTooManyReserved,
   /// kTooManyIds, kTooManyLengths.  Cost: O(log n).
   std::expected<void, SessionError> Reserve(ClientConnection &connection, const ConnectionId &id);
@@ -155,20 +155,20 @@ public:
   /// Null if it is not known.  Cost: O(1).
   [[nodiscard]] ServerSocket *Find(SocketId id);
 
-  /// The tunnel has that socket from now on, and no other (P1).
+  /// The tunnel has that socket from now on, and no other (section 2.1).
   /// Errors: kSocketNotShared, kTooManyFlowsOnSocket.
   std::expected<void, SessionError> Join(Tunnel &tunnel, ServerSocket &socket);
 
   /// It has it no more, and its mappings to the client lead nowhere.  Returns whether nobody uses
-  /// the socket now (P12): then it is to be removed.
+  /// the socket now: then it is to be removed.
   [[nodiscard]] bool Leave(Tunnel &tunnel);
 
   void Remove(ServerSocket &socket);
 
   // Mappings.
 
-  /// The tunnel has a socket.  With kToClient `id` leads from the socket to the client (P3), with
-  /// kToTarget from the 4-tuple to the socket (P2).  With zero length it is never forwarded to the
+  /// The tunnel has a socket.  With kToClient `id` leads from the socket to the client, with
+  /// kToTarget from the 4-tuple to the socket.  With zero length it is never forwarded to the
   /// client, which could not tell what it gets.
   /// Errors: the conflicts there, those with reserved connection IDs included, kTooManyIds,
   /// kTooManyLengths, kFlowInUse.  Cost: O(log n).
@@ -184,20 +184,21 @@ public:
   /// removed: one call will do for packets that have arrived together.  Cost: one probe.
   [[nodiscard]] const ClientPath *FindPath(const FourTuple &tuple) const;
 
-  /// A UDP payload that arrived on a client-facing 4-tuple (P9), null if it is unknown.  From then
-  /// on the tunnel's packets may be forwarded to the client (P8), until it has no mapping to the
-  /// target left.
-  /// Errors: kLongHeader, kReserved, kUnknownTuple, kUnknownConnectionId, kMalformed.
+  /// A UDP payload that arrived on a client-facing 4-tuple, null if it is unknown.  Returns null
+  /// unless it has a short header with a connection ID that is mapped there: then it is one for the
+  /// proxy's own QUIC.  Otherwise the tunnel's packets may be forwarded to the client from then on,
+  /// until it has no mapping to the target left.
+  /// Error: kMalformed.
   /// Cost: up to K probes, none for long headers.
-  [[nodiscard]] std::expected<Mapping *, NotPassed>
+  [[nodiscard]] std::expected<Mapping *, DropReason>
   FromClient(const ClientPath *path, std::span<const std::uint8_t> packet);
 
-  /// A UDP payload that arrived on a server-facing socket (P8, P14).  What has no registered
+  /// A UDP payload that arrived on a server-facing socket.  What has no registered
   /// connection ID, a stateless reset for example, is tunnelled if the socket belongs to one tunnel
   /// for itself, and dropped if it is shared.
   /// Errors: on shared sockets kUnknownConnectionId and kMalformed.
   /// Cost: up to K probes for a short header, up to one for a long header.
-  [[nodiscard]] std::expected<Destination, NotPassed>
+  [[nodiscard]] std::expected<Destination, DropReason>
   FromTarget(const ServerSocket &socket, std::span<const std::uint8_t> packet);
 
   [[nodiscard]] TunnelCounts counts() const;

@@ -1,0 +1,25 @@
+#include "ngmasque/session/drop_reason.h"
+
+namespace ngmasque {
+
+std::string_view ReasonName(DropReason reason) {
+  switch (reason) {
+  case DropReason::kUnknownConnectionId: return "unknown connection ID";
+  case DropReason::kUnknownFlow: return "unknown flow";
+  case DropReason::kUnknownSocket: return "unknown socket";
+  case DropReason::kMalformed: return "malformed packet";
+  case DropReason::kWrongSource: return "not from the target";
+  case DropReason::kEmpty: return "empty packet";
+  case DropReason::kNoTunnel: return "no tunnel";
+  case DropReason::kTooLong: return "payload is too long";
+  case DropReason::kRateLimited: return "above the client's rate";
+  case DropReason::kClientQueue: return "queue to the client is full";
+  case DropReason::kTooLarge: return "packet is too large";
+  case DropReason::kBlocked: return "socket is blocked";
+  case DropReason::kUnreachable: return "there is no way to it";
+  case DropReason::kSendError: return "packet could not be sent";
+  }
+  return "unknown reason";
+}
+
+} // namespace ngmasque
