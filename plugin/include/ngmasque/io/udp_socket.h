@@ -49,7 +49,7 @@ struct SendExtras {
 class UdpSocket {
 public:
   /// Opens a socket with a port that the system chooses, connected to `remote`: it takes packets
-  /// from there only (P15).
+  /// from there only.
   /// Errors: errno.
   [[nodiscard]] static std::expected<UdpSocket, int> Connect(const Endpoint &remote);
 

@@ -14,7 +14,7 @@
 namespace ngmasque {
 
 /// How two connection IDs stand to each other.  Everything but kUnrelated is a
-/// conflict on one socket (P4).
+/// conflict on one socket (draft-00, section 2.4).
 enum class Relation : std::uint8_t {
   kUnrelated,
   kEqual,

@@ -28,7 +28,7 @@ public:
   ClientIds(const ClientIds &) = delete;
   ClientIds &operator=(const ClientIds &) = delete;
 
-  /// Keeps a connection ID from all tunnels: one of the outer connection (C8, C14), or the first one
+  /// Keeps a connection ID from all tunnels: one of the outer connection, or the first one
   /// of a tunnel that is to start later.  Returns false if it is in conflict with another one, or
   /// beyond the bound; then it is not taken note of.  One that is reserved already stays so.
   [[nodiscard]] bool Reserve(const ConnectionId &id);
@@ -42,7 +42,7 @@ public:
   [[nodiscard]] std::expected<void, RoutingError> Check(const ConnectionId &id) const;
 
   /// Which tunnel a packet that arrived on the socket of the outer connection was forwarded for: a
-  /// short header with an accepted client connection ID (C14).  Null: it is the outer connection's.
+  /// short header with an accepted client connection ID.  Null: it is the outer connection's.
   ///
   /// Not before FromInner of that tunnel has said kForward once.  No proxy may forward before it has
   /// seen such a packet, so nothing is lost; and not to forward is how a client says that it does

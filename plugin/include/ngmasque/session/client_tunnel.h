@@ -1,5 +1,5 @@
 // The client's side of one inner connection: which requests to send, and how each packet goes.
-// draft-pauly-masque-quic-proxy-00, sections 4.1 to 4.5.  Requirements C1 to C15.
+// draft-pauly-masque-quic-proxy-00, sections 4.1 to 4.5.
 #pragma once
 
 #include "ngmasque/routing/connection_id_table.h"
@@ -23,7 +23,7 @@ class ClientIds;
 /// A request of a ClientTunnel; the numbers are its own, from 0 upwards.
 using RequestId = std::uint64_t;
 
-/// How long the client connection IDs of an inner connection should be at least, in bytes (C8).
+/// How long the client connection IDs of an inner connection should be at least, in bytes.
 /// They are to be unpredictable as well; whoever draws them has to see to both.
 ///
 //= draft-00, section 4.1
@@ -45,10 +45,10 @@ struct ClientTunnelLimits {
 
 /// Why the tunnel does less than it was asked for; ReasonName says it in words.
 enum class Fallback : std::uint8_t {
-  kNotEchoed,         ///< The proxy knows no connection IDs: plain CONNECT-UDP (C2).
-  kForwardingRefused, ///< server-connection-id refused, not with 409: no more of them (C12).
+  kNotEchoed,         ///< The proxy knows no connection IDs: plain CONNECT-UDP.
+  kForwardingRefused, ///< server-connection-id refused, not with 409: no more of them.
   kServerIdConflict,  ///< server-connection-id refused with 409, or in conflict with another one
-                      ///< of the target, as zero length always is: this one is tunnelled (C12).
+                      ///< of the target, as zero length always is: this one is tunnelled.
   kClientIdRefused,   ///< A further client-connection-id refused, or in conflict with another one
                       ///< of the tunnels or of the outer connection: it is not used.
   kTooManyRequests,   ///< ClientTunnelLimits::max_requests or max_refused, or ClientIds::kMaxIds.
@@ -66,11 +66,11 @@ struct SendRequest {
   RequestId request{};
   std::vector<HeaderField> fields;
 };
-/// End the request's stream: reset it if it is still open (C15).
+/// End the request's stream: reset it if it is still open.
 struct CloseRequest {
   RequestId request{};
 };
-/// The target may be told of this client connection ID (C10).
+/// The target may be told of this client connection ID.
 struct ReleaseClientId {
   ConnectionId id;
 };
@@ -91,7 +91,7 @@ struct Failed {
   std::uint64_t code{};     ///< What OnRequestClosed had, if it came of that.
   bool opened = false;      ///< Opened came before.
   /// 409 to the first request: try again with another flow id, client connection ID *and* inner
-  /// connection (C9).
+  /// connection (section 4.1).
   bool retry = false;
 };
 } // namespace client_action
@@ -104,7 +104,7 @@ using ClientAction =
 /// How one packet of the inner connection goes to the proxy.
 enum class ClientWay : std::uint8_t {
   kTunnel,  ///< In a datagram of flow(), or on the stream if there are no datagrams.
-  kForward, ///< As it is, on the socket of the outer connection (C13).
+  kForward, ///< As it is, on the socket of the outer connection.
   kDrop,    ///< The tunnel has not started or is over, or the packet is empty.
 };
 
@@ -124,7 +124,7 @@ public:
   struct Options {
     Authority authority;
     FlowId flow = 0;       ///< Even (section 4.1), at most sf::kMaxInteger, and not used before on
-                           ///< the outer connection, be it by a tunnel that failed (C9).
+                           ///< the outer connection, be it by a tunnel that failed.
     bool forward = true;   ///< Whether forwarded mode is wanted.
     bool datagrams = true; ///< Whether the proxy has negotiated QUIC datagrams.
   };
@@ -139,7 +139,7 @@ public:
 
   // Events.  Each returns what is to be done.
 
-  /// The inner connection starts with the Source Connection ID `id` (C6).  To be called once.  If
+  /// The inner connection starts with the Source Connection ID `id`.  To be called once.  If
   /// that is in conflict with another one of ClientIds or one that was added before, nothing is sent,
   /// and Failed says retry.
   [[nodiscard]] std::vector<ClientAction> Start(const ConnectionId &id);
@@ -163,8 +163,8 @@ public:
 
   /// The final response to a request.  A malformed one counts as a refusal without an answer; its
   /// stream is closed.  A 2xx that does not echo its connection ID, or echoes another one or
-  /// another flow id, makes the tunnel plain CONNECT-UDP if it is the first (C2), and is a refusal
-  /// if not.  Responses to unknown requests are ignored, such as to those that were closed
+  /// another flow id, makes the tunnel plain CONNECT-UDP if it is the first (section 3), and is a
+  /// refusal if not.  Responses to unknown requests are ignored, such as to those that were closed
   /// meanwhile.
   [[nodiscard]] std::vector<ClientAction> OnResponse(RequestId request,
                                                      std::span<const HeaderField> fields);
@@ -174,13 +174,13 @@ public:
   /// `code`: the error code that it was reset with.
   [[nodiscard]] std::vector<ClientAction> OnRequestClosed(RequestId request, std::uint64_t code = 0);
 
-  /// The inner connection is over, or the tunnel is given up: ends all requests (C15).
+  /// The inner connection is over, or the tunnel is given up: ends all requests.
   [[nodiscard]] std::vector<ClientAction> Close();
 
   // Packets.
 
   /// The way of a packet of the inner connection.  Cost: one hash probe for each distinct length of
-  /// server connection IDs that were asked for, none for long headers (C1).
+  /// server connection IDs that were asked for, none for long headers.
   [[nodiscard]] ClientWay FromInner(std::span<const std::uint8_t> packet);
 
   /// Whether the first request was accepted, and the tunnel is not over.
