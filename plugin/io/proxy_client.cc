@@ -15,7 +15,6 @@ std::string_view ErrorName(ProxyClientError error) {
   case ProxyClientError::kNotReady: return "no connection to the proxy";
   case ProxyClientError::kClosed: return "connection to the proxy is over";
   case ProxyClientError::kTooManyTunnels: return "too many tunnels";
-  case ProxyClientError::kFlowIds: return "flow ids are used up";
   case ProxyClientError::kIdConflict: return "connection ID conflicts with one in use";
   case ProxyClientError::kNotSupported: return "proxy does not support it";
   case ProxyClientError::kInternal: return "internal error";

@@ -63,11 +63,15 @@ private:
     std::size_t segment = 0;
   };
 
-  /// A request of any of the tunnels: flow ids are never used again.
-  using RequestKey = std::pair<FlowId, RequestId>;
+  /// Of a tunnel, from 0 upwards in the order in which they were opened; none is used twice.
+  using TunnelNumber = std::uint64_t;
+  /// A request of any of the tunnels.
+  using RequestKey = std::pair<TunnelNumber, RequestId>;
   struct RequestAction {
     RequestKey key;
-    std::vector<HeaderField> fields; ///< To be sent; empty: to be closed.
+    std::variant<client_action::SendRequest, client_action::SendOnStream,
+                 client_action::CloseRequest>
+      what;
   };
 
   // What the program is told from the loop, in this order.
@@ -83,10 +87,10 @@ private:
       what;
   };
 
-  // Http3Client::Handler; but for OnDatagram and OnPayload these only take notes.
+  // Http3Client::Handler; but for OnDatagram and OnData these only take notes.
   void OnReady(std::size_t max_datagram) override;
   void OnResponse(StreamId stream, std::span<const HeaderField> fields) override;
-  void OnPayload(StreamId stream, std::span<const std::uint8_t> payload) override;
+  void OnData(StreamId stream, std::span<const std::uint8_t> data) override;
   void OnStreamClosed(StreamId stream, StreamEnd end, std::uint64_t code) override;
   void OnDatagram(std::span<const std::uint8_t> datagram) override;
   void OnWritable() override;
@@ -147,14 +151,17 @@ private:
   void Forget(ProxyTunnel::Impl &tunnel);
   /// For what may change tunnels_.
   std::vector<std::shared_ptr<ProxyTunnel::Impl>> Tunnels() const;
-  std::shared_ptr<ProxyTunnel::Impl> FindTunnel(FlowId flow) const;
-  /// Of a tunnel; 0 unless the outer connection is there.
-  std::size_t MaxPayload(FlowId flow) const;
+  std::shared_ptr<ProxyTunnel::Impl> FindTunnel(TunnelNumber number) const;
+  /// 0 unless the outer connection is there.
+  std::size_t MaxPayload(const ProxyTunnel::Impl &tunnel) const;
   void RunRequests();
   /// Returns false if it has to be tried again.
   bool SubmitRequest(RequestKey key, const std::vector<HeaderField> &fields);
-  /// `held`: requests that wait for a stream.
-  void CloseRequest(RequestKey key, std::deque<RequestAction> &held);
+  void SendMessage(RequestKey key, std::span<const std::uint8_t> message);
+  /// `held`: requests that wait for a stream, and messages for these.
+  void CloseRequest(RequestKey key, std::uint64_t code, std::deque<RequestAction> &held);
+  /// While the queue of requests is done: what comes of it is put at its end.
+  void RequestFailed(RequestKey key);
   void Drop(DropReason reason);
   void Tell(Event event);
   void Log(LogLevel level, std::string_view text) const;
@@ -185,7 +192,7 @@ private:
   std::optional<Blocked> blocked_;
   std::array<LogLimit, std::tuple_size_v<decltype(ProxyTunnelStatistics::fallbacks)>>
     fallback_lines_;
-  LogLimit response_lines_, unsent_lines_;
+  LogLimit unsent_lines_;
   std::set<std::string> gave_up_; ///< What has been logged of SendOutcome::gave_up, a few texts.
   bool ready_ = false;
   bool over_ = false;            ///< The connection is, and the program is being told.
@@ -206,13 +213,14 @@ private:
 
   // The tunnels.
   ClientIds ids_;
-  std::map<FlowId, std::shared_ptr<ProxyTunnel::Impl>> tunnels_; ///< Options::max_tunnels at most.
+  std::unique_ptr<ClientDialect> dialect_; ///< Null before the outer connection is there.
+  /// Options::max_tunnels at most.
+  std::map<TunnelNumber, std::shared_ptr<ProxyTunnel::Impl>> tunnels_;
   std::vector<std::shared_ptr<ProxyTunnel::Impl>> delivered_; ///< Those to be told OnPacketsDone.
-  FlowId next_flow_ = 0; ///< None is used twice, whatever became of the tunnel.
+  TunnelNumber next_tunnel_ = 0;
   std::deque<RequestAction> requests_; ///< To be done; ClientTunnelLimits bounds what tunnels send.
   std::map<RequestKey, StreamId> streams_;
   std::map<StreamId, RequestKey> by_stream_;
-  std::set<RequestKey> malformed_; ///< To be closed with H3_MESSAGE_ERROR.
   std::deque<Event> events_;       ///< What is told is as bounded as what causes it.
 };
 

@@ -2,8 +2,8 @@
 
 #include "proxy_client_impl.h"
 
-#include "ngmasque/wire/datagram.h"
-#include "ngmasque/wire/varint.h"
+#include "ngmasque/session/draft00.h"
+#include "ngmasque/wire/quic_header.h"
 
 #include <algorithm>
 #include <format>
@@ -58,7 +58,7 @@ void ProxyClient::Impl::Flush() {
     TryNextOrClose(std::exchange(failure_, {}));
   }
   if (std::exchange(room_, false)) {
-    for (const auto &[flow, tunnel] : tunnels_) {
+    for (const auto &[number, tunnel] : tunnels_) {
       if (std::exchange(tunnel->writable_wanted, false)) {
         events_.push_back({.tunnel = tunnel, .what = Writable{}});
       }
@@ -167,16 +167,16 @@ void ProxyClient::Impl::Ping() {
   }
 }
 
-std::size_t ProxyClient::Impl::MaxPayload(FlowId flow) const {
-  if (!ready_ || over_ || closed_) {
+std::size_t ProxyClient::Impl::MaxPayload(const ProxyTunnel::Impl &tunnel) const {
+  if (!ready_ || over_ || closed_ || !tunnel.session) {
     return 0;
   }
-  const auto max = http3_->max_datagram();
   if (!http3_->datagrams()) {
     return kMaxUdpPayload;
   }
-  const auto header = VarintLength(flow);
-  return max > header ? max - header : 0;
+  const auto max = http3_->max_datagram();
+  const std::size_t header = tunnel.session->dialect().datagram_prefix().size;
+  return header != 0 && max > header ? max - header : 0;
 }
 
 void ProxyClient::Impl::OnReady(std::size_t) {
@@ -184,6 +184,8 @@ void ProxyClient::Impl::OnReady(std::size_t) {
   Log(LogLevel::kInfo, "connected to the proxy");
   Tell({.tunnel = nullptr, .what = Ready{}});
   room_ = true; // For what was to be sent before.
+  const ClientDialectOptions options{.datagrams = http3_->datagrams()};
+  dialect_ = options_.dialect ? options_.dialect(options) : MakeDraft00Client(options);
   BeginTunnels();
 }
 

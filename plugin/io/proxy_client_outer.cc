@@ -112,7 +112,7 @@ void ProxyClient::Impl::OnReadable(Socket &socket) {
     socket.udp.Read(read_buffer_, [&](std::span<const std::uint8_t> packet, unsigned ecn) {
       if (const auto *session = ids_.FindForwarded(packet)) {
         Hear();
-        FindTunnel(session->flow())->TakeForwarded(packet, ecn);
+        FindTunnel(session->number())->TakeForwarded(packet, ecn);
         return !closed_;
       }
       const auto before = forwarding_ ? http3_->packets_received() : 0;

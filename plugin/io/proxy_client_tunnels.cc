@@ -2,9 +2,6 @@
 
 #include "proxy_client_impl.h"
 
-#include "ngmasque/wire/datagram.h"
-#include "ngmasque/wire/structured_field.h"
-
 #include <algorithm>
 #include <format>
 #include <ranges>
@@ -23,20 +20,14 @@ ProxyClient::Impl::Open(const Authority &target, const ConnectionId &inner_scid,
   if (tunnels_.size() >= options_.max_tunnels) {
     return std::unexpected(ProxyClientError::kTooManyTunnels);
   }
-  if (next_flow_ > static_cast<FlowId>(sf::kMaxInteger)) {
-    return std::unexpected(ProxyClientError::kFlowIds);
-  }
   if (const auto possible = ids_.Check(inner_scid); !possible) {
     return std::unexpected(IsConflict(possible.error()) ? ProxyClientError::kIdConflict
                                                         : ProxyClientError::kTooManyTunnels);
   }
-  //= draft-00, section 4.1
-  //# The first time that a client uses a proxy for a given QUIC connection, it selects a new
-  //# datagram flow ID with an even-numbered value [H3DGRAM].
-  const auto flow = std::exchange(next_flow_, next_flow_ + 2);
+  const auto number = next_tunnel_++;
   auto tunnel =
-    std::make_shared<ProxyTunnel::Impl>(*this, handler, target, inner_scid, flow, options);
-  tunnels_.emplace(flow, tunnel);
+    std::make_shared<ProxyTunnel::Impl>(*this, handler, target, inner_scid, number, options);
+  tunnels_.emplace(number, tunnel);
   if (ready_) {
     tunnel->Begin();
   } else if (!inner_scid.empty()) {
@@ -54,14 +45,14 @@ void ProxyClient::Impl::BeginTunnels() {
 }
 
 void ProxyClient::Impl::EndTunnels() {
-  for (const auto &[flow, tunnel] : std::exchange(tunnels_, {})) {
+  for (const auto &[number, tunnel] : std::exchange(tunnels_, {})) {
     tunnel->End();
   }
 }
 
 void ProxyClient::Impl::Forget(ProxyTunnel::Impl &tunnel) {
   const auto keep = tunnel.shared_from_this();
-  tunnels_.erase(tunnel.flow);
+  tunnels_.erase(tunnel.number);
   tunnel.End();
 }
 
@@ -69,38 +60,52 @@ std::vector<std::shared_ptr<ProxyTunnel::Impl>> ProxyClient::Impl::Tunnels() con
   return std::ranges::to<std::vector>(std::views::values(tunnels_));
 }
 
-std::shared_ptr<ProxyTunnel::Impl> ProxyClient::Impl::FindTunnel(FlowId flow) const {
-  const auto found = tunnels_.find(flow);
+std::shared_ptr<ProxyTunnel::Impl> ProxyClient::Impl::FindTunnel(TunnelNumber number) const {
+  const auto found = tunnels_.find(number);
   return found == tunnels_.end() ? nullptr : found->second;
 }
 
 void ProxyClient::Impl::OnDatagram(std::span<const std::uint8_t> datagram) {
-  const auto parsed = ParseFlowDatagram(datagram);
-  if (!parsed) {
-    Drop(DropReason::kMalformed);
-    if (parsed.error() == WireError::kTruncated && failure_.empty()) {
-      // draft-schinazi-quic-h3-datagram-05: too short for its flow id is a connection error.
-      failure_ = "the proxy has sent a datagram without flow id";
-      failure_code_ = kH3GeneralProtocolError;
-      final_ = true;
-    }
+  if (!dialect_) {
+    Drop(DropReason::kUnknownFlow); // It is of no tunnel yet.
     return;
   }
-  if (const auto tunnel = FindTunnel(parsed->flow_id)) {
-    tunnel->TakePayload(parsed->payload);
-  } else {
-    Drop(DropReason::kUnknownFlow);
+  const auto read = dialect_->OnDatagram(datagram);
+  if (read) {
+    FindTunnel(read->tunnel->number())->TakePayload(read->payload);
+    return;
+  }
+  const auto &[reason, close, text] = read.error();
+  Drop(reason);
+  if (close != 0 && failure_.empty()) {
+    failure_ = text;
+    failure_code_ = close;
+    final_ = true;
   }
 }
 
-void ProxyClient::Impl::OnPayload(StreamId stream, std::span<const std::uint8_t> payload) {
+void ProxyClient::Impl::OnData(StreamId stream, std::span<const std::uint8_t> data) {
   const auto found = by_stream_.find(stream);
   const auto tunnel = found == by_stream_.end() ? nullptr : FindTunnel(found->second.first);
-  if (tunnel) {
-    ++tunnel->statistics.on_stream_rx;
-    tunnel->TakePayload(payload);
-  } else {
+  if (!tunnel) {
     Drop(DropReason::kUnknownFlow);
+    return;
+  }
+  const auto request = found->second.second;
+  // The program may close the tunnel while it has the payload.
+  const auto session = tunnel->session;
+  while (!data.empty() && !session->over()) {
+    std::vector<ClientAction> actions;
+    const auto payload = session->OnStreamData(request, data, actions);
+    if (!actions.empty()) {
+      tunnel->Run(std::move(actions));
+    }
+    if (!payload) {
+      Drop(payload.error());
+    } else if (*payload && tunnel->client) {
+      ++tunnel->statistics.on_stream_rx;
+      tunnel->TakePayload(**payload);
+    }
   }
 }
 
@@ -114,9 +119,25 @@ void ProxyClient::Impl::RunRequests() {
   while (!requests_.empty()) {
     auto action = std::move(requests_.front());
     requests_.pop_front();
-    if (action.fields.empty()) {
-      CloseRequest(action.key, held);
-    } else if (!held.empty() || !SubmitRequest(action.key, action.fields)) {
+    const bool done = std::visit(
+      Overloaded{
+        [&](const client_action::SendRequest &what) {
+          return held.empty() && SubmitRequest(action.key, what.fields);
+        },
+        [&](const client_action::SendOnStream &what) {
+          if (std::ranges::contains(held, action.key, &RequestAction::key)) {
+            return false;
+          }
+          SendMessage(action.key, what.message);
+          return true;
+        },
+        [&](const client_action::CloseRequest &what) {
+          CloseRequest(action.key, what.code, held);
+          return true;
+        },
+      },
+      action.what);
+    if (!done) {
       held.push_back(std::move(action));
     }
   }
@@ -128,33 +149,49 @@ bool ProxyClient::Impl::SubmitRequest(RequestKey key, const std::vector<HeaderFi
   if (stream) {
     streams_.emplace(key, *stream);
     by_stream_.emplace(*stream, key);
+    if (const auto tunnel = FindTunnel(key.first)) {
+      tunnel->session->OnSent(key.second, *stream);
+      room_ = true; // For payloads that could not be marked, or had no stream.
+    }
     return true;
   }
   if (stream.error() == Http3Error::kStreamsBlocked) {
     return false;
   }
   Log(LogLevel::kWarning, std::format("request cannot be sent: {}", ErrorName(stream.error())));
+  RequestFailed(key);
+  return true;
+}
+
+void ProxyClient::Impl::SendMessage(RequestKey key, std::span<const std::uint8_t> message) {
+  const auto stream = streams_.find(key);
+  if (stream == streams_.end()) {
+    return; // It has ended.
+  }
+  if (const auto sent = http3_->SendMessage(stream->second, message); !sent) {
+    Log(LogLevel::kWarning, std::format("message cannot be sent: {}", ErrorName(sent.error())));
+    http3_->CloseStream(stream->second);
+    by_stream_.erase(stream->second);
+    streams_.erase(stream);
+    RequestFailed(key);
+  }
+}
+
+void ProxyClient::Impl::RequestFailed(RequestKey key) {
   if (const auto tunnel = FindTunnel(key.first)) {
-    // What comes of it is put at the end of the queue that is being done.
     in_http3_ = true;
     tunnel->Run(tunnel->session->OnRequestClosed(key.second));
     in_http3_ = false;
   }
-  return true;
 }
 
-//= draft-00, section 5.1
-//# A client that no longer wants a given Connection ID to be forwarded by the proxy, for either
-//# direction, MUST cancel its CONNECT-UDP HTTP/3 request by closing the corresponding stream.
-void ProxyClient::Impl::CloseRequest(RequestKey key, std::deque<RequestAction> &held) {
-  if (const auto unsent = std::ranges::find(held, key, &RequestAction::key);
-      unsent != held.end()) {
-    held.erase(unsent);
-    return;
+void ProxyClient::Impl::CloseRequest(RequestKey key, std::uint64_t code,
+                                     std::deque<RequestAction> &held) {
+  if (std::erase_if(held, [&key](const RequestAction &action) { return action.key == key; }) != 0) {
+    return; // It was never sent.
   }
-  const bool malformed = malformed_.erase(key) != 0;
   if (const auto found = streams_.find(key); found != streams_.end()) {
-    http3_->CloseStream(found->second, malformed ? kH3MessageError : kH3RequestCancelled);
+    http3_->CloseStream(found->second, code);
     by_stream_.erase(found->second);
     streams_.erase(found);
   }
@@ -165,17 +202,14 @@ void ProxyClient::Impl::OnResponse(StreamId stream, std::span<const HeaderField>
   if (found == by_stream_.end()) {
     return;
   }
-  const auto key = found->second;
-  const auto response = ParseResponse(fields);
-  if (!response) {
-    Log(response_lines_, LogLevel::kWarning,
-        std::format("malformed response: {}", ErrorName(response.error())));
-    malformed_.insert(key);
-  } else {
-    Log(LogLevel::kDebug, std::format("response {} {}", response->status, response->proxy_status));
+  const auto [number, request] = found->second;
+  for (const auto &[name, value] : fields) {
+    if (name == ":status" || name == "proxy-status") {
+      Log(LogLevel::kDebug, std::format("response on stream {}: {}", stream, value));
+    }
   }
-  if (const auto tunnel = FindTunnel(key.first)) {
-    tunnel->Run(tunnel->session->OnResponse(key.second, fields));
+  if (const auto tunnel = FindTunnel(number)) {
+    tunnel->Run(tunnel->session->OnResponse(request, fields));
   }
 }
 
@@ -188,7 +222,6 @@ void ProxyClient::Impl::OnStreamClosed(StreamId stream, StreamEnd, std::uint64_t
   Log(LogLevel::kDebug, std::format("request stream {} has ended, code {:#x}", stream, code));
   by_stream_.erase(found);
   streams_.erase(key);
-  malformed_.erase(key);
   if (const auto tunnel = FindTunnel(key.first)) {
     tunnel->Run(tunnel->session->OnRequestClosed(key.second, code));
   }

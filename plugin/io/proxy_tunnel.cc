@@ -12,21 +12,25 @@ namespace ngmasque {
 namespace {
 
 std::string EndText(const client_action::Failed &failed) {
-  if (failed.status != 0) {
-    return failed.proxy_status.empty()
-             ? std::format("the proxy has answered {}", failed.status)
-             : std::format("the proxy has answered {} ({})", failed.status, failed.proxy_status);
+  const auto &[status, proxy_status, code, conflict] = failed.refusal;
+  if (status != 0) {
+    return proxy_status.empty()
+             ? std::format("the proxy has answered {}", status)
+             : std::format("the proxy has answered {} ({})", status, proxy_status);
   }
   // A proxy answers when it has a socket, and what the network says of the target comes later.  The
   // reset may overtake the answer, and then takes its place.
-  if (failed.code == kH3ConnectError) {
+  if (code == kH3ConnectError) {
     return "the target refuses packets, or the proxy cannot reach it";
   }
   return failed.opened ? "the proxy has ended the tunnel" : "the proxy has not answered the request";
 }
 
+template <typename Action>
+concept ToProxy = requires(Action action) { action.request; };
+
 TunnelEnd::Kind EndKind(const client_action::Failed &failed) {
-  if (failed.status != 0) {
+  if (failed.refusal.status != 0) {
     return TunnelEnd::Kind::kRefused;
   }
   return failed.opened ? TunnelEnd::Kind::kEnded : TunnelEnd::Kind::kNoAnswer;
@@ -97,16 +101,13 @@ void ProxyTunnel::Impl::Tell(IdEvent event, const ConnectionId &id) {
   }
 }
 
-std::size_t ProxyTunnel::Impl::MaxPayload() const { return client ? client->MaxPayload(flow) : 0; }
+std::size_t ProxyTunnel::Impl::MaxPayload() const { return client ? client->MaxPayload(*this) : 0; }
 
 void ProxyTunnel::Impl::Begin() {
   client->ids_.Release(first_id);
-  session = std::make_unique<ClientTunnel>(
-    client->ids_,
-    ClientTunnel::Options{.authority = target,
-                          .flow = flow,
-                          .forward = options.forward,
-                          .datagrams = client->http3_->datagrams()},
+  session = std::make_shared<ClientTunnel>(
+    client->ids_, *client->dialect_,
+    ClientTunnel::Options{.authority = target, .forward = options.forward, .number = number},
     options.limits);
   Run(session->Start(first_id));
   for (const auto &[event, id] : std::exchange(early, {})) {
@@ -119,12 +120,8 @@ void ProxyTunnel::Impl::Run(std::vector<ClientAction> actions) {
   for (auto &any : actions) {
     std::visit(
       Overloaded{
-        [&](client_action::SendRequest &action) {
-          owner.requests_.push_back(
-            {.key = {flow, action.request}, .fields = std::move(action.fields)});
-        },
-        [&](client_action::CloseRequest &action) {
-          owner.requests_.push_back({.key = {flow, action.request}, .fields = {}});
+        [&](ToProxy auto &action) {
+          owner.requests_.push_back({.key = {number, action.request}, .what = std::move(action)});
         },
         [&](client_action::FellBack &action) {
           const auto reason = static_cast<std::size_t>(action.reason);
@@ -135,7 +132,7 @@ void ProxyTunnel::Impl::Run(std::vector<ClientAction> actions) {
         [&](client_action::Failed &action) {
           owner.Tell({.tunnel = shared_from_this(),
                       .what = TunnelEnd{.kind = EndKind(action),
-                                        .status = action.status,
+                                        .status = action.refusal.status,
                                         .retry = action.retry,
                                         .text = EndText(action)}});
         },

@@ -4,7 +4,6 @@
 
 #include "ngmasque/io/proxy_client.h"
 #include "ngmasque/quic/http3_client.h"
-#include "ngmasque/session/draft00.h"
 
 #include <expected>
 #include <memory>
@@ -21,13 +20,12 @@ struct ProxyTunnel::Impl : std::enable_shared_from_this<ProxyTunnel::Impl> {
   using IdEvent = std::vector<ClientAction> (ClientTunnel::*)(const ConnectionId &);
 
   Impl(ProxyClient::Impl &client_in, Handler &handler_in, Authority target_in,
-       ConnectionId first_id_in, FlowId flow_in, const Options &options_in)
+       ConnectionId first_id_in, std::uint64_t number_in, const Options &options_in)
     : client(&client_in),
       handler(&handler_in),
       target(std::move(target_in)),
       first_id(std::move(first_id_in)),
-      flow(flow_in),
-      datagram_prefix(draft00::DatagramPrefix(flow_in)),
+      number(number_in),
       options(options_in) {}
 
   // The functions of ProxyTunnel.
@@ -59,11 +57,12 @@ struct ProxyTunnel::Impl : std::enable_shared_from_this<ProxyTunnel::Impl> {
   Handler *handler;          ///< Null: nothing is told any more.
   const Authority target;
   const ConnectionId first_id;
-  const FlowId flow;
-  const Prefix datagram_prefix; ///< Of flow, which is no larger than it may be.
+  const std::uint64_t number; ///< ProxyClient::Impl::TunnelNumber
   const Options options;
   ProxyTunnelStatistics statistics;
-  std::unique_ptr<ClientTunnel> session; ///< Null before the outer connection is there, and once over.
+  /// Null before the outer connection is there, and once over.  Shared with who has taken a payload
+  /// from it.
+  std::shared_ptr<ClientTunnel> session;
   /// What came before the session; the program alone fills it.
   std::vector<std::pair<IdEvent, ConnectionId>> early;
   bool writable_wanted = false; ///< The program was told kBlocked.

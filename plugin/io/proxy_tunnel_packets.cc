@@ -85,8 +85,11 @@ SendStatus ProxyTunnel::Impl::SendTunnelled(std::span<const std::uint8_t> packet
   auto &http3 = *client->http3_;
   auto sent = std::expected<void, Http3Error>(std::unexpect, Http3Error::kTooLarge);
   const bool datagrams = http3.datagrams();
-  if (datagrams) {
-    sent = http3.SendDatagram(flow, datagram_prefix.view(), packet);
+  const auto prefix = session->dialect().datagram_prefix().view();
+  if (datagrams && prefix.empty()) {
+    sent = std::unexpected(Http3Error::kFull); // The request has not been sent yet.
+  } else if (datagrams) {
+    sent = http3.SendDatagram(number, prefix, packet);
   }
   if (!datagrams || (!sent && sent.error() == Http3Error::kTooLarge && IsForStream(packet))) {
     sent = SendOnStream(packet);
@@ -104,15 +107,19 @@ SendStatus ProxyTunnel::Impl::SendTunnelled(std::span<const std::uint8_t> packet
   return SendStatus::kDropped;
 }
 
-// On that of the first request that is open: all of a tunnel's are for the same flow.
 std::expected<void, Http3Error>
 ProxyTunnel::Impl::SendOnStream(std::span<const std::uint8_t> packet) {
-  const auto stream = client->streams_.lower_bound({flow, 0});
-  if (stream == client->streams_.end() || stream->first.first != flow) {
+  const auto request = session->dialect().payload_request();
+  const auto stream = request ? client->streams_.find({number, *request}) : client->streams_.end();
+  if (stream == client->streams_.end()) {
     // The request has not been sent yet: the peer allows no stream now.
     return std::unexpected(Http3Error::kFull);
   }
-  auto sent = client->http3_->SendPayload(stream->second, packet);
+  const auto prefix = session->dialect().StreamPrefix(packet.size());
+  if (!prefix) {
+    return std::unexpected(Http3Error::kTooLarge);
+  }
+  auto sent = client->http3_->SendData(stream->second, prefix->view(), packet);
   if (sent) {
     ++statistics.on_stream_tx;
   }

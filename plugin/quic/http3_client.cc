@@ -2,8 +2,6 @@
 
 #include "http3_impl.h"
 
-#include "ngmasque/wire/datagram.h"
-
 #include <algorithm>
 #include <utility>
 
@@ -129,7 +127,7 @@ Http3Client::SubmitRequest(std::span<const HeaderField> fields) {
   const nghttp3_data_reader reader{.read_data = [](nghttp3_conn *, std::int64_t stream,
                                                    nghttp3_vec *vecs, std::size_t count,
                                                    std::uint32_t *, void *user_data, void *) {
-    return static_cast<Impl *>(user_data)->GivePayloads(stream, {vecs, count});
+    return static_cast<Impl *>(user_data)->GiveData(stream, {vecs, count});
   }};
   if (nghttp3_conn_submit_request(impl.h3.get(), id, lines.data(), lines.size(), &reader,
                                   nullptr) != 0) {
@@ -186,33 +184,15 @@ std::expected<void, Http3Error> Http3Client::SendDatagram(DatagramQueue::Key tun
   return {};
 }
 
-std::expected<void, Http3Error> Http3Client::SendPayload(StreamId stream,
-                                                         std::span<const std::uint8_t> payload) {
-  auto &impl = *impl_;
-  if (impl.state != Impl::State::kOpen) {
-    return std::unexpected(Http3Error::kClosed);
-  }
-  auto *found = impl.Find(static_cast<std::int64_t>(stream));
-  if (!found || found->ended) {
-    return std::unexpected(Http3Error::kUnknownStream);
-  }
-  const auto length = WriteStreamLength(payload.size());
-  if (!length) {
-    return std::unexpected(Http3Error::kTooLarge);
-  }
-  const auto size = length->size() + payload.size();
-  if (found->out_bytes + size > kMaxStreamBytes) {
-    found->room_wanted = true;
-    impl.room_wanted = true;
-    return std::unexpected(Http3Error::kFull);
-  }
-  auto &bytes = found->out.emplace_back();
-  bytes.reserve(size);
-  bytes.insert(bytes.end(), length->begin(), length->end());
-  bytes.insert(bytes.end(), payload.begin(), payload.end());
-  found->out_bytes += size;
-  found->resume = true;
-  return {};
+std::expected<void, Http3Error> Http3Client::SendData(StreamId stream,
+                                                      std::span<const std::uint8_t> header,
+                                                      std::span<const std::uint8_t> payload) {
+  return impl_->AddData(stream, header, payload, kMaxStreamBytes);
+}
+
+std::expected<void, Http3Error>
+Http3Client::SendMessage(StreamId stream, std::span<const std::uint8_t> message) {
+  return impl_->AddData(stream, {}, message, kMaxStreamMessageBytes);
 }
 
 std::size_t Http3Client::max_datagram() const { return impl_->MaxDatagram(); }

@@ -8,7 +8,6 @@
 
 #include "ngmasque/quic/http3_client.h"
 #include "ngmasque/quic/socket_address.h"
-#include "ngmasque/wire/stream_length.h"
 
 #include <array>
 #include <cstdint>
@@ -38,16 +37,14 @@ struct Http3Client::Impl {
     unsigned status = 0;
     bool ended = false;     ///< Nothing of it is reported any more.
     bool too_large = false; ///< More than kMaxResponseBytes: to be refused.
-    StreamLengthParser parser;
 
-    // Payloads to be sent, with their lengths.  nghttp3 points into them until they are
-    // acknowledged.
+    // What is to be sent in DATA frames.  nghttp3 points into it until it is acknowledged.
     std::deque<Bytes> out;
     std::size_t out_bytes = 0; ///< Of all that is in `out`.
     std::size_t given = 0;     ///< How many of `out` nghttp3 has taken.
     std::size_t acked = 0;     ///< How many bytes of the first one have been acknowledged.
     bool resume = false;       ///< nghttp3 is to be told that there is something to take.
-    bool room_wanted = false;  ///< SendPayload has said kFull.
+    bool room_wanted = false;  ///< It has been said to be full.
   };
 
   enum class State : std::uint8_t {
@@ -75,8 +72,13 @@ struct Http3Client::Impl {
   void OnField(std::int64_t id, std::int32_t token, std::string_view name, std::string_view value);
   void OnFieldsEnd(std::int64_t id);
   void OnData(std::int64_t id, std::span<const std::uint8_t> data);
-  void OnPayloadAcked(std::int64_t id, std::uint64_t bytes);
-  [[nodiscard]] nghttp3_ssize GivePayloads(std::int64_t id, std::span<nghttp3_vec> out);
+  void OnDataAcked(std::int64_t id, std::uint64_t bytes);
+  [[nodiscard]] nghttp3_ssize GiveData(std::int64_t id, std::span<nghttp3_vec> out);
+  /// `max_bytes`: of what waits on the stream.
+  [[nodiscard]] std::expected<void, Http3Error> AddData(StreamId stream,
+                                                        std::span<const std::uint8_t> header,
+                                                        std::span<const std::uint8_t> payload,
+                                                        std::size_t max_bytes);
   void Consume(std::int64_t id, std::size_t bytes);
   [[nodiscard]] Stream *Find(std::int64_t id);
 

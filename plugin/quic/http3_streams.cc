@@ -71,7 +71,7 @@ int OnResetStream(nghttp3_conn *, std::int64_t id, std::uint64_t code, void *use
 }
 
 int OnAcked(nghttp3_conn *, std::int64_t id, std::uint64_t bytes, void *user_data, void *) {
-  Self(user_data).OnPayloadAcked(id, bytes);
+  Self(user_data).OnDataAcked(id, bytes);
   return 0;
 }
 
@@ -212,24 +212,46 @@ void Impl::OnFieldsEnd(std::int64_t id) {
   }
 }
 
-// draft-ietf-masque-connect-udp-00, section 4: payloads on the stream follow their 16-bit lengths.
+// With another status it is the text of an error.
 void Impl::OnData(std::int64_t id, std::span<const std::uint8_t> data) {
-  while (auto *stream = Find(id)) {
-    if (stream->ended || stream->status / 100 != 2) {
-      return; // The text of an error.
-    }
-    const auto payload = stream->parser.Next(data);
-    if (payload) {
-      handler.OnPayload(static_cast<StreamId>(id), *payload);
-    } else if (payload.error() == WireError::kIncomplete) {
-      return;
-    } else {
-      ++statistics.payloads_too_large;
-    }
+  if (const auto *stream = Find(id);
+      stream && !stream->ended && stream->status / 100 == 2 && !data.empty()) {
+    handler.OnData(static_cast<StreamId>(id), data);
   }
 }
 
-nghttp3_ssize Impl::GivePayloads(std::int64_t id, std::span<nghttp3_vec> out) {
+std::expected<void, Http3Error> Impl::AddData(StreamId id, std::span<const std::uint8_t> header,
+                                              std::span<const std::uint8_t> payload,
+                                              std::size_t max_bytes) {
+  if (state != State::kOpen) {
+    return std::unexpected(Http3Error::kClosed);
+  }
+  auto *stream = Find(static_cast<std::int64_t>(id));
+  if (!stream || stream->ended) {
+    return std::unexpected(Http3Error::kUnknownStream);
+  }
+  const auto size = header.size() + payload.size();
+  if (size > max_bytes) {
+    return std::unexpected(Http3Error::kTooLarge);
+  }
+  if (stream->out_bytes + size > max_bytes) {
+    stream->room_wanted = true;
+    room_wanted = true;
+    return std::unexpected(Http3Error::kFull);
+  }
+  if (size == 0) {
+    return {};
+  }
+  auto &bytes = stream->out.emplace_back();
+  bytes.reserve(size);
+  bytes.insert(bytes.end(), header.begin(), header.end());
+  bytes.insert(bytes.end(), payload.begin(), payload.end());
+  stream->out_bytes += size;
+  stream->resume = true;
+  return {};
+}
+
+nghttp3_ssize Impl::GiveData(std::int64_t id, std::span<nghttp3_vec> out) {
   auto *stream = Find(id);
   if (!stream || stream->given == stream->out.size()) {
     return NGHTTP3_ERR_WOULDBLOCK;
@@ -242,7 +264,7 @@ nghttp3_ssize Impl::GivePayloads(std::int64_t id, std::span<nghttp3_vec> out) {
   return static_cast<nghttp3_ssize>(count);
 }
 
-void Impl::OnPayloadAcked(std::int64_t id, std::uint64_t bytes) {
+void Impl::OnDataAcked(std::int64_t id, std::uint64_t bytes) {
   auto *stream = Find(id);
   if (!stream) {
     return;

@@ -34,7 +34,7 @@ ClientTunnel *ClientIds::FindForwarded(std::span<const std::uint8_t> packet) con
   }
   const auto *const owner = table_.Find(packet.subspan(1));
   return owner && owner->tunnel && owner->tunnel->begun_ &&
-             owner->request->stage == ClientTunnel::Stage::kAccepted
+             owner->mapping->stage == ClientMapping::Stage::kAcknowledged
            ? owner->tunnel
            : nullptr;
 }

@@ -4,6 +4,8 @@
 
 #include "ngmasque/session/client_ids.h"
 
+#include "client_tunnel_model.h"
+
 #include <algorithm>
 #include <utility>
 
@@ -11,54 +13,57 @@ namespace ngmasque {
 
 namespace {
 
-// As many lengths as there can be: the client's own choice, or no more than max_requests.
+// As many lengths as there can be: the client's own choice, or no more than max_mappings.
 constexpr ConnectionIdTableLimits TableLimits(std::size_t max_ids) {
   return {.max_ids = max_ids, .max_lengths = kMaxConnectionIdLength + 1};
 }
 
 } // namespace
 
-ClientTunnel::ClientTunnel(ClientIds &ids, Options options, const ClientTunnelLimits &limits)
+ClientTunnel::ClientTunnel(ClientIds &ids, ClientDialect &dialect, Options options,
+                           const ClientTunnelLimits &limits)
   : ids_(ids),
+    connection_(dialect),
     options_(std::move(options)),
     limits_(limits),
-    plain_(!options_.datagrams),
-    ask_(options_.forward && options_.datagrams),
-    servers_(ids.key_, TableLimits(limits.max_requests)) {}
+    plain_(dialect.plain()),
+    ask_(options_.forward && !plain_),
+    servers_(ids.key_, TableLimits(limits.max_mappings)) {}
 
 ClientTunnel::~ClientTunnel() {
-  while (!requests_.empty()) {
-    Erase(requests_.begin());
+  while (!mappings_.empty()) {
+    Erase(mappings_.begin());
   }
 }
 
-//= draft-00, section 4.1
-//# The first request the clients makes MUST contain the authority pseudo-header, the
-//# Datagram-Flow-Id header, and the Client-Connection-Id header.
 std::vector<ClientAction> ClientTunnel::Start(const ConnectionId &id) {
   Actions actions;
   if (state_ != State::kIdle) {
     return actions;
   }
-  if (plain_) {
-    //= draft-00, section 3
-    //# Like the Datagram-Flow-Id header [CONNECT-UDP], the Client-Connection-Id and
-    //# Server-Connection-Id headers can only be supported by an HTTP/3 proxy.
-    first_ = Add(IdHeader::kNone, {});
-  } else {
+  if (!plain_) {
     //= draft-00, section 4.1
     //# A client also SHOULD NOT select a Client Connection ID that matches the ID used for the QUIC
     //# connection to the proxy, as this inherently creates a conflict.
     const auto possible = ids_.Check(id);
-    const bool known = Find(IdHeader::kClient, id) != requests_.end();
+    const bool known = Find(Direction::kToClient, id) != mappings_.end();
     if (!possible || known) {
       Fail(actions, {}, known || IsConflict(possible.error()));
       return actions;
     }
-    first_ = Add(IdHeader::kClient, id);
+  }
+  dialect_ = connection_.Add(*this);
+  if (!dialect_) {
+    Fail(actions, {}, false);
+    return actions;
+  }
+  if (!plain_) {
+    first_ = Add(Direction::kToClient, id);
+    mappings_.at(*first_).stage = Stage::kAsked;
   }
   state_ = State::kWaiting;
-  Send(actions, first_);
+  Model model(*this, actions);
+  dialect_->Open(first_, model);
   if (plain_) {
     actions.emplace_back(client_action::FellBack{Fallback::kNoDatagrams});
   }
@@ -71,7 +76,7 @@ std::vector<ClientAction> ClientTunnel::Start(const ConnectionId &id) {
 //# target of the new client connection ID once a 2xx (Successful) response is received.
 std::vector<ClientAction> ClientTunnel::AddClientId(const ConnectionId &id) {
   Actions actions;
-  if (state_ == State::kOver || Find(IdHeader::kClient, id) != requests_.end()) {
+  if (state_ == State::kOver || Find(Direction::kToClient, id) != mappings_.end()) {
     return actions;
   }
   if (plain_) {
@@ -80,31 +85,28 @@ std::vector<ClientAction> ClientTunnel::AddClientId(const ConnectionId &id) {
   }
   const auto possible = ids_.Check(id);
   const auto full =
-    requests_.size() >= limits_.max_requests || (!possible && !IsConflict(possible.error()));
+    mappings_.size() >= limits_.max_mappings || (!possible && !IsConflict(possible.error()));
   if (full || !possible) {
     actions.emplace_back(client_action::DiscardClientId{id});
     actions.emplace_back(
       client_action::FellBack{full ? Fallback::kTooManyRequests : Fallback::kClientIdRefused});
     return actions;
   }
-  const auto request = Add(IdHeader::kClient, id);
+  const auto mapping = Add(Direction::kToClient, id);
   if (state_ == State::kOpen) {
-    Send(actions, request);
+    Ask(actions, mapping);
   }
   return actions;
 }
 
 std::vector<ClientAction> ClientTunnel::RemoveClientId(const ConnectionId &id) {
   Actions actions;
-  const auto request = Find(IdHeader::kClient, id);
-  if (request == requests_.end()) {
+  const auto mapping = Find(Direction::kToClient, id);
+  if (mapping == mappings_.end()) {
     return actions;
   }
-  const auto was_awaited = state_ == State::kWaiting && request->first == first_;
-  //= draft-00, section 5.1
-  //# A client that no longer wants a given Connection ID to be forwarded by the proxy, for either
-  //# direction, MUST cancel its CONNECT-UDP HTTP/3 request by closing the corresponding stream.
-  CloseRequest(actions, request);
+  const auto was_awaited = state_ == State::kWaiting && mapping->first == first_;
+  Unmap(actions, mapping);
   if (was_awaited || (state_ == State::kOpen && !HasClientId())) {
     CloseAll(actions);
   }
@@ -118,31 +120,31 @@ std::vector<ClientAction> ClientTunnel::RemoveClientId(const ConnectionId &id) {
 std::vector<ClientAction> ClientTunnel::AddServerId(const ConnectionId &id) {
   Actions actions;
   if (state_ == State::kOver || plain_ || !options_.forward || refused_.contains(id) ||
-      Find(IdHeader::kServer, id) != requests_.end()) {
+      Find(Direction::kToTarget, id) != mappings_.end()) {
     return actions;
   }
   const auto conflicts = [&id](const ConnectionId &other) {
     return Compare(id.bytes(), other.bytes()) != Relation::kUnrelated;
   };
   auto in_conflict = id.empty() || std::ranges::any_of(refused_, conflicts);
-  for (auto request = requests_.begin(); request != requests_.end();) {
-    if (request->second.kind != IdHeader::kServer || !conflicts(request->second.id)) {
-      ++request;
+  for (auto mapping = mappings_.begin(); mapping != mappings_.end();) {
+    if (mapping->second.direction != Direction::kToTarget || !conflicts(mapping->second.id)) {
+      ++mapping;
       continue;
     }
     in_conflict = true;
-    const auto other = request->second.id;
-    request = CloseRequest(actions, request);
+    const auto other = mapping->second.id;
+    mapping = Unmap(actions, mapping);
     RefuseServerId(actions, other, Fallback::kServerIdConflict);
   }
   if (in_conflict) {
     RefuseServerId(actions, id, Fallback::kServerIdConflict);
-  } else if (ask_ && requests_.size() >= limits_.max_requests) {
+  } else if (ask_ && mappings_.size() >= limits_.max_mappings) {
     RefuseServerId(actions, id, Fallback::kTooManyRequests);
   } else if (ask_) {
-    const auto request = Add(IdHeader::kServer, id);
+    const auto mapping = Add(Direction::kToTarget, id);
     if (state_ == State::kOpen) {
-      Send(actions, request);
+      Ask(actions, mapping);
     }
   }
   return actions;
@@ -150,8 +152,8 @@ std::vector<ClientAction> ClientTunnel::AddServerId(const ConnectionId &id) {
 
 std::vector<ClientAction> ClientTunnel::RemoveServerId(const ConnectionId &id) {
   Actions actions;
-  if (const auto request = Find(IdHeader::kServer, id); request != requests_.end()) {
-    CloseRequest(actions, request);
+  if (const auto mapping = Find(Direction::kToTarget, id); mapping != mappings_.end()) {
+    Unmap(actions, mapping);
   }
   return actions;
 }
@@ -180,18 +182,12 @@ ClientWay ClientTunnel::FromInner(std::span<const std::uint8_t> packet) {
   //# The client MUST wait for a successful (2xx) response before using forwarded mode.  Prior to
   //# receiving the server response, the client MUST send short header packets tunnelled in DATAGRAM
   //# frames.
-  const auto *const request = servers_.Find(packet.subspan(1));
-  if (!request || (*request)->stage != Stage::kAccepted) {
+  const auto *const mapping = servers_.Find(packet.subspan(1));
+  if (!mapping || (*mapping)->stage != Stage::kAcknowledged) {
     return ClientWay::kTunnel;
   }
   begun_ = true;
   return ClientWay::kForward;
 }
-
-bool ClientTunnel::open() const { return state_ == State::kOpen; }
-
-bool ClientTunnel::over() const { return state_ == State::kOver; }
-
-FlowId ClientTunnel::flow() const { return options_.flow; }
 
 } // namespace ngmasque

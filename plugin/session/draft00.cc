@@ -3,7 +3,6 @@
 #include "ngmasque/session/draft00.h"
 
 #include "ngmasque/wire/datagram.h"
-#include "ngmasque/wire/stream_length.h"
 
 #include <algorithm>
 
@@ -23,6 +22,17 @@ std::expected<TunnelledPayload, DropReason> ReadDatagram(std::span<const std::ui
                                                                : DropReason::kMalformed);
   }
   return TunnelledPayload{.key = read->flow_id, .payload = read->payload};
+}
+
+StreamPayload NextPayload(StreamLengthParser &parser, std::span<const std::uint8_t> &input) {
+  const auto payload = parser.Next(input);
+  if (payload) {
+    return *payload;
+  }
+  if (payload.error() == WireError::kIncomplete) {
+    return std::nullopt;
+  }
+  return std::unexpected(DropReason::kTooLong);
 }
 
 std::expected<Prefix, DropReason> StreamPrefix(std::size_t size) {

@@ -275,15 +275,11 @@ StreamInput Draft00::OnStreamData(StreamId stream, std::span<const std::uint8_t>
   }
   auto &[parser, kept] = *known.payloads;
   StreamInput next{.tunnel = known.tunnel, .payload = {}};
-  const auto payload = parser.Next(input);
+  next.payload = draft00::NextPayload(parser, input);
   if (!kept.Resize(parser.buffered())) {
     parser.Skip();
     std::ignore = kept.Resize(0);
     next.payload = std::unexpected(DropReason::kClientQueue);
-  } else if (payload) {
-    next.payload = *payload;
-  } else if (payload.error() != WireError::kIncomplete) {
-    next.payload = std::unexpected(DropReason::kTooLong);
   }
   return next;
 }

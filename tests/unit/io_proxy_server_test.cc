@@ -25,15 +25,15 @@ constexpr auto kUnanswered = 0u;
 // What the proxy says to one client.
 class Recorder final : public ProxyServer::Client {
 public:
-  std::expected<void, NotPassed> SendDatagram(std::uint64_t, std::span<const std::uint8_t>,
+  std::expected<void, DropReason> SendDatagram(std::uint64_t, std::span<const std::uint8_t>,
                                               std::span<const std::uint8_t>) override {
     return {};
   }
-  std::expected<void, NotPassed> SendOnStream(StreamId stream,
+  std::expected<void, DropReason> SendOnStream(StreamId stream,
                                               std::span<const std::uint8_t> prefix,
                                               std::span<const std::uint8_t> payload) override {
     if (full) {
-      return std::unexpected(NotPassed::kClientQueue);
+      return std::unexpected(DropReason::kClientQueue);
     }
     EXPECT_EQ(stream, kStream);
     EXPECT_TRUE(prefix.empty());

@@ -154,7 +154,7 @@ protected:
     EXPECT_EQ(pair_.recorder.ends[stream_], std::pair(StreamEnd::kRefused, code));
     EXPECT_EQ(pair_.server->stopped[0], code);
     EXPECT_EQ(pair_.server->closed[0], code);
-    EXPECT_EQ(pair_.client->SendPayload(stream_, {}).error(), Http3Error::kUnknownStream);
+    EXPECT_EQ(pair_.client->SendData(stream_, {}, {}).error(), Http3Error::kUnknownStream);
     ExpectOtherLives();
   }
 
@@ -170,9 +170,9 @@ TEST_F(QuicClientEnd, PeerEndsStream) {
   pair_.Settle();
   EXPECT_EQ(pair_.recorder.responses[stream_].front().value, "403");
   EXPECT_EQ(pair_.recorder.ends[stream_].first, StreamEnd::kFinished);
-  EXPECT_TRUE(pair_.recorder.payloads.empty()) << "the text of an error taken for payloads";
+  EXPECT_TRUE(pair_.recorder.data.empty()) << "the text of an error taken for payloads";
   EXPECT_TRUE(pair_.server->closed.contains(0)) << "our half is left open";
-  EXPECT_EQ(pair_.client->SendPayload(stream_, {}).error(), Http3Error::kUnknownStream);
+  EXPECT_EQ(pair_.client->SendData(stream_, {}, {}).error(), Http3Error::kUnknownStream);
   ExpectOtherLives();
 }
 
@@ -238,7 +238,7 @@ TEST_P(QuicClientMalformed, EndsItsRequestAlone) {
   pair_.server->SendBody(0, {0, 1, 'x'});
   pair_.Settle();
   EXPECT_FALSE(pair_.recorder.responses.contains(stream_));
-  EXPECT_TRUE(pair_.recorder.payloads.empty());
+  EXPECT_TRUE(pair_.recorder.data.empty());
   ExpectRefused(ngmasque::kH3MessageError);
 }
 

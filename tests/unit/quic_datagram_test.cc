@@ -216,7 +216,7 @@ TEST(QuicDatagram, NeitherStarvesTheOther) {
   const auto stream = pair.client->SubmitRequest(Request()).value();
   pair.Settle();
   while (pair.client->SendDatagram(0, kFlow, Filled(1200, 1))) {}
-  while (pair.client->SendPayload(stream, Filled(1200, 2))) {}
+  while (pair.client->SendData(stream, Bytes{4, 176}, Filled(1200, 2))) {}
   ASSERT_TRUE(pair.RunUntil([&] {
     return pair.server->datagrams.size() >= 20 && pair.server->bodies[0].size() >= 20 * 1202;
   }));
@@ -224,38 +224,31 @@ TEST(QuicDatagram, NeitherStarvesTheOther) {
   EXPECT_LT(pair.server->bodies[0].size(), 60u * 1202) << "the datagrams have waited";
 }
 
-TEST(QuicPayload, BothWaysInTheFormOfStreams) {
+TEST(QuicPayload, BytesBothWays) {
   Pair pair({.max_datagram_frame = 0, .settings_datagram = false});
   ASSERT_TRUE(pair.Connect());
   const auto stream = pair.client->SubmitRequest(Request()).value();
-  ASSERT_TRUE(pair.client->SendPayload(stream, Filled(3, 9)));
+  ASSERT_TRUE(pair.client->SendData(stream, Bytes{0, 3}, Filled(3, 9)));
   pair.Settle();
-  ASSERT_TRUE(pair.client->SendPayload(stream, {}));
-  ASSERT_TRUE(pair.client->SendPayload(stream, Filled(ngmasque::kMaxUdpPayload, 8)));
-  EXPECT_EQ(pair.client->SendPayload(stream, Filled(ngmasque::kMaxUdpPayload + 1, 8)).error(),
+  ASSERT_TRUE(pair.client->SendData(stream, {}, {}));
+  ASSERT_TRUE(pair.client->SendData(stream, {}, Filled(ngmasque::kMaxStreamBytes, 8)));
+  EXPECT_EQ(pair.client->SendData(stream, Bytes{1}, Filled(ngmasque::kMaxStreamBytes, 8)).error(),
             Http3Error::kTooLarge);
-  EXPECT_EQ(pair.client->SendPayload(stream + 4, Filled(1, 1)).error(), Http3Error::kUnknownStream);
-  Bytes expected{0, 3, 9, 9, 9, 0, 0, 0xff, 0xf7};
-  expected.resize(expected.size() + ngmasque::kMaxUdpPayload, 8);
+  EXPECT_EQ(pair.client->SendData(stream + 4, {}, Filled(1, 1)).error(),
+            Http3Error::kUnknownStream);
+  EXPECT_EQ(pair.client->SendMessage(stream + 4, Filled(1, 1)).error(), Http3Error::kUnknownStream);
+  Bytes expected{0, 3, 9, 9, 9};
+  expected.resize(expected.size() + ngmasque::kMaxStreamBytes, 8);
   ASSERT_TRUE(pair.RunUntil([&] { return pair.server->bodies[0].size() >= expected.size(); }));
   EXPECT_EQ(pair.server->bodies[0], expected);
 
   pair.server->Respond(0, Ok());
-  for (const std::uint8_t byte : {0, 2, 5, 6, 0, 0, 0}) {
+  for (const std::uint8_t byte : {0, 2, 5}) {
     pair.server->SendBody(0, {byte});
   }
-  pair.server->SendBody(0, {1, 7});
+  pair.server->SendBody(0, {6, 7});
   pair.Settle();
-  EXPECT_EQ(pair.recorder.payloads, (std::vector<Bytes>{{5, 6}, {}, {7}}));
-
-  // Longer than UDP can carry: left out, and the next one is not.
-  Bytes long_one{0xff, 0xff};
-  long_one.resize(long_one.size() + 0xffff, 1);
-  pair.server->SendBody(0, long_one);
-  pair.server->SendBody(0, {0, 1, 4});
-  ASSERT_TRUE(pair.RunUntil([&] { return pair.recorder.payloads.size() == 4; }));
-  EXPECT_EQ(pair.recorder.payloads.back(), (Bytes{4}));
-  EXPECT_EQ(pair.client->statistics().payloads_too_large, 1u);
+  EXPECT_EQ(pair.recorder.data, (Bytes{0, 2, 5, 6, 7}));
 }
 
 TEST(QuicPayload, StreamIsBounded) {
@@ -263,13 +256,18 @@ TEST(QuicPayload, StreamIsBounded) {
   ASSERT_TRUE(pair.Connect());
   const auto stream = pair.client->SubmitRequest(Request()).value();
   std::size_t bytes = 0;
-  while (pair.client->SendPayload(stream, Filled(1000, 1))) {
+  while (pair.client->SendData(stream, Bytes{3, 232}, Filled(1000, 1))) {
     bytes += 1002;
     ASSERT_LE(bytes, ngmasque::kMaxStreamBytes);
   }
   EXPECT_GT(bytes, ngmasque::kMaxStreamBytes - 1002);
+  // A message has room of its own.
+  EXPECT_TRUE(pair.client->SendMessage(stream, Filled(1002, 2)));
+  bytes += 1002;
+  const auto room = ngmasque::kMaxStreamMessageBytes - bytes;
+  EXPECT_EQ(pair.client->SendMessage(stream, Filled(room + 1, 2)).error(), Http3Error::kFull);
   ASSERT_TRUE(pair.RunUntil([&] { return pair.recorder.writable > 0; }));
-  EXPECT_TRUE(pair.client->SendPayload(stream, Filled(1000, 1)));
+  EXPECT_TRUE(pair.client->SendData(stream, Bytes{3, 232}, Filled(1000, 1)));
   ASSERT_TRUE(pair.RunUntil([&] { return pair.server->bodies[0].size() == bytes + 1002; }));
 }
 
@@ -278,7 +276,7 @@ TEST(QuicPayload, BlockedStreamHurtsNoOther) {
   Pair pair({.max_datagram_frame = 0, .settings_datagram = false, .stream_window = 2000});
   ASSERT_TRUE(pair.Connect());
   const auto stream = pair.client->SubmitRequest(Request()).value();
-  while (pair.client->SendPayload(stream, Filled(1000, 1))) {}
+  while (pair.client->SendData(stream, Bytes{3, 232}, Filled(1000, 1))) {}
   const auto other = pair.client->SubmitRequest(Request()).value();
   pair.client->CloseStream(stream);
   pair.Settle();

@@ -257,6 +257,15 @@ TEST_F(ProxyClientTest, WhatFitsNoDatagramIsOnTheStream) {
   ASSERT_TRUE(RunUntil([this] { return !packets.empty(); }));
   EXPECT_EQ(packets, (std::vector<Bytes>{{0x40, 1}}));
   EXPECT_EQ(tunnel->statistics().on_stream_rx, 1u);
+
+  // Longer than UDP can carry: left out, and the next one is not.
+  Bytes long_one{0xff, 0xff};
+  long_one.resize(long_one.size() + 0xffff, 1);
+  proxy->server->SendBody(4, long_one);
+  proxy->server->SendBody(4, {0, 2, 0x40, 2});
+  ASSERT_TRUE(RunUntil([this] { return packets.size() == 2; }));
+  EXPECT_EQ(packets.back(), (Bytes{0x40, 2}));
+  EXPECT_EQ(client->statistics().of(DropReason::kMalformed), 1u);
 }
 
 TEST_F(ProxyClientTest, PathThatIsTooNarrowForQuic) {

@@ -117,8 +117,8 @@ struct Recorder : ngmasque::Http3Client::Handler {
                   std::span<const ngmasque::HeaderField> fields) override {
     responses[stream].assign(fields.begin(), fields.end());
   }
-  void OnPayload(ngmasque::StreamId, std::span<const std::uint8_t> payload) override {
-    payloads.emplace_back(payload.begin(), payload.end());
+  void OnData(ngmasque::StreamId, std::span<const std::uint8_t> bytes) override {
+    data.insert(data.end(), bytes.begin(), bytes.end());
   }
   void OnStreamClosed(ngmasque::StreamId stream, ngmasque::StreamEnd end,
                       std::uint64_t code) override {
@@ -149,7 +149,7 @@ struct Recorder : ngmasque::Http3Client::Handler {
 
   std::optional<std::size_t> max_datagram;
   std::map<ngmasque::StreamId, std::vector<ngmasque::HeaderField>> responses;
-  std::vector<Bytes> payloads;
+  Bytes data; ///< Of all streams.
   std::map<ngmasque::StreamId, std::pair<ngmasque::StreamEnd, std::uint64_t>> ends;
   std::vector<Bytes> datagrams;
   int writable = 0;

@@ -17,7 +17,7 @@ using Fields = std::vector<HeaderField>;
 
 // A connection with two connection IDs on both sides: requests 0 and 3 for those of the client, 1
 // and 2 for those of the server.
-void Everything(Client &client) {
+void Everything(TestClient &client) {
   client.Start("client-0");
   client.Respond(0, 200);
   client.AddServerId("server-0");
@@ -42,7 +42,7 @@ TEST(ClientChecklist, connect_udp_authority) {
     {{"192.0.2.1", 1}, "192.0.2.1:1"},
     {{"2001:db8::1", 443}, "[2001:db8::1]:443"}};
   for (const auto &[authority, text] : cases) {
-    Client client({.authority = authority});
+    TestClient client({.authority = authority});
     client.Start("client-0");
     EXPECT_EQ(ValueOf(client.sent.at(0), ":method"), "CONNECT-UDP");
     EXPECT_EQ(ValueOf(client.sent.at(0), ":authority"), text) << "always with its port";
@@ -50,7 +50,7 @@ TEST(ClientChecklist, connect_udp_authority) {
 }
 
 TEST(ClientChecklist, connect_udp_no_scheme_path) {
-  Client client;
+  TestClient client;
   Everything(client);
   ASSERT_EQ(client.sent.size(), 4u);
   for (const auto &[number, fields] : client.sent) {
@@ -60,7 +60,7 @@ TEST(ClientChecklist, connect_udp_no_scheme_path) {
 }
 
 TEST(ClientChecklist, connect_udp_no_content_length) {
-  Client client;
+  TestClient client;
   Everything(client);
   ASSERT_EQ(client.sent.size(), 4u);
   for (const auto &[number, fields] : client.sent) {
@@ -71,7 +71,7 @@ TEST(ClientChecklist, connect_udp_no_content_length) {
 
 TEST(ClientChecklist, connect_udp_reject_content_length) {
   for (const auto *const name : {"content-length", "transfer-encoding"}) {
-    Client client;
+    TestClient client;
     client.Start("client-0");
     auto response = ResponseFields(client.requests.at(0), 200);
     response.push_back({name, "0"});
@@ -81,7 +81,7 @@ TEST(ClientChecklist, connect_udp_reject_content_length) {
 
 TEST(ClientChecklist, connect_udp_flow_id_echo) {
   const auto respond = [](std::string_view flow) {
-    Client client;
+    TestClient client;
     client.Start("client-0");
     auto response = ResponseFields(client.requests.at(0), 200);
     EXPECT_EQ(response.back(), (HeaderField{"datagram-flow-id", "2"}));
@@ -94,7 +94,7 @@ TEST(ClientChecklist, connect_udp_flow_id_echo) {
 }
 
 TEST(ClientChecklist, connect_udp_authority_same) {
-  Client client;
+  TestClient client;
   Everything(client);
   ASSERT_EQ(client.sent.size(), 4u);
   for (const auto &[number, fields] : client.sent) {
@@ -103,7 +103,7 @@ TEST(ClientChecklist, connect_udp_authority_same) {
 }
 
 TEST(ClientChecklist, connect_udp_datagram_flow_id_match) {
-  Client client({.authority = {"target.example", 443}, .flow = 8});
+  TestClient client({.authority = {"target.example", 443}, .flow = 8});
   Everything(client);
   ASSERT_EQ(client.sent.size(), 4u);
   for (const auto &[number, fields] : client.sent) {
@@ -112,7 +112,7 @@ TEST(ClientChecklist, connect_udp_datagram_flow_id_match) {
 }
 
 TEST(ClientChecklist, connect_udp_quic_cids) {
-  Client client;
+  TestClient client;
   Everything(client);
   const auto is_id = [](const std::string &name) { return name.ends_with("-connection-id"); };
   ASSERT_EQ(client.sent.size(), 4u);
@@ -124,20 +124,20 @@ TEST(ClientChecklist, connect_udp_quic_cids) {
 }
 
 TEST(ClientChecklist, connect_udp_quic_client_cid) {
-  Client client;
+  TestClient client;
   client.AddServerId("server-0");
   EXPECT_EQ(client.Start("client-0"), Texts{"send 1 client-connection-id client-0"});
 }
 
 TEST(ClientChecklist, connect_udp_early_data) {
-  Client client;
+  TestClient client;
   client.Start("client-0");
   EXPECT_EQ(client.Send(Long("initial")), kTunnel);
   EXPECT_EQ(client.Send(Long("initial")), kTunnel) << "as many as there are";
 }
 
 TEST(ClientChecklist, connect_udp_rejected_flow_id) {
-  Client client;
+  TestClient client;
   client.Start("client-0");
   EXPECT_EQ(client.Respond(0, 403), (Texts{"close 0", "failed 403"}));
   EXPECT_EQ(client.Start("client-0"), Texts{}) << "its flow id is not used again";
@@ -146,26 +146,26 @@ TEST(ClientChecklist, connect_udp_rejected_flow_id) {
 }
 
 TEST(ClientChecklist, connect_udp_rejected_conn_id) {
-  Client first;
+  TestClient first;
   first.Start("client-0");
   EXPECT_EQ(first.Respond(0, 409), (Texts{"close 0", "failed 409 retry"}));
   EXPECT_EQ(first.Send(Long("initial")), kDrop) << "not the old Initial";
   // The new inner connection, with all that has to be new.
-  Client second({.authority = {"target.example", 443}, .flow = 4});
+  TestClient second({.authority = {"target.example", 443}, .flow = 4});
   EXPECT_EQ(second.Start("client-1"), Texts{"send 0 client-connection-id client-1"});
   EXPECT_EQ(second.requests.at(0).flow, 4u);
   EXPECT_EQ(second.Respond(0, 200), Texts{"opened"});
 }
 
 TEST(ClientChecklist, connect_udp_new_client_cid) {
-  Client client;
+  TestClient client;
   client.Open();
   EXPECT_EQ(client.AddClientId("client-1"), Texts{"send 1 client-connection-id client-1"});
   EXPECT_EQ(client.Respond(1, 200), Texts{"release client-1"});
 }
 
 TEST(ClientChecklist, connect_udp_forwarded_mode) {
-  Client client;
+  TestClient client;
   client.Open();
   EXPECT_EQ(client.AddServerId("server-0"), Texts{"send 1 server-connection-id server-0"});
   client.Respond(1, 200);
@@ -173,7 +173,7 @@ TEST(ClientChecklist, connect_udp_forwarded_mode) {
 }
 
 TEST(ClientChecklist, connect_udp_forwarded_sh) {
-  Client client;
+  TestClient client;
   Everything(client);
   client.Respond(1, 200);
   EXPECT_EQ(client.Send(Short("server-0")), kForward);
@@ -181,7 +181,7 @@ TEST(ClientChecklist, connect_udp_forwarded_sh) {
 }
 
 TEST(ClientChecklist, connect_udp_forwarded_sh_wait) {
-  Client client;
+  TestClient client;
   Everything(client);
   EXPECT_EQ(client.Send(Short("server-0")), kTunnel);
   client.Respond(1, 200);
@@ -190,7 +190,7 @@ TEST(ClientChecklist, connect_udp_forwarded_sh_wait) {
 }
 
 TEST(ClientChecklist, connect_udp_forwarded_rejected) {
-  Client client;
+  TestClient client;
   Everything(client);
   client.Respond(1, 409);
   EXPECT_EQ(client.Send(Short("server-0")), kTunnel);
@@ -199,7 +199,7 @@ TEST(ClientChecklist, connect_udp_forwarded_rejected) {
 }
 
 TEST(ClientChecklist, connect_udp_forwarded_stop) {
-  Client client;
+  TestClient client;
   Everything(client);
   client.Respond(1, 403);
   client.Respond(2, 403);
@@ -208,7 +208,7 @@ TEST(ClientChecklist, connect_udp_forwarded_stop) {
 }
 
 TEST(ClientChecklist, connect_udp_forwarded_receive) {
-  Client client;
+  TestClient client;
   Everything(client);
   client.Respond(1, 200);
   client.Respond(3, 200);
@@ -219,40 +219,46 @@ TEST(ClientChecklist, connect_udp_forwarded_receive) {
 
 // Without datagrams the payloads follow the request on its stream, each after its length.
 TEST(ClientChecklist, connect_udp_lv) {
-  Client client({.authority = {"target.example", 443}, .flow = 2, .datagrams = false});
+  TestClient client({.authority = {"target.example", 443}, .flow = 2, .datagrams = false});
   client.Start("client-0");
   EXPECT_EQ(Names(client.sent.at(0)), (std::vector<std::string>{":method", ":authority"}));
   const auto packet = Long("initial");
   ASSERT_EQ(client.Send(packet), kTunnel);
-  const auto length = WriteStreamLength(packet.size()).value();
-  Bytes stream(length.begin(), length.end());
+  EXPECT_EQ(client.tunnel.dialect().payload_request(), 0u);
+  auto stream = Of(client.tunnel.dialect().StreamPrefix(packet.size()).value());
+  EXPECT_EQ(stream, (Bytes{static_cast<std::uint8_t>(packet.size() >> 8),
+                           static_cast<std::uint8_t>(packet.size())}));
   stream.insert(stream.end(), packet.begin(), packet.end());
-  StreamLengthParser parser;
   std::span<const std::uint8_t> input = stream;
-  const auto payload = parser.Next(input).value();
+  std::vector<ClientAction> actions;
+  const auto payload = client.tunnel.OnStreamData(0, input, actions).value();
   EXPECT_EQ(Bytes(payload.begin(), payload.end()), packet);
+  EXPECT_TRUE(input.empty() && actions.empty());
 }
 
 TEST(ClientChecklist, connect_udp_datagram) {
-  Client client;
+  TestClient client;
   client.Start("client-0");
   const auto packet = Long("initial");
   ASSERT_EQ(client.Send(packet), kTunnel);
-  std::array<std::uint8_t, kMaxDatagramHeader> header;
-  const auto size = WriteFlowDatagramHeader(client.tunnel.flow(), header).value();
-  Bytes frame(header.begin(), header.begin() + static_cast<std::ptrdiff_t>(size));
+  auto frame = Of(client.tunnel.dialect().datagram_prefix());
   frame.insert(frame.end(), packet.begin(), packet.end());
-  const auto datagram = ParseFlowDatagram(frame).value();
-  EXPECT_EQ(datagram.flow_id, client.requests.at(0).flow) << "the proxy knows it from the request";
+  const auto at_proxy = draft00::ReadDatagram(frame).value();
+  EXPECT_EQ(at_proxy.key, client.requests.at(0).flow) << "the proxy knows it from the request";
+  EXPECT_EQ(Bytes(at_proxy.payload.begin(), at_proxy.payload.end()), packet);
+  // The same back.
+  const auto datagram = client.dialect->OnDatagram(frame).value();
+  EXPECT_EQ(datagram.tunnel, &client.tunnel);
   EXPECT_EQ(Bytes(datagram.payload.begin(), datagram.payload.end()), packet);
 }
 
 TEST(ClientChecklist, connect_udp_datagram_flow_id) {
   for (const FlowId flow : {FlowId{0}, FlowId{2}, FlowId{999'999'999'999'998}}) {
-    Client client({.authority = {"target.example", 443}, .flow = flow});
+    TestClient client({.authority = {"target.example", 443}, .flow = flow});
     client.Start("client-0");
     EXPECT_EQ(ValueOf(client.sent.at(0), "datagram-flow-id"), std::to_string(flow));
-    EXPECT_EQ(client.tunnel.flow(), flow);
+    const auto prefix = Of(client.tunnel.dialect().datagram_prefix());
+    EXPECT_EQ(draft00::ReadDatagram(prefix).value().key, flow);
   }
 }
 

@@ -9,8 +9,8 @@ namespace {
 class ClientIdsTest : public testing::Test {
 protected:
   // Without helpers that read the requests: what comes of each event is looked at.
-  static ClientTunnel::Options Of(std::string host, FlowId flow) {
-    return {.authority = {std::move(host), 443}, .flow = flow};
+  static ClientTunnel::Options Of(std::string host) {
+    return {.authority = {std::move(host), 443}};
   }
 
   // A tunnel with `client_id` accepted that has begun to forward.
@@ -36,8 +36,9 @@ protected:
   }
 
   ClientIds ids{kTestKey};
-  ClientTunnel one{ids, Of("one.example", 0)};
-  ClientTunnel two{ids, Of("two.example", 2)};
+  std::unique_ptr<ClientDialect> dialect = MakeDraft00Client({});
+  ClientTunnel one{ids, *dialect, Of("one.example")};
+  ClientTunnel two{ids, *dialect, Of("two.example")};
 };
 
 TEST_F(ClientIdsTest, EachPacketHasItsTunnel) {
@@ -86,7 +87,7 @@ TEST_F(ClientIdsTest, ZeroLengthOnesAreInNobodysWay) {
 
 TEST_F(ClientIdsTest, TunnelThatIsGoneLeavesNothing) {
   {
-    ClientTunnel three(ids, Of("three.example", 4));
+    ClientTunnel three(ids, *dialect, Of("three.example"));
     Forward(three, "client-3", "server");
   }
   EXPECT_EQ(ids.FindForwarded(Short("client-3")), nullptr);
@@ -95,7 +96,8 @@ TEST_F(ClientIdsTest, TunnelThatIsGoneLeavesNothing) {
 
 TEST(ClientIds, ReservedOnes) {
   ClientIds ids(kTestKey);
-  ClientTunnel tunnel(ids, TestOptions());
+  const auto dialect = MakeDraft00Client({});
+  ClientTunnel tunnel(ids, *dialect, TestOptions().Tunnel());
   EXPECT_TRUE(ids.Reserve(Id("outer")));
   EXPECT_TRUE(ids.Reserve(Id("outer"))) << "known";
   EXPECT_FALSE(ids.Reserve(Id("outer-2")));
@@ -112,7 +114,8 @@ TEST(ClientIds, Bound) {
   EXPECT_TRUE(ids.Reserve(Id("outer-0")));
   EXPECT_TRUE(ids.Reserve(Id("outer-1")));
   EXPECT_FALSE(ids.Reserve(Id("outer-2")));
-  ClientTunnel tunnel(ids, TestOptions());
+  const auto dialect = MakeDraft00Client({});
+  ClientTunnel tunnel(ids, *dialect, TestOptions().Tunnel());
   const auto actions = tunnel.Start(Id("client"));
   ASSERT_EQ(actions.size(), 1u);
   EXPECT_FALSE(std::get<client_action::Failed>(actions.front()).retry) << "another one is as bad";

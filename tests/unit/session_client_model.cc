@@ -52,7 +52,7 @@ bool ClientModel::ConflictsWithOwn(const ConnectionId &id) const {
          (zero_length_outer || ConflictsWithAny(outer_, id) || ConflictsWithAny(Clients(), id));
 }
 
-// What counts against max_requests.
+// What counts against max_mappings.
 std::size_t ClientModel::Known() const {
   auto known = open_.size() + held_servers_.size();
   for (const auto &id : held_) {
@@ -80,7 +80,7 @@ void ClientModel::Start(const ConnectionId &id) {
 
 void ClientModel::AddClientId(const ConnectionId &id) {
   const auto known = Clients().contains(id);
-  const auto possible = !ConflictsWithOwn(id) && Known() < limits_.max_requests;
+  const auto possible = !ConflictsWithOwn(id) && Known() < limits_.max_mappings;
   if (over_ || known) {
     ASSERT_TRUE(tunnel_.AddClientId(id).empty());
     return;
@@ -122,7 +122,7 @@ void ClientModel::AddServerId(const ConnectionId &id) {
   std::erase_if(servers, [&id](const ConnectionId &other) { return !Conflict(id, other); });
   const auto in_conflict = id.empty() || !servers.empty() || local_.contains(ConnectionId{}) ||
                            ConflictsWithAny(local_, id);
-  const auto room = Known() < limits_.max_requests;
+  const auto room = Known() < limits_.max_mappings;
   for (const auto &other : servers) {
     held_servers_.erase(other);
   }

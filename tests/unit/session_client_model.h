@@ -30,13 +30,14 @@ struct Answer {
 // after each call.
 class ClientModel {
 public:
-  ClientModel(const HashKey &key, const ClientTunnel::Options &options,
+  ClientModel(const HashKey &key, const Draft00Options &options,
               const ClientTunnelLimits &limits, ClientTally &tally)
     : options_(options),
       limits_(limits),
       tally_(tally),
       ids_(key),
-      tunnel_(ids_, options, limits),
+      dialect_(options.Dialect()),
+      tunnel_(ids_, *dialect_, options.Tunnel(), limits),
       plain_(!options.datagrams) {}
 
   void Start(const ConnectionId &id);
@@ -79,6 +80,7 @@ private:
 
   void Apply(const std::vector<ClientAction> &actions);
   void Take(const client_action::SendRequest &send);
+  void Take(const client_action::SendOnStream &send);
   void Take(const client_action::CloseRequest &close);
   void Take(const client_action::ReleaseClientId &release);
   void Take(const client_action::DiscardClientId &discard);
@@ -86,10 +88,11 @@ private:
   void Take(const client_action::FellBack &fell_back);
   void Take(const client_action::Failed &failed);
 
-  ClientTunnel::Options options_;
+  Draft00Options options_;
   ClientTunnelLimits limits_;
   ClientTally &tally_;
   ClientIds ids_;
+  std::unique_ptr<ClientDialect> dialect_;
   ClientTunnel tunnel_;
 
   bool started_ = false, opened_ = false, over_ = false, plain_, begun_ = false;

@@ -51,8 +51,10 @@ void ClientModel::Take(const client_action::SendRequest &send) {
   }
   next_ = std::max(next_, send.request + 1);
   open_.emplace(send.request, Request{.kind = request->id_header, .id = request->id});
-  ASSERT_LE(open_.size(), limits_.max_requests + 1);
+  ASSERT_LE(open_.size(), limits_.max_mappings + 1);
 }
+
+void ClientModel::Take(const client_action::SendOnStream &) { FAIL() << "there are no messages"; }
 
 void ClientModel::Take(const client_action::CloseRequest &close) {
   ASSERT_EQ(open_.erase(close.request), 1u) << "once, and not what has ended by itself";

@@ -29,7 +29,7 @@ private:
 
   HashKey Key() { return {.k0 = random_(), .k1 = random_()}; }
 
-  ClientTunnel::Options Options() {
+  Draft00Options Options() {
     return {.authority = {"target.example", 443},
             .flow = 2 * Below(3),
             .forward = Below(8) != 0,
@@ -40,7 +40,7 @@ private:
     if (Below(3) != 0) {
       return {};
     }
-    return {.max_requests = 1 + Below(5), .max_refused = Below(4)};
+    return {.max_mappings = 1 + Below(5), .max_refused = Below(4)};
   }
 
   const ConnectionId &AnyId() { return pool_[Below(pool_.size())]; }

@@ -3,10 +3,12 @@
 
 #include "ngmasque/session/client_ids.h"
 #include "ngmasque/session/client_tunnel.h"
+#include "ngmasque/session/draft00.h"
 
 #include "routing_support.h"
 
 #include <map>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -22,16 +24,27 @@ inline constexpr ClientWay kTunnel = ClientWay::kTunnel;
 inline constexpr ClientWay kForward = ClientWay::kForward;
 inline constexpr ClientWay kDrop = ClientWay::kDrop;
 
-inline ClientTunnel::Options TestOptions() {
-  return {.authority = {"target.example", 443}, .flow = 2};
-}
+// A tunnel of dialect draft-00.
+struct Draft00Options {
+  Authority authority;
+  FlowId flow = 0;
+  bool forward = true;
+  bool datagrams = true;
+
+  std::unique_ptr<ClientDialect> Dialect() const {
+    return draft00::MakeClient({.datagrams = datagrams}, flow);
+  }
+  ClientTunnel::Options Tunnel() const { return {.authority = authority, .forward = forward}; }
+};
+
+inline Draft00Options TestOptions() { return {.authority = {"target.example", 443}, .flow = 2}; }
 
 // A tunnel whose actions become texts, one each, and a proxy that has read its requests.
-class Client {
+class TestClient {
 public:
-  explicit Client(const ClientTunnel::Options &options = TestOptions(),
+  explicit TestClient(const Draft00Options &options = TestOptions(),
                   const ClientTunnelLimits &limits = {})
-    : tunnel(ids, options, limits) {}
+    : dialect(options.Dialect()), tunnel(ids, *dialect, options.Tunnel(), limits) {}
 
   // "send 0 client-connection-id 1234" or "send 0 plain" or "send 0 kPseudoHeader...",
   // "close 0", "release 1234", "discard 1234", "opened", "fell back: REASON", "failed 409",
@@ -73,6 +86,7 @@ public:
   bool IsForwarded(const Bytes &packet) const { return ids.FindForwarded(packet) == &tunnel; }
 
   ClientIds ids{kTestKey};
+  std::unique_ptr<ClientDialect> dialect;
   ClientTunnel tunnel;
   std::map<RequestId, std::vector<HeaderField>> sent; // All of them, as they were sent,
   std::map<RequestId, ConnectUdpRequest> requests;    // and as the proxy reads them.
@@ -95,6 +109,9 @@ private:
     }
     return text;
   }
+  std::string Describe(const client_action::SendOnStream &send) {
+    return "message " + std::to_string(send.request);
+  }
   std::string Describe(const client_action::CloseRequest &close) {
     return "close " + std::to_string(close.request);
   }
@@ -109,9 +126,12 @@ private:
     return "fell back: " + std::string(ReasonName(fell_back.reason));
   }
   std::string Describe(const client_action::Failed &failed) {
-    return "failed " + std::to_string(failed.status) + (failed.retry ? " retry" : "");
+    return "failed " + std::to_string(failed.refusal.status) + (failed.retry ? " retry" : "");
   }
 };
+
+// Its bytes.
+inline Bytes Of(const Prefix &prefix) { return {prefix.view().begin(), prefix.view().end()}; }
 
 // The texts of reasons.
 inline std::string FellBack(Fallback reason) {

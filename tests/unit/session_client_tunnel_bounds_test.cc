@@ -10,7 +10,7 @@ namespace {
 
 // A packet without a connection ID cannot be told from any other.
 TEST(ClientTunnel, ZeroLengthClientId) {
-  Client client;
+  TestClient client;
   ASSERT_TRUE(client.ids.Reserve(Id("outer-id")));
   EXPECT_EQ(client.Start(""), Texts{"send 0 client-connection-id "}) << "the draft allows it";
   EXPECT_TRUE(client.ids.Reserve(Id("outer-2"))) << "the outer connection keeps its packets";
@@ -26,7 +26,7 @@ TEST(ClientTunnel, ZeroLengthClientId) {
 
 // It would be in conflict with every connection ID of the proxy itself.
 TEST(ClientTunnel, ZeroLengthServerId) {
-  Client client;
+  TestClient client;
   client.Open();
   EXPECT_EQ(client.AddServerId(""), Texts{FellBack(Fallback::kServerIdConflict)});
   EXPECT_EQ(client.AddServerId(""), Texts{});
@@ -40,7 +40,7 @@ TEST(ClientTunnel, ServerIdsOfATargetInConflict) {
     std::string_view first, second;
   } cases[] = {{"server", "server-0"}, {"server-0", "server"}, {"server", ""}};
   for (const auto &[first, second] : cases) {
-    Client client;
+    TestClient client;
     client.Open();
     client.AddServerId("another");
     client.Respond(1, 200);
@@ -61,7 +61,7 @@ TEST(ClientTunnel, ServerIdsOfATargetInConflict) {
 
 // A longer one, refused with 409 by the proxy, while the shorter one is accepted.
 TEST(ClientTunnel, RefusedServerIdIsNotForwardedByItsPrefix) {
-  Client client;
+  TestClient client;
   client.Open();
   client.AddServerId("server-0");
   client.Respond(1, 409);
@@ -70,7 +70,7 @@ TEST(ClientTunnel, RefusedServerIdIsNotForwardedByItsPrefix) {
 }
 
 TEST(ClientTunnel, ClientIdsInConflict) {
-  Client client;
+  TestClient client;
   client.Open();
   const auto discarded = [](std::string_view id) {
     return Texts{"discard " + std::string(id), FellBack(Fallback::kClientIdRefused)};
@@ -82,7 +82,7 @@ TEST(ClientTunnel, ClientIdsInConflict) {
 }
 
 TEST(ClientTunnel, TooManyRequests) {
-  Client client(TestOptions(), {.max_requests = 3});
+  TestClient client(TestOptions(), {.max_mappings = 3});
   client.Open();
   client.AddServerId("server-0");
   client.AddClientId("client-1");
@@ -100,7 +100,7 @@ TEST(ClientTunnel, TooManyRequests) {
 
 // Held back they count, too: a target cannot fill the memory before the proxy has answered.
 TEST(ClientTunnel, TooManyHeldBack) {
-  Client client(TestOptions(), {.max_requests = 2});
+  TestClient client(TestOptions(), {.max_mappings = 2});
   client.Start("client-0");
   EXPECT_EQ(client.AddServerId("server-0"), Texts{});
   EXPECT_EQ(client.AddServerId("server-1"), Texts{FellBack(Fallback::kTooManyRequests)});
@@ -111,7 +111,7 @@ TEST(ClientTunnel, TooManyHeldBack) {
 
 // Beyond what can be remembered nothing is asked for, so that nothing is asked for twice.
 TEST(ClientTunnel, TooManyRefused) {
-  Client client(TestOptions(), {.max_refused = 2});
+  TestClient client(TestOptions(), {.max_refused = 2});
   client.Open();
   for (const RequestId request : {1, 2}) {
     client.AddServerId("server-" + std::to_string(request));
@@ -126,7 +126,7 @@ TEST(ClientTunnel, TooManyRefused) {
   EXPECT_EQ(client.Send(Short("server-4")), kForward) << "it keeps working";
 
   // The same before the first response: what is held back is not sent then.
-  Client waiting(TestOptions(), {.max_refused = 0});
+  TestClient waiting(TestOptions(), {.max_refused = 0});
   waiting.Start("client-0");
   waiting.AddServerId("server-0");
   EXPECT_EQ(waiting.AddServerId(""),
@@ -135,7 +135,7 @@ TEST(ClientTunnel, TooManyRefused) {
 }
 
 TEST(ClientTunnel, HeldBackServerIdIsNotSentWhenNoneIsAskedForAnyMore) {
-  Client client(TestOptions(), {.max_refused = 1});
+  TestClient client(TestOptions(), {.max_refused = 1});
   client.Start("client-0");
   client.AddServerId("kept");
   client.AddServerId("server-0");
@@ -146,7 +146,7 @@ TEST(ClientTunnel, HeldBackServerIdIsNotSentWhenNoneIsAskedForAnyMore) {
 }
 
 TEST(ClientTunnel, LongestConnectionIds) {
-  Client client;
+  TestClient client;
   const std::string client_id(255, 'c'), server_id(255, 's');
   client.Start(client_id);
   EXPECT_EQ(client.Respond(0, 200), Texts{"opened"});

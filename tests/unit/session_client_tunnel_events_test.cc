@@ -11,7 +11,7 @@ using Fields = std::vector<HeaderField>;
 
 // Forwarded mode is wanted and the first request accepted.
 TEST(ClientTunnel, HeldBackUntilTheFirstResponse) {
-  Client client;
+  TestClient client;
   client.Start("client-0");
   EXPECT_EQ(client.AddServerId("server-0"), Texts{});
   EXPECT_EQ(client.AddClientId("client-1"), Texts{});
@@ -31,7 +31,7 @@ TEST(ClientTunnel, HeldBackUntilTheFirstResponse) {
 TEST(ClientTunnel, ForwardingNotWanted) {
   auto options = TestOptions();
   options.forward = false;
-  Client client(options);
+  TestClient client(options);
   client.Start("client-0");
   EXPECT_EQ(client.AddServerId("server-0"), Texts{});
   EXPECT_EQ(client.Respond(0, 200), Texts{"opened"});
@@ -52,7 +52,7 @@ TEST(ClientTunnel, EchoOfSomethingElse) {
         Fields{id, {"server-connection-id", ":Y2xpZW50LTA=:"}, flow}, Fields{id, id, flow},
         Fields{{"client-connection-id", "client-0"}, flow}, Fields{id, {"datagram-flow-id", "4"}},
         Fields{flow}}) {
-    Client client;
+    TestClient client;
     client.Start("client-0");
     client.AddClientId("client-1");
     auto response = Fields{{":status", "200"}};
@@ -65,7 +65,7 @@ TEST(ClientTunnel, EchoOfSomethingElse) {
   // Without a flow id, or with one that cannot be read, the connection ID is enough.
   for (const auto &fields : {Fields{{":status", "200"}, id},
                              Fields{{":status", "200"}, id, {"datagram-flow-id", "x"}}}) {
-    Client client;
+    TestClient client;
     client.Start("client-0");
     EXPECT_EQ(client.Respond(0, fields), Texts{"opened"});
     EXPECT_EQ(client.AddServerId("server-0"), Texts{"send 1 server-connection-id server-0"});
@@ -74,7 +74,7 @@ TEST(ClientTunnel, EchoOfSomethingElse) {
 
 // It is said once that there is no forwarding, however many were asked for.
 TEST(ClientTunnel, AllServerIdsRefused) {
-  Client client;
+  TestClient client;
   client.Open();
   client.AddServerId("server-0");
   client.AddServerId("server-1");
@@ -84,7 +84,7 @@ TEST(ClientTunnel, AllServerIdsRefused) {
 
 // Later on a proxy that does not echo has not done what it was asked for.
 TEST(ClientTunnel, LaterResponseThatDoesNotEcho) {
-  Client client;
+  TestClient client;
   client.Open();
   client.AddClientId("client-1");
   EXPECT_EQ(client.RespondPlain(1),
@@ -101,11 +101,11 @@ TEST(ClientTunnel, MalformedResponse) {
                          {"datagram-flow-id", "2"},
                          {"content-length", "0"}};
   for (const auto &fields : {malformed, Fields{}, Fields{{":status", "103"}}}) {
-    Client client;
+    TestClient client;
     client.Start("client-0");
     EXPECT_EQ(client.Respond(0, fields), (Texts{"close 0", "failed 0"}));
   }
-  Client client;
+  TestClient client;
   client.Open();
   client.AddClientId("client-1");
   client.AddServerId("server-0");
@@ -117,19 +117,20 @@ TEST(ClientTunnel, MalformedResponse) {
 
 TEST(ClientTunnel, FailedTellsWhatTheProxySaid) {
   ClientIds ids{kTestKey};
-  ClientTunnel tunnel{ids, TestOptions()};
+  const auto dialect = MakeDraft00Client({});
+  ClientTunnel tunnel{ids, *dialect, TestOptions().Tunnel()};
   ASSERT_EQ(tunnel.Start(Id("client-0")).size(), 1u);
   const auto actions =
     tunnel.OnResponse(0, Fields{{":status", "502"}, {"proxy-status", "p;error=dns_error"}});
   ASSERT_EQ(actions.size(), 2u);
   const auto &failed = std::get<client_action::Failed>(actions[1]);
-  EXPECT_EQ(failed.status, 502u);
-  EXPECT_EQ(failed.proxy_status, "p;error=dns_error");
+  EXPECT_EQ(failed.refusal.status, 502u);
+  EXPECT_EQ(failed.refusal.proxy_status, "p;error=dns_error");
   EXPECT_FALSE(failed.retry);
 }
 
 TEST(ClientTunnel, ResponsesThatNobodyWaitsFor) {
-  Client client;
+  TestClient client;
   EXPECT_EQ(client.RespondPlain(0), Texts{}) << "not started";
   client.Open();
   EXPECT_EQ(client.Respond(0, 409), Texts{}) << "a second one";
@@ -139,7 +140,7 @@ TEST(ClientTunnel, ResponsesThatNobodyWaitsFor) {
 }
 
 TEST(ClientTunnel, RemovedWhileTheResponseIsPending) {
-  Client client;
+  TestClient client;
   client.Open();
   client.AddServerId("server-0");
   client.AddClientId("client-1");
@@ -157,13 +158,13 @@ TEST(ClientTunnel, RemovedWhileTheResponseIsPending) {
 }
 
 TEST(ClientTunnel, WithoutClientIdsItIsOver) {
-  Client client;
+  TestClient client;
   client.Open();
   client.AddServerId("server-0");
   EXPECT_EQ(client.RemoveClientId("client-0"), (Texts{"close 0", "close 1"}));
   EXPECT_EQ(client.Send(Long("server-0")), kDrop);
 
-  Client waiting;
+  TestClient waiting;
   waiting.Start("client-0");
   waiting.AddClientId("client-1");
   EXPECT_EQ(waiting.RemoveClientId("client-0"), Texts{"close 0"});
@@ -172,13 +173,13 @@ TEST(ClientTunnel, WithoutClientIdsItIsOver) {
 }
 
 TEST(ClientTunnel, StreamEndsBeforeTheResponse) {
-  Client client;
+  TestClient client;
   client.Start("client-0");
   client.AddClientId("client-1");
   EXPECT_EQ(client.Closed(0), (Texts{"discard client-1", "failed 0"})) << "no stream to close";
   EXPECT_EQ(client.Respond(0, 200), Texts{});
 
-  Client later;
+  TestClient later;
   later.Open();
   later.AddClientId("client-1");
   later.AddServerId("server-0");
@@ -188,7 +189,7 @@ TEST(ClientTunnel, StreamEndsBeforeTheResponse) {
 }
 
 TEST(ClientTunnel, StreamEndsAfterTheResponse) {
-  Client client;
+  TestClient client;
   client.Open();
   client.AddClientId("client-1");
   client.AddServerId("server-0");
@@ -206,7 +207,7 @@ TEST(ClientTunnel, StreamEndsAfterTheResponse) {
   EXPECT_EQ(client.Closed(1), (Texts{"close 3", "failed 0"})) << "that was the last one";
   EXPECT_EQ(client.Closed(3), Texts{});
 
-  Client plain;
+  TestClient plain;
   plain.Start("client-0");
   plain.RespondPlain(0);
   EXPECT_EQ(plain.Closed(0), Texts{"failed 0"});
@@ -214,7 +215,7 @@ TEST(ClientTunnel, StreamEndsAfterTheResponse) {
 
 // The first connection ID has gone, and its successor is refused: nothing can come back.
 TEST(ClientTunnel, LastClientIdRefused) {
-  Client client;
+  TestClient client;
   client.Open();
   client.AddClientId("client-1");
   client.AddServerId("server-0");
@@ -230,7 +231,7 @@ TEST(ClientTunnel, LastClientIdRefused) {
 TEST(ClientTunnel, NoDatagrams) {
   auto options = TestOptions();
   options.datagrams = false;
-  Client client(options);
+  TestClient client(options);
   EXPECT_EQ(client.Start("client-0"), (Texts{"send 0 plain", FellBack(Fallback::kNoDatagrams)}));
   EXPECT_EQ(client.sent.at(0),
             (Fields{{":method", "CONNECT-UDP"}, {":authority", "target.example:443"}}));
@@ -243,10 +244,48 @@ TEST(ClientTunnel, NoDatagrams) {
   EXPECT_EQ(client.Send(Short("server-0")), kTunnel);
   EXPECT_EQ(client.Do(client.tunnel.Close()), Texts{"close 0"});
 
-  Client refused(options);
+  TestClient refused(options);
   refused.Start("client-0");
   EXPECT_EQ(refused.Respond(0, 409), (Texts{"close 0", "failed 409"}))
     << "it had no connection ID that another one could be tried for";
+}
+
+TEST(ClientTunnel, PayloadsOnTheStream) {
+  const Bytes stream{0, 2, 5, 6, 0, 0, 0, 1, 7};
+  for (std::size_t cut = 0; cut <= stream.size(); ++cut) {
+    TestClient client;
+    client.Open();
+    std::vector<ClientAction> actions;
+    std::vector<Bytes> payloads;
+    for (auto part : {std::span(stream).first(cut), std::span(stream).subspan(cut)}) {
+      while (!part.empty()) {
+        const auto payload = client.tunnel.OnStreamData(0, part, actions);
+        ASSERT_TRUE(payload);
+        if (*payload) {
+          payloads.emplace_back((*payload)->begin(), (*payload)->end());
+        }
+      }
+    }
+    EXPECT_EQ(payloads, (std::vector<Bytes>{{5, 6}, {}, {7}})) << "cut at " << cut;
+    EXPECT_TRUE(actions.empty());
+  }
+}
+
+// What has it may close the tunnel.
+TEST(ClientTunnel, PayloadOutlivesTheRequest) {
+  TestClient client;
+  client.Open();
+  const Bytes one{0, 2, 5}, other{6}, more{0, 1, 7};
+  std::vector<ClientAction> actions;
+  std::span<const std::uint8_t> input = one;
+  EXPECT_FALSE(client.tunnel.OnStreamData(0, input, actions));
+  input = other;
+  const auto payload = client.tunnel.OnStreamData(0, input, actions);
+  (void)client.tunnel.Close();
+  EXPECT_EQ(Bytes(payload->begin(), payload->end()), (Bytes{5, 6}));
+  input = more;
+  EXPECT_EQ(client.tunnel.OnStreamData(0, input, actions).error(), DropReason::kUnknownFlow);
+  EXPECT_TRUE(input.empty());
 }
 
 TEST(ClientTunnel, ReasonNames) {

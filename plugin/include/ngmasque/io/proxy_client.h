@@ -1,13 +1,14 @@
 // The client's way through a CONNECT-UDP proxy: one HTTP/3 connection to it (the outer one), and on
 // it any number of tunnels, each for an inner connection.  draft-pauly-masque-quic-proxy-00,
-// section 4.
+// section 4; what is said to the proxy, and how, is the dialect's.
 #pragma once
 
 #include "ngmasque/io/common.h"
 #include "ngmasque/io/proxy_tunnel.h"
 #include "ngmasque/quic/packet_size.h"
 #include "ngmasque/routing/connection_id.h"
-#include "ngmasque/session/message.h"
+#include "ngmasque/session/authority.h"
+#include "ngmasque/session/client_dialect.h"
 
 #include <chrono>
 #include <cstddef>
@@ -41,7 +42,6 @@ enum class ProxyClientError : std::uint8_t {
   kNotReady,   ///< The outer connection is not there yet, or not any more.
   kClosed,     ///< The outer connection is over.
   kTooManyTunnels, ///< Options::max_tunnels.
-  kFlowIds,    ///< All flow ids of the outer connection have been used.
   kIdConflict, ///< The inner connection ID is equal to, a prefix of or begins with one of the outer
                ///< connection or of another tunnel: choose another one.
   kNotSupported, ///< The proxy does not want its clients to migrate.
@@ -75,6 +75,7 @@ public:
     bool gso = true;
     /// Tunnels at a time, those that are over left out.  Beyond it Open says kTooManyTunnels.
     std::size_t max_tunnels = 64;
+    ClientDialectFactory dialect = nullptr; ///< Null: draft-00.
     LogFunction log{}; ///< Null: no log.
   };
 
@@ -105,14 +106,14 @@ public:
   [[nodiscard]] std::expected<void, ProxyClientError> Start();
 
   /// Opens a tunnel to `target` for an inner connection whose Initial has the Source Connection ID
-  /// `inner_scid`, before the outer connection is there or at any time later.  Each takes the next
-  /// flow id.  When the outer connection is there, packets can be sent at once.
+  /// `inner_scid`, before the outer connection is there or at any time later.  When it is there,
+  /// packets can be sent at once.
   ///
   /// Requests leave in the order in which they were made.  Those that the proxy allows no stream for
-  /// wait until it does: there are at most ClientTunnelLimits::max_requests of each tunnel.
+  /// wait until it does: there are at most ClientTunnelLimits::max_mappings of each tunnel.
   ///
   /// `handler` has to outlive the tunnel, up to OnEnded or Close.
-  /// Errors: kClosed, kTooManyTunnels, kFlowIds, kIdConflict, kInternal.
+  /// Errors: kClosed, kTooManyTunnels, kIdConflict, kInternal.
   [[nodiscard]] std::expected<std::unique_ptr<ProxyTunnel>, ProxyClientError>
   Open(const Authority &target, const ConnectionId &inner_scid, ProxyTunnel::Handler &handler,
        const ProxyTunnel::Options &options = {});

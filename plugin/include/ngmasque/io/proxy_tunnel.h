@@ -4,9 +4,9 @@
 #pragma once
 
 #include "ngmasque/routing/connection_id.h"
+#include "ngmasque/session/authority.h"
 #include "ngmasque/session/client_tunnel.h"
 #include "ngmasque/session/drop_reason.h"
-#include "ngmasque/session/message.h"
 #include "ngmasque/session/traffic.h"
 
 #include <array>

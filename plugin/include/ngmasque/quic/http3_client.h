@@ -10,7 +10,8 @@
 #include "ngmasque/quic/packet_size.h"
 #include "ngmasque/routing/connection_id.h"
 #include "ngmasque/routing/types.h"
-#include "ngmasque/session/message.h"
+#include "ngmasque/session/authority.h"
+#include "ngmasque/wire/h3_error.h"
 
 #include <chrono>
 #include <cstddef>
@@ -31,15 +32,6 @@ using Nanoseconds = std::uint64_t;
 /// No time at all, of Http3Client::Expiry.
 inline constexpr Nanoseconds kNever = UINT64_MAX;
 
-// Error codes of HTTP/3: RFC 9114, section 8.1.
-inline constexpr std::uint64_t kH3NoError = 0x100;
-inline constexpr std::uint64_t kH3GeneralProtocolError = 0x101;
-inline constexpr std::uint64_t kH3ExcessiveLoad = 0x107;
-inline constexpr std::uint64_t kH3SettingsError = 0x109;
-inline constexpr std::uint64_t kH3RequestCancelled = 0x10c;
-inline constexpr std::uint64_t kH3MessageError = 0x10e;
-inline constexpr std::uint64_t kH3ConnectError = 0x10f;
-
 /// Datagrams of one tunnel that wait for the congestion window, in bytes with
 /// DatagramQueue::kOverhead for each.  Beyond either bound SendDatagram says kFull.
 inline constexpr std::size_t kMaxQueuedDatagrams = 256;
@@ -49,9 +41,11 @@ inline constexpr std::size_t kMaxQueuedDatagramBytes = std::size_t{256} << 10;
 /// the tunnel that has more than its share loses some, which is counted: see DatagramQueue.
 inline constexpr std::size_t kMaxAllQueuedBytes = 64 * kMaxQueuedDatagramBytes;
 
-/// Payloads on one stream, with their lengths, that wait or are not yet acknowledged.  Beyond it
-/// SendPayload says kFull.  Room for the largest one is left always if the buffer is empty.
+/// Bytes on one stream that wait or are not yet acknowledged.  Beyond it SendData says kFull.
 inline constexpr std::size_t kMaxStreamBytes = std::size_t{256} << 10;
+
+/// The same for SendMessage, which so has room where payloads have taken all of theirs.
+inline constexpr std::size_t kMaxStreamMessageBytes = kMaxStreamBytes + (std::size_t{16} << 10);
 
 /// The fields of a response: names and values, and 32 bytes for each (RFC 9114, section 4.2.2),
 /// decoded.  A stream with more is reset.
@@ -142,7 +136,8 @@ public:
     bool datagrams = true;
   };
 
-  /// From within a call of it only SendDatagram, SendPayload and const functions may be called.
+  /// From within a call of it only SendDatagram, SendData, SendMessage and const functions may be
+  /// called.
   class Handler {
   public:
     virtual ~Handler() = default;
@@ -151,12 +146,12 @@ public:
     virtual void OnReady(std::size_t max_datagram) = 0;
     /// The final response of a request, as it came; interim ones are left out.
     virtual void OnResponse(StreamId stream, std::span<const HeaderField> fields) = 0;
-    /// A payload in DATA frames, in the form of section 4 of draft-ietf-masque-connect-udp-00.
-    virtual void OnPayload(StreamId stream, std::span<const std::uint8_t> payload) = 0;
+    /// Bytes in DATA frames, after a response with 2xx; never none.
+    virtual void OnData(StreamId stream, std::span<const std::uint8_t> data) = 0;
     /// The stream is over and nothing of it follows; once for each that was not closed with
     /// CloseStream.  `code` is the peer's, if it gave one; with kRefused it is ours.
     virtual void OnStreamClosed(StreamId stream, StreamEnd end, std::uint64_t code) = 0;
-    /// A datagram, flow id and all.
+    /// A datagram, as it came.
     virtual void OnDatagram(std::span<const std::uint8_t> datagram) = 0;
     /// After kFull: there is room again, for one at least of the tunnels and streams that it was
     /// said of.
@@ -181,7 +176,6 @@ public:
     std::uint64_t datagrams_received = 0;
     std::uint64_t datagrams_too_large = 0; ///< In SendDatagram, or when their turn came.
     std::uint64_t datagrams_dropped = 0;   ///< From the queue, at kMaxAllQueuedBytes.
-    std::uint64_t payloads_too_large = 0;  ///< Received on a stream, and left out.
   };
 
   /// Starts a connection on `path`.  `handler` has to outlive it; OnNewLocalId is called.
@@ -226,10 +220,15 @@ public:
                                                              std::span<const std::uint8_t> header,
                                                              std::span<const std::uint8_t> payload);
 
-  /// Sends a payload on the stream; see OnPayload.
-  /// Errors: kClosed, kUnknownStream, kTooLarge (above kMaxUdpPayload), kFull.
-  [[nodiscard]] std::expected<void, Http3Error> SendPayload(StreamId stream,
-                                                            std::span<const std::uint8_t> payload);
+  /// Sends bytes on the stream in DATA frames, the two parts one after the other: all, or nothing.
+  /// Errors: kClosed, kUnknownStream, kTooLarge (above kMaxStreamBytes), kFull.
+  [[nodiscard]] std::expected<void, Http3Error> SendData(StreamId stream,
+                                                         std::span<const std::uint8_t> header,
+                                                         std::span<const std::uint8_t> payload);
+
+  /// The same for what must not be left out, and so has more room: kMaxStreamMessageBytes.
+  [[nodiscard]] std::expected<void, Http3Error> SendMessage(StreamId stream,
+                                                            std::span<const std::uint8_t> message);
 
   /// The longest datagram in bytes that fits a packet on this path now; 0 if the peer takes none.
   [[nodiscard]] std::size_t max_datagram() const;

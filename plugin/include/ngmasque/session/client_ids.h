@@ -20,7 +20,7 @@ namespace ngmasque {
 class ClientIds {
 public:
   /// Of all together.  Only the program fills it, by tunnels that it opens and connection IDs that
-  /// it adds; what is beyond is as beyond ClientTunnelLimits::max_requests.
+  /// it adds; what is beyond is as beyond ClientTunnelLimits::max_mappings.
   static constexpr std::size_t kMaxIds = std::size_t{1} << 16;
 
   /// `key`: see HashKey.
@@ -42,7 +42,7 @@ public:
   [[nodiscard]] std::expected<void, RoutingError> Check(const ConnectionId &id) const;
 
   /// Which tunnel a packet that arrived on the socket of the outer connection was forwarded for: a
-  /// short header with an accepted client connection ID.  Null: it is the outer connection's.
+  /// short header with an acknowledged client connection ID.  Null: it is the outer connection's.
   ///
   /// Not before FromInner of that tunnel has said kForward once.  No proxy may forward before it has
   /// seen such a packet, so nothing is lost; and not to forward is how a client says that it does
@@ -58,7 +58,7 @@ private:
   /// Both are null if it is reserved.
   struct Owner {
     ClientTunnel *tunnel = nullptr;
-    const ClientTunnel::Request *request = nullptr;
+    const ClientMapping *mapping = nullptr;
   };
 
   HashKey key_;

@@ -119,9 +119,7 @@ struct TunnelledPayload {
 /// What comes next on a stream.
 struct StreamInput {
   Tunnel *tunnel = nullptr; ///< Whose stream it is; null if it is none's.
-  /// Nothing if the rest of it is to come, or it was a message.
-  /// Errors: kUnknownFlow, kTooLong; kClientQueue, see waiting.
-  std::expected<std::optional<std::span<const std::uint8_t>>, DropReason> payload;
+  StreamPayload payload; ///< Errors: kUnknownFlow, kTooLong; kClientQueue, see waiting.
 };
 
 /// One connection's side of a dialect, at the proxy.  Every container that it fills from what a

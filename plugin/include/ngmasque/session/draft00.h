@@ -1,11 +1,14 @@
 // Dialect draft-00: draft-pauly-masque-quic-proxy-00, with draft-ietf-masque-connect-udp-00 and
 // draft-schinazi-quic-h3-datagram-05.  How requests are written is in message.h.
 //
-// What is the proxy's is behind MakeDraft00; how payloads are marked is for both sides.
+// What is the proxy's is behind MakeDraft00, what is the client's behind MakeDraft00Client; how
+// payloads are marked is for both.
 #pragma once
 
+#include "ngmasque/session/client_dialect.h"
 #include "ngmasque/session/dialect.h"
 #include "ngmasque/session/message.h"
+#include "ngmasque/wire/stream_length.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -19,7 +22,15 @@ namespace ngmasque {
 [[nodiscard]] std::unique_ptr<Dialect> MakeDraft00(const ProxyOptions &options,
                                                    const HashKey &key);
 
+/// The client's side, for one connection.
+[[nodiscard]] std::unique_ptr<ClientDialect>
+MakeDraft00Client(const ClientDialectOptions &options);
+
 namespace draft00 {
+
+/// The same, whose first tunnel has the flow id `first`, an even one.
+[[nodiscard]] std::unique_ptr<ClientDialect> MakeClient(const ClientDialectOptions &options,
+                                                        FlowId first);
 
 /// What stands before a payload in a datagram; empty if `flow` is above 2^62-1.
 [[nodiscard]] Prefix DatagramPrefix(FlowId flow);
@@ -28,6 +39,10 @@ namespace draft00 {
 /// Errors: kMalformed (a connection error, H3_GENERAL_PROTOCOL_ERROR), kTooLong (drop it).
 [[nodiscard]] std::expected<TunnelledPayload, DropReason>
 ReadDatagram(std::span<const std::uint8_t> datagram);
+
+/// Takes the next payload off the front of what has come on a stream.  Error: kTooLong.
+[[nodiscard]] StreamPayload NextPayload(StreamLengthParser &parser,
+                                        std::span<const std::uint8_t> &input);
 
 /// What stands before a payload of `size` bytes on a stream.  Error: kTooLarge, above
 /// kMaxUdpPayload.

@@ -21,9 +21,11 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <expected>
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string_view>
@@ -103,6 +105,9 @@ struct Prefix {
   std::uint8_t size = 0; ///< At most kMaxSize.
   [[nodiscard]] std::span<const std::uint8_t> view() const { return std::span(bytes).first(size); }
 };
+
+/// What comes next on a stream: a payload; or nothing, if the rest of it is to come or it was a message.
+using StreamPayload = std::expected<std::optional<std::span<const std::uint8_t>>, DropReason>;
 
 /// What others hang on a record: a dialect on a tunnel, Proxy on a connection.
 class Attachment {

@@ -10,6 +10,7 @@
 #pragma once
 
 #include "ngmasque/wire/error.h"
+#include "ngmasque/wire/quic_header.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -17,9 +18,6 @@
 #include <span>
 
 namespace ngmasque {
-
-/// The longest payload of a UDP packet in bytes, of IPv4 and IPv6 alike: RFC 9298, section 5.
-inline constexpr std::size_t kMaxUdpPayload = 65527;
 
 /// The largest quarter stream id: 2^60 - 1.
 inline constexpr std::uint64_t kQuarterStreamIdMax = (std::uint64_t{1} << 60) - 1;

@@ -17,6 +17,9 @@ namespace ngmasque {
 /// The longest connection ID in bytes: its length is one byte (RFC 8999, section 5.3).
 inline constexpr std::size_t kMaxConnectionIdLength = 255;
 
+/// The longest payload of a UDP packet in bytes, of IPv4 and IPv6 alike: RFC 9298, section 5.
+inline constexpr std::size_t kMaxUdpPayload = 65527;
+
 /// Header Form, the most significant bit of the first byte.
 enum class HeaderForm {
   kShort, ///< 0

@@ -1,0 +1,39 @@
+// What ClientTunnel hands to its dialect, for one call.
+#pragma once
+
+#include "ngmasque/session/client_tunnel.h"
+
+#include <utility>
+
+namespace ngmasque {
+
+class ClientTunnel::Model final : public ClientTunnelModel {
+public:
+  Model(ClientTunnel &tunnel, Actions &actions) : tunnel_(tunnel), actions_(actions) {}
+
+  const Authority &authority() const override { return tunnel_.options_.authority; }
+  const ClientMapping *Find(MappingId mapping) const override;
+
+  void Request(RequestId request, std::vector<HeaderField> fields) override {
+    actions_.emplace_back(
+      client_action::SendRequest{.request = request, .fields = std::move(fields)});
+  }
+  void Send(RequestId request, std::vector<std::uint8_t> message) override {
+    actions_.emplace_back(
+      client_action::SendOnStream{.request = request, .message = std::move(message)});
+  }
+  void CloseRequest(RequestId request, std::uint64_t code) override {
+    actions_.emplace_back(client_action::CloseRequest{.request = request, .code = code});
+  }
+
+  void Opened(bool connection_ids) override;
+  void Acknowledge(MappingId mapping) override;
+  void Refuse(MappingId mapping, const ProxyRefusal &refusal) override;
+  void End(const ProxyRefusal &refusal) override;
+
+private:
+  ClientTunnel &tunnel_;
+  Actions &actions_;
+};
+
+} // namespace ngmasque
