@@ -1,20 +1,10 @@
-// A dialect of the modern kind, in small: a request is a tunnel, and messages on its stream open
-// and close its mappings, as many as there are.
-//
-//     request        :authority alone; its datagrams begin with the stream's id / 4, and 0
-//     on the stream  type, length of what follows; each of them a byte
-//       'P'          a payload
-//       'O'          number, 't' or 'c', connection ID: the client opens a mapping to the target,
-//                    or to itself; number alone: the proxy acknowledges it, and then, if it is to
-//                    the client, the client does as well
-//       'C'          number: there is no such mapping (any more); from either side
-//
-// Wrong numbers reset the stream.
+// The proxy's side of the toy dialect: see session_toy_messages.h.
 #pragma once
 
 #include "ngmasque/session/dialect.h"
 
 #include "routing_support.h"
+#include "session_toy_messages.h"
 
 #include <algorithm>
 #include <map>
@@ -56,7 +46,7 @@ public:
     auto state = std::make_unique<State>();
     state->stream = stream;
     tunnel.dialect = std::move(state);
-    tunnel.datagram_prefix = {.bytes = {static_cast<std::uint8_t>(stream / 4), 0}, .size = 2};
+    tunnel.datagram_prefix = ToyDatagramPrefix(stream);
     tunnel.client_first = false;
     tunnels_[stream] = &tunnel;
     model.Open(tunnel);
@@ -71,10 +61,7 @@ public:
 
   std::expected<TunnelledPayload, DropReason>
   OnDatagram(std::span<const std::uint8_t> datagram) const override {
-    if (datagram.size() < 2 || datagram[1] != 0) {
-      return std::unexpected(DropReason::kMalformed);
-    }
-    return TunnelledPayload{.key = datagram[0], .payload = datagram.subspan(2)};
+    return ReadToyDatagram(datagram);
   }
 
   StreamInput OnStreamData(StreamId stream, std::span<const std::uint8_t> &input,
@@ -85,23 +72,15 @@ public:
       return {.payload = std::unexpected(DropReason::kUnknownFlow)};
     }
     auto &tunnel = *known->second;
-    auto &message = StateOf(tunnel).message;
     const auto incomplete = StreamInput{.tunnel = &tunnel, .payload = std::nullopt};
-    if (message.size() >= 2 && message.size() == std::size_t{2} + message[1]) {
-      message.clear(); // It was handed out by the last call.
-    }
-    while (!input.empty() && (message.size() < 2 || message.size() < std::size_t{2} + message[1])) {
-      message.push_back(input.front());
-      input = input.subspan(1);
-    }
-    if (message.size() < 2 || message.size() < std::size_t{2} + message[1]) {
+    const auto message = StateOf(tunnel).reader.Next(input);
+    if (!message) {
       return incomplete;
     }
-    const auto value = std::span<const std::uint8_t>(message).subspan(2);
-    if (message[0] == 'P') {
-      return {.tunnel = &tunnel, .payload = value};
+    if (message->type == 'P') {
+      return {.tunnel = &tunnel, .payload = message->value};
     }
-    if (!Act(tunnel, message[0], value, model)) {
+    if (!Act(tunnel, *message, model)) {
       model.Reset(stream);
       model.Close(tunnel, EndReason::kClosed);
       return {.payload = std::nullopt};
@@ -110,10 +89,7 @@ public:
   }
 
   std::expected<Prefix, DropReason> StreamPrefix(const Tunnel &, std::size_t size) const override {
-    if (size > 255) {
-      return std::unexpected(DropReason::kTooLarge);
-    }
-    return Prefix{.bytes = {'P', static_cast<std::uint8_t>(size)}, .size = 2};
+    return ToyStreamPrefix(size);
   }
 
   Opened OnOpen(Tunnel &tunnel, TunnelModel &model) override {
@@ -140,7 +116,7 @@ public:
 private:
   struct State final : Attachment {
     StreamId stream{};
-    std::vector<std::uint8_t> message; // What there is of it; at most 257 bytes.
+    ToyReader reader;
     std::map<std::uint8_t, Mapping *> mappings;
   };
   static State &StateOf(Tunnel &tunnel) { return static_cast<State &>(*tunnel.dialect); }
@@ -157,12 +133,12 @@ private:
   }
 
   // False if the message makes no sense.
-  static bool Act(Tunnel &tunnel, std::uint8_t type, std::span<const std::uint8_t> value,
-                  TunnelModel &model) {
+  static bool Act(Tunnel &tunnel, const ToyMessage &message, TunnelModel &model) {
+    const auto [type, value] = message;
     if (value.empty() || (type != 'O' && type != 'C')) {
       return false;
     }
-    auto &[stream, message, mappings] = StateOf(tunnel);
+    auto &[stream, reader, mappings] = StateOf(tunnel);
     const auto number = value[0];
     const auto known = mappings.find(number);
     if (type == 'C') {
