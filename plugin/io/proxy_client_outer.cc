@@ -98,10 +98,10 @@ std::expected<void, ProxyClientError> ProxyClient::Impl::Connect(const Endpoint 
     Wake();
     return {};
   }
-  Log(LogLevel::kError, std::format("{}: {}", ErrorName(made.error().error), made.error().text));
-  switch (made.error().error) {
-  case Http3Error::kTls: return std::unexpected(ProxyClientError::kTls);
-  case Http3Error::kQlog: return std::unexpected(ProxyClientError::kQlog);
+  Log(LogLevel::kError, ErrorText(made.error()));
+  switch (made.error().code) {
+  case QuicError::kTls: return std::unexpected(ProxyClientError::kTls);
+  case QuicError::kQlog: return std::unexpected(ProxyClientError::kQlog);
   default: return std::unexpected(ProxyClientError::kInternal);
   }
 }
@@ -194,11 +194,11 @@ std::expected<void, ProxyClientError> ProxyClient::Impl::ChangeLocalAddress() {
   if (!started) {
     StopSocket(**socket);
     sockets_.pop_back();
-    Log(LogLevel::kWarning, std::format("new local address: {}", ErrorName(started.error())));
-    switch (started.error()) {
-    case Http3Error::kClosed:
-    case Http3Error::kNotReady: return std::unexpected(ProxyClientError::kNotReady);
-    case Http3Error::kNotSupported: return std::unexpected(ProxyClientError::kNotSupported);
+    Log(LogLevel::kWarning, std::format("new local address: {}", ErrorText(started.error())));
+    switch (started.error().code) {
+    case QuicError::kClosed:
+    case QuicError::kNotReady: return std::unexpected(ProxyClientError::kNotReady);
+    case QuicError::kNotSupported: return std::unexpected(ProxyClientError::kNotSupported);
     default: return std::unexpected(ProxyClientError::kInternal);
     }
   }

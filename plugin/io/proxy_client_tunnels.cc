@@ -155,10 +155,10 @@ bool ProxyClient::Impl::SubmitRequest(RequestKey key, const std::vector<HeaderFi
     }
     return true;
   }
-  if (stream.error() == Http3Error::kStreamsBlocked) {
+  if (stream.error() == QuicError::kStreamsBlocked) {
     return false;
   }
-  Log(LogLevel::kWarning, std::format("request cannot be sent: {}", ErrorName(stream.error())));
+  Log(LogLevel::kWarning, std::format("request cannot be sent: {}", ErrorText(stream.error())));
   RequestFailed(key);
   return true;
 }
@@ -169,7 +169,7 @@ void ProxyClient::Impl::SendMessage(RequestKey key, std::span<const std::uint8_t
     return; // It has ended.
   }
   if (const auto sent = http3_->SendMessage(stream->second, message); !sent) {
-    Log(LogLevel::kWarning, std::format("message cannot be sent: {}", ErrorName(sent.error())));
+    Log(LogLevel::kWarning, std::format("message cannot be sent: {}", ErrorText(sent.error())));
     http3_->CloseStream(stream->second);
     by_stream_.erase(stream->second);
     streams_.erase(stream);

@@ -47,7 +47,7 @@ struct ProxyTunnel::Impl : std::enable_shared_from_this<ProxyTunnel::Impl> {
   void TakeForwarded(std::span<const std::uint8_t> packet, unsigned ecn);
 
   SendStatus SendTunnelled(std::span<const std::uint8_t> packet);
-  std::expected<void, Http3Error> SendOnStream(std::span<const std::uint8_t> packet);
+  std::expected<void, QuicError> SendOnStream(std::span<const std::uint8_t> packet);
   /// Takes what was sent or dropped off the front of `packets`.
   SendStatus Forward(std::span<const std::uint8_t> &packets, std::size_t segment, unsigned ecn);
   void Deliver(std::span<const std::uint8_t> packet, unsigned ecn);

@@ -83,15 +83,15 @@ std::span<const std::uint8_t> ProxyTunnel::Impl::SendBurst(std::span<const std::
 
 SendStatus ProxyTunnel::Impl::SendTunnelled(std::span<const std::uint8_t> packet) {
   auto &http3 = *client->http3_;
-  auto sent = std::expected<void, Http3Error>(std::unexpect, Http3Error::kTooLarge);
+  auto sent = std::expected<void, QuicError>(std::unexpect, QuicError::kTooLarge);
   const bool datagrams = http3.datagrams();
   const auto prefix = session->dialect().datagram_prefix().view();
   if (datagrams && prefix.empty()) {
-    sent = std::unexpected(Http3Error::kFull); // The request has not been sent yet.
+    sent = std::unexpected(QuicError::kFull); // The request has not been sent yet.
   } else if (datagrams) {
     sent = http3.SendDatagram(number, prefix, packet);
   }
-  if (!datagrams || (!sent && sent.error() == Http3Error::kTooLarge && IsForStream(packet))) {
+  if (!datagrams || (!sent && sent.error() == QuicError::kTooLarge && IsForStream(packet))) {
     sent = SendOnStream(packet);
   }
   if (sent) {
@@ -99,25 +99,25 @@ SendStatus ProxyTunnel::Impl::SendTunnelled(std::span<const std::uint8_t> packet
     client->Wake();
     return SendStatus::kSent;
   }
-  if (sent.error() == Http3Error::kFull) {
+  if (sent.error() == QuicError::kFull) {
     writable_wanted = true;
     return SendStatus::kBlocked;
   }
-  Drop(sent.error() == Http3Error::kTooLarge ? DropReason::kTooLarge : DropReason::kNoTunnel);
+  Drop(sent.error() == QuicError::kTooLarge ? DropReason::kTooLarge : DropReason::kNoTunnel);
   return SendStatus::kDropped;
 }
 
-std::expected<void, Http3Error>
+std::expected<void, QuicError>
 ProxyTunnel::Impl::SendOnStream(std::span<const std::uint8_t> packet) {
   const auto request = session->dialect().payload_request();
   const auto stream = request ? client->streams_.find({number, *request}) : client->streams_.end();
   if (stream == client->streams_.end()) {
     // The request has not been sent yet: the peer allows no stream now.
-    return std::unexpected(Http3Error::kFull);
+    return std::unexpected(QuicError::kFull);
   }
   const auto prefix = session->dialect().StreamPrefix(packet.size());
   if (!prefix) {
-    return std::unexpected(Http3Error::kTooLarge);
+    return std::unexpected(QuicError::kTooLarge);
   }
   auto sent = client->http3_->SendData(stream->second, prefix->view(), packet);
   if (sent) {

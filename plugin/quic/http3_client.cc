@@ -13,29 +13,10 @@ FourTuple ToFourTuple(const ngtcp2_path &path) {
           .remote = ToEndpoint(path.remote.addr).value_or(Endpoint{})};
 }
 
-std::string_view ErrorName(Http3Error error) {
-  switch (error) {
-  case Http3Error::kTls: return "TLS configuration";
-  case Http3Error::kQlog: return "log file cannot be opened";
-  case Http3Error::kArgument: return "option out of range";
-  case Http3Error::kClosed: return "connection is closed";
-  case Http3Error::kNotReady: return "connection is not ready";
-  case Http3Error::kStreamsBlocked: return "no more streams are allowed";
-  case Http3Error::kGoingAway: return "peer is going away";
-  case Http3Error::kUnknownStream: return "unknown stream";
-  case Http3Error::kNoDatagrams: return "peer takes no datagrams";
-  case Http3Error::kTooLarge: return "too large";
-  case Http3Error::kFull: return "queue is full";
-  case Http3Error::kNotSupported: return "peer does not support it";
-  case Http3Error::kInternal: return "internal error";
-  }
-  return "unknown error";
-}
-
 Http3Client::Http3Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Http3Client::~Http3Client() = default;
 
-std::expected<std::unique_ptr<Http3Client>, Http3Failure>
+std::expected<std::unique_ptr<Http3Client>, QuicError>
 Http3Client::Create(Options options, const FourTuple &path, Handler &handler, Nanoseconds now) {
   auto impl = std::make_unique<Impl>(std::move(options), handler);
   if (auto opened = impl->Open(path, now); !opened) {
@@ -96,22 +77,22 @@ void Http3Client::WritePackets(Nanoseconds now, const BurstSink &sink) {
   impl_->Deliver();
 }
 
-std::expected<StreamId, Http3Error>
+std::expected<StreamId, QuicError>
 Http3Client::SubmitRequest(std::span<const HeaderField> fields) {
   auto &impl = *impl_;
   if (impl.state != Impl::State::kOpen) {
-    return std::unexpected(Http3Error::kClosed);
+    return std::unexpected(QuicError::kClosed);
   }
   if (!impl.handshake_done || !impl.h3) {
-    return std::unexpected(Http3Error::kNotReady);
+    return std::unexpected(QuicError::kNotReady);
   }
   if (impl.going_away) {
-    return std::unexpected(Http3Error::kGoingAway);
+    return std::unexpected(QuicError::kGoingAway);
   }
   std::int64_t id = 0;
   if (const int rv = ngtcp2_conn_open_bidi_stream(impl.conn.get(), &id, nullptr); rv != 0) {
-    return std::unexpected(rv == NGTCP2_ERR_STREAM_ID_BLOCKED ? Http3Error::kStreamsBlocked
-                                                              : Http3Error::kInternal);
+    return std::unexpected(rv == NGTCP2_ERR_STREAM_ID_BLOCKED ? QuicError::kStreamsBlocked
+                                                              : QuicError::kInternal);
   }
 
   std::vector<nghttp3_nv> lines;
@@ -132,7 +113,7 @@ Http3Client::SubmitRequest(std::span<const HeaderField> fields) {
   if (nghttp3_conn_submit_request(impl.h3.get(), id, lines.data(), lines.size(), &reader,
                                   nullptr) != 0) {
     (void)ngtcp2_conn_shutdown_stream(impl.conn.get(), 0, id, kH3RequestCancelled);
-    return std::unexpected(Http3Error::kInternal);
+    return std::unexpected(QuicError::kInternal);
   }
   impl.streams.try_emplace(id);
   impl.fresh_request = true;
@@ -152,23 +133,23 @@ void Http3Client::CloseStream(StreamId stream, std::uint64_t code) {
   (void)ngtcp2_conn_shutdown_stream(impl_->conn.get(), 0, id, code);
 }
 
-std::expected<void, Http3Error> Http3Client::SendDatagram(DatagramQueue::Key tunnel,
-                                                          std::span<const std::uint8_t> header,
-                                                          std::span<const std::uint8_t> payload) {
+std::expected<void, QuicError> Http3Client::SendDatagram(DatagramQueue::Key tunnel,
+                                                         std::span<const std::uint8_t> header,
+                                                         std::span<const std::uint8_t> payload) {
   auto &impl = *impl_;
   if (impl.state != Impl::State::kOpen) {
-    return std::unexpected(Http3Error::kClosed);
+    return std::unexpected(QuicError::kClosed);
   }
   if (!impl.handshake_done) {
-    return std::unexpected(Http3Error::kNotReady);
+    return std::unexpected(QuicError::kNotReady);
   }
   if (!datagrams()) {
-    return std::unexpected(Http3Error::kNoDatagrams);
+    return std::unexpected(QuicError::kNoDatagrams);
   }
   const auto size = header.size() + payload.size();
   if (size > impl.MaxDatagram()) {
     ++impl.statistics.datagrams_too_large;
-    return std::unexpected(Http3Error::kTooLarge);
+    return std::unexpected(QuicError::kTooLarge);
   }
   const auto waiting = impl.datagrams.waiting(tunnel);
   const auto dropped = waiting.datagrams >= kMaxQueuedDatagrams ||
@@ -178,19 +159,19 @@ std::expected<void, Http3Error> Http3Client::SendDatagram(DatagramQueue::Key tun
   if (!dropped) {
     impl.full.insert(tunnel);
     impl.room_wanted = true;
-    return std::unexpected(Http3Error::kFull);
+    return std::unexpected(QuicError::kFull);
   }
   impl.statistics.datagrams_dropped += *dropped;
   return {};
 }
 
-std::expected<void, Http3Error> Http3Client::SendData(StreamId stream,
-                                                      std::span<const std::uint8_t> header,
-                                                      std::span<const std::uint8_t> payload) {
+std::expected<void, QuicError> Http3Client::SendData(StreamId stream,
+                                                     std::span<const std::uint8_t> header,
+                                                     std::span<const std::uint8_t> payload) {
   return impl_->AddData(stream, header, payload, kMaxStreamBytes);
 }
 
-std::expected<void, Http3Error>
+std::expected<void, QuicError>
 Http3Client::SendMessage(StreamId stream, std::span<const std::uint8_t> message) {
   return impl_->AddData(stream, {}, message, kMaxStreamMessageBytes);
 }
@@ -204,21 +185,21 @@ bool Http3Client::datagrams() const {
 
 std::optional<bool> Http3Client::peer_h3_datagram() const { return impl_->peer_h3_datagram; }
 
-std::expected<void, Http3Error> Http3Client::Migrate(const Endpoint &local, Nanoseconds now) {
+std::expected<void, QuicError> Http3Client::Migrate(const Endpoint &local, Nanoseconds now) {
   if (impl_->state != Impl::State::kOpen) {
-    return std::unexpected(Http3Error::kClosed);
+    return std::unexpected(QuicError::kClosed);
   }
   QuicPath quic_path({.local = local, .remote = path().remote});
   const auto raw_path = quic_path.get();
   const auto *params = ngtcp2_conn_get_remote_transport_params2(impl_->conn.get());
   if (impl_->handshake_done && params && params->disable_active_migration) {
-    return std::unexpected(Http3Error::kNotSupported);
+    return std::unexpected(QuicError::kNotSupported);
   }
   switch (ngtcp2_conn_initiate_migration(impl_->conn.get(), &raw_path, now)) {
   case 0: return {};
-  case NGTCP2_ERR_INVALID_STATE: return std::unexpected(Http3Error::kNotReady);
-  case NGTCP2_ERR_CONN_ID_BLOCKED: return std::unexpected(Http3Error::kNotSupported);
-  default: return std::unexpected(Http3Error::kInternal);
+  case NGTCP2_ERR_INVALID_STATE: return std::unexpected(QuicError::kNotReady);
+  case NGTCP2_ERR_CONN_ID_BLOCKED: return std::unexpected(QuicError::kNotSupported);
+  default: return std::unexpected(QuicError::kInternal);
   }
 }
 

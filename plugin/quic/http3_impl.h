@@ -57,8 +57,8 @@ struct Http3Client::Impl {
     : options(std::move(options_in)), handler(handler_in) {}
 
   // http3_setup.cc
-  [[nodiscard]] std::expected<void, Http3Failure> Open(const FourTuple &path, Nanoseconds now);
-  [[nodiscard]] std::expected<void, Http3Failure> OpenQlog(const ngtcp2_cid &scid);
+  [[nodiscard]] std::expected<void, QuicError> Open(const FourTuple &path, Nanoseconds now);
+  [[nodiscard]] std::expected<void, QuicError> OpenQlog(const ngtcp2_cid &scid);
   [[nodiscard]] bool OpenH3();
   /// Draws a connection ID of ours that the handler has no objection to.
   [[nodiscard]] bool DrawLocalId(ngtcp2_cid &cid);
@@ -75,10 +75,10 @@ struct Http3Client::Impl {
   void OnDataAcked(std::int64_t id, std::uint64_t bytes);
   [[nodiscard]] nghttp3_ssize GiveData(std::int64_t id, std::span<nghttp3_vec> out);
   /// `max_bytes`: of what waits on the stream.
-  [[nodiscard]] std::expected<void, Http3Error> AddData(StreamId stream,
-                                                        std::span<const std::uint8_t> header,
-                                                        std::span<const std::uint8_t> payload,
-                                                        std::size_t max_bytes);
+  [[nodiscard]] std::expected<void, QuicError> AddData(StreamId stream,
+                                                       std::span<const std::uint8_t> header,
+                                                       std::span<const std::uint8_t> payload,
+                                                       std::size_t max_bytes);
   void Consume(std::int64_t id, std::size_t bytes);
   [[nodiscard]] Stream *Find(std::int64_t id);
 

@@ -39,8 +39,8 @@ void WriteQlog(void *user_data, std::uint32_t, const void *data, std::size_t siz
   std::fwrite(data, 1, size, impl->qlog.get());
 }
 
-std::unexpected<Http3Failure> Internal(std::string_view what) {
-  return std::unexpected(Http3Failure{Http3Error::kInternal, std::string(what)});
+std::unexpected<QuicError> Internal(std::string_view what) {
+  return std::unexpected(QuicError{QuicError::kInternal, std::string(what)});
 }
 
 } // namespace
@@ -58,7 +58,7 @@ bool Http3Client::Impl::DrawLocalId(ngtcp2_cid &cid) {
   return false;
 }
 
-std::expected<void, Http3Failure> Http3Client::Impl::OpenQlog(const ngtcp2_cid &scid) {
+std::expected<void, QuicError> Http3Client::Impl::OpenQlog(const ngtcp2_cid &scid) {
   std::string name;
   for (const auto byte : std::span(scid.data, scid.datalen)) {
     constexpr std::string_view kDigits = "0123456789abcdef";
@@ -69,15 +69,15 @@ std::expected<void, Http3Failure> Http3Client::Impl::OpenQlog(const ngtcp2_cid &
   qlog.reset(std::fopen(path.c_str(), "we"));
   if (!qlog) {
     return std::unexpected(
-      Http3Failure{Http3Error::kQlog, "qlog file " + path.string() + ": " + std::strerror(errno)});
+      QuicError{QuicError::kQlog, "qlog file " + path.string() + ": " + std::strerror(errno)});
   }
   return {};
 }
 
-std::expected<void, Http3Failure> Http3Client::Impl::Open(const FourTuple &path, Nanoseconds now) {
+std::expected<void, QuicError> Http3Client::Impl::Open(const FourTuple &path, Nanoseconds now) {
   if (options.max_udp_payload < kMinUdpPayload ||
       options.max_udp_payload > NGTCP2_MAX_TX_UDP_PAYLOAD_SIZE) {
-    return std::unexpected(Http3Failure{Http3Error::kArgument, "size of UDP payloads"});
+    return std::unexpected(QuicError{QuicError::kArgument, "size of UDP payloads"});
   }
   ngtcp2_cid scid;
   ngtcp2_cid dcid{.datalen = kFirstRemoteIdLength, .data = {}};

@@ -220,24 +220,24 @@ void Impl::OnData(std::int64_t id, std::span<const std::uint8_t> data) {
   }
 }
 
-std::expected<void, Http3Error> Impl::AddData(StreamId id, std::span<const std::uint8_t> header,
-                                              std::span<const std::uint8_t> payload,
-                                              std::size_t max_bytes) {
+std::expected<void, QuicError> Impl::AddData(StreamId id, std::span<const std::uint8_t> header,
+                                             std::span<const std::uint8_t> payload,
+                                             std::size_t max_bytes) {
   if (state != State::kOpen) {
-    return std::unexpected(Http3Error::kClosed);
+    return std::unexpected(QuicError::kClosed);
   }
   auto *stream = Find(static_cast<std::int64_t>(id));
   if (!stream || stream->ended) {
-    return std::unexpected(Http3Error::kUnknownStream);
+    return std::unexpected(QuicError::kUnknownStream);
   }
   const auto size = header.size() + payload.size();
   if (size > max_bytes) {
-    return std::unexpected(Http3Error::kTooLarge);
+    return std::unexpected(QuicError::kTooLarge);
   }
   if (stream->out_bytes + size > max_bytes) {
     stream->room_wanted = true;
     room_wanted = true;
-    return std::unexpected(Http3Error::kFull);
+    return std::unexpected(QuicError::kFull);
   }
   if (size == 0) {
     return {};

@@ -20,9 +20,9 @@ constexpr const char *kPriority =
   "+AES-256-GCM:+CHACHA20-POLY1305:+AES-128-CCM:-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:"
   "+GROUP-SECP384R1:+GROUP-SECP521R1";
 
-std::unexpected<Http3Failure> TlsFailure(std::string_view what, int code) {
+std::unexpected<QuicError> TlsFailure(std::string_view what, int code) {
   return std::unexpected(
-    Http3Failure{Http3Error::kTls, std::string(what) + ": " + gnutls_strerror(code)});
+    QuicError{QuicError::kTls, std::string(what) + ": " + gnutls_strerror(code)});
 }
 
 bool IsAddress(const std::string &name) {
@@ -60,7 +60,7 @@ int TlsClient::WriteKey(gnutls_session_t session, const char *label, const gnutl
   return 0;
 }
 
-std::expected<void, Http3Failure> TlsClient::Trust(const std::filesystem::path &ca_file) {
+std::expected<void, QuicError> TlsClient::Trust(const std::filesystem::path &ca_file) {
   gnutls_certificate_credentials_t credentials = nullptr;
   if (const int rv = gnutls_certificate_allocate_credentials(&credentials); rv != 0) {
     return TlsFailure("credentials", rv);
@@ -76,13 +76,13 @@ std::expected<void, Http3Failure> TlsClient::Trust(const std::filesystem::path &
   }
   if (certificates == 0) {
     return std::unexpected(
-      Http3Failure{Http3Error::kTls, "CA file " + ca_file.string() + ": no certificate in it"});
+      QuicError{QuicError::kTls, "CA file " + ca_file.string() + ": no certificate in it"});
   }
   verify_ = true;
   return {};
 }
 
-std::expected<void, Http3Failure> TlsClient::OpenSession() {
+std::expected<void, QuicError> TlsClient::OpenSession() {
   gnutls_session_t session = nullptr;
   if (const int rv = gnutls_init(&session, GNUTLS_CLIENT); rv != 0) {
     return TlsFailure("session", rv);
@@ -92,7 +92,7 @@ std::expected<void, Http3Failure> TlsClient::OpenSession() {
     return TlsFailure("priorities", rv);
   }
   if (ngtcp2_crypto_gnutls_configure_client_session(session) != 0) {
-    return std::unexpected(Http3Failure{Http3Error::kTls, "session cannot be set up for QUIC"});
+    return std::unexpected(QuicError{QuicError::kTls, "session cannot be set up for QUIC"});
   }
   // The base, for ngtcp2 takes the pointer as one to it.
   gnutls_session_set_ptr(session, static_cast<ngtcp2_crypto_conn_ref *>(&reference_));
@@ -122,7 +122,7 @@ std::expected<void, Http3Failure> TlsClient::OpenSession() {
   return {};
 }
 
-std::expected<std::unique_ptr<TlsClient>, Http3Failure>
+std::expected<std::unique_ptr<TlsClient>, QuicError>
 TlsClient::Create(const std::string &server_name, const std::filesystem::path &ca_file,
                   const std::filesystem::path &key_log_file, ngtcp2_crypto_get_conn get_conn,
                   void *user_data) {
@@ -133,8 +133,8 @@ TlsClient::Create(const std::string &server_name, const std::filesystem::path &c
   if (!key_log_file.empty()) {
     tls->key_log_.reset(std::fopen(key_log_file.c_str(), "ae"));
     if (!tls->key_log_) {
-      return std::unexpected(Http3Failure{
-        Http3Error::kQlog, "key log file " + key_log_file.string() + ": " + std::strerror(errno)});
+      return std::unexpected(QuicError{
+        QuicError::kQlog, "key log file " + key_log_file.string() + ": " + std::strerror(errno)});
     }
     tls->reference_.key_log = tls->key_log_.get();
   }

@@ -19,7 +19,7 @@ public:
   /// A session that offers `h3`.  `get_conn` finds its connection: user_data of its argument is
   /// `user_data`.  For the other arguments see Http3Client::Options.
   /// Errors: kTls, kQlog (the key log file).
-  [[nodiscard]] static std::expected<std::unique_ptr<TlsClient>, Http3Failure>
+  [[nodiscard]] static std::expected<std::unique_ptr<TlsClient>, QuicError>
   Create(const std::string &server_name, const std::filesystem::path &ca_file,
          const std::filesystem::path &key_log_file, ngtcp2_crypto_get_conn get_conn,
          void *user_data);
@@ -36,8 +36,8 @@ private:
   };
 
   TlsClient() = default;
-  [[nodiscard]] std::expected<void, Http3Failure> Trust(const std::filesystem::path &ca_file);
-  [[nodiscard]] std::expected<void, Http3Failure> OpenSession();
+  [[nodiscard]] std::expected<void, QuicError> Trust(const std::filesystem::path &ca_file);
+  [[nodiscard]] std::expected<void, QuicError> OpenSession();
   static int WriteKey(gnutls_session_t session, const char *label, const gnutls_datum_t *secret);
 
   // The session uses what stands before it.

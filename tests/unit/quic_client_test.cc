@@ -15,7 +15,7 @@ namespace {
 using ngmasque::CloseKind;
 using ngmasque::HeaderField;
 using ngmasque::Http3Client;
-using ngmasque::Http3Error;
+using ngmasque::QuicError;
 using ngmasque::StreamEnd;
 
 std::vector<HeaderField> Ok() { return {{.name = ":status", .value = "200"}}; }
@@ -55,17 +55,17 @@ TEST(QuicClient, WrongNameIsRefusedInWords) {
 TEST(QuicClient, BadOptions) {
   Pair no_ca({}, {.ca_file = "/nonexistent/ca.pem"});
   ASSERT_TRUE(no_ca.failure);
-  EXPECT_EQ(no_ca.failure->error, Http3Error::kTls);
+  EXPECT_EQ(no_ca.failure->code, QuicError::kTls);
   EXPECT_NE(no_ca.failure->text.find("/nonexistent/ca.pem"), std::string::npos);
   Pair no_qlog({}, {.qlog_dir = "/nonexistent"});
   ASSERT_TRUE(no_qlog.failure);
-  EXPECT_EQ(no_qlog.failure->error, Http3Error::kQlog);
+  EXPECT_EQ(no_qlog.failure->code, QuicError::kQlog);
   Pair no_keys({}, {.key_log_file = "/nonexistent/keys"});
   ASSERT_TRUE(no_keys.failure);
-  EXPECT_EQ(no_keys.failure->error, Http3Error::kQlog);
+  EXPECT_EQ(no_keys.failure->code, QuicError::kQlog);
   Pair too_small({}, {.max_udp_payload = 1199});
   ASSERT_TRUE(too_small.failure);
-  EXPECT_EQ(too_small.failure->error, Http3Error::kArgument);
+  EXPECT_EQ(too_small.failure->code, QuicError::kArgument);
 }
 
 TEST(QuicClient, QlogAndKeyLog) {
@@ -93,7 +93,7 @@ TEST(QuicClient, QlogAndKeyLog) {
 
 TEST(QuicClient, RequestAndResponse) {
   Pair pair;
-  EXPECT_EQ(pair.client->SubmitRequest(Request()).error(), Http3Error::kNotReady);
+  EXPECT_EQ(pair.client->SubmitRequest(Request()).error(), QuicError::kNotReady);
   ASSERT_TRUE(pair.Connect());
   const auto stream = pair.client->SubmitRequest(Request());
   ASSERT_TRUE(stream);
@@ -123,7 +123,7 @@ TEST(QuicClient, StreamsBlockedAndAvailable) {
   ASSERT_TRUE(pair.Connect());
   const auto stream = pair.client->SubmitRequest(Request());
   ASSERT_TRUE(stream);
-  EXPECT_EQ(pair.client->SubmitRequest(Request()).error(), Http3Error::kStreamsBlocked);
+  EXPECT_EQ(pair.client->SubmitRequest(Request()).error(), QuicError::kStreamsBlocked);
   pair.Settle();
   const int before = pair.recorder.streams_available;
   pair.client->CloseStream(*stream);
@@ -154,7 +154,7 @@ protected:
     EXPECT_EQ(pair_.recorder.ends[stream_], std::pair(StreamEnd::kRefused, code));
     EXPECT_EQ(pair_.server->stopped[0], code);
     EXPECT_EQ(pair_.server->closed[0], code);
-    EXPECT_EQ(pair_.client->SendData(stream_, {}, {}).error(), Http3Error::kUnknownStream);
+    EXPECT_EQ(pair_.client->SendData(stream_, {}, {}).error(), QuicError::kUnknownStream);
     ExpectOtherLives();
   }
 
@@ -172,7 +172,7 @@ TEST_F(QuicClientEnd, PeerEndsStream) {
   EXPECT_EQ(pair_.recorder.ends[stream_].first, StreamEnd::kFinished);
   EXPECT_TRUE(pair_.recorder.data.empty()) << "the text of an error taken for payloads";
   EXPECT_TRUE(pair_.server->closed.contains(0)) << "our half is left open";
-  EXPECT_EQ(pair_.client->SendData(stream_, {}, {}).error(), Http3Error::kUnknownStream);
+  EXPECT_EQ(pair_.client->SendData(stream_, {}, {}).error(), QuicError::kUnknownStream);
   ExpectOtherLives();
 }
 
@@ -290,7 +290,7 @@ TEST_F(QuicClientEnd, GoAway) {
   pair_.server->GoAway();
   pair_.Settle();
   EXPECT_EQ(pair_.recorder.go_away, 1);
-  EXPECT_EQ(pair_.client->SubmitRequest(Request()).error(), Http3Error::kGoingAway);
+  EXPECT_EQ(pair_.client->SubmitRequest(Request()).error(), QuicError::kGoingAway);
   ExpectOtherLives();
 }
 
@@ -302,8 +302,8 @@ TEST_F(QuicClientEnd, ServerCloses) {
   EXPECT_EQ(pair_.recorder.closed->code, 0x107u);
   EXPECT_EQ(pair_.recorder.closed->text, "closed by the peer with HTTP/3 error 0x107: too?much");
   EXPECT_EQ(pair_.client->Expiry(), ngmasque::kNever);
-  EXPECT_EQ(pair_.client->SubmitRequest(Request()).error(), Http3Error::kClosed);
-  EXPECT_EQ(pair_.client->SendDatagram(0, {}, {}).error(), Http3Error::kClosed);
+  EXPECT_EQ(pair_.client->SubmitRequest(Request()).error(), QuicError::kClosed);
+  EXPECT_EQ(pair_.client->SendDatagram(0, {}, {}).error(), QuicError::kClosed);
 }
 
 TEST_F(QuicClientEnd, ClientCloses) {
@@ -390,8 +390,8 @@ TEST(QuicClient, RefusedIdIsDrawnAgain) {
   recorder.refuse_ids = 1000;
   EXPECT_EQ(Http3Client::Create({}, {.local = Local(1000), .remote = Local(443)}, recorder, 1)
               .error()
-              .error,
-            Http3Error::kInternal);
+              .code,
+            QuicError::kInternal);
 }
 
 TEST(QuicClient, MigratesToAnotherLocalEndpoint) {
@@ -418,15 +418,15 @@ TEST(QuicClient, MigratesToAnotherLocalEndpoint) {
 
 TEST(QuicClient, MigrationRefused) {
   Pair pair({.disable_migration = true});
-  EXPECT_EQ(pair.client->Migrate(Local(2000), pair.now).error(), Http3Error::kNotReady);
+  EXPECT_EQ(pair.client->Migrate(Local(2000), pair.now).error(), QuicError::kNotReady);
   ASSERT_TRUE(pair.Connect());
   pair.Settle();
-  EXPECT_EQ(pair.client->Migrate(Local(2000), pair.now).error(), Http3Error::kNotSupported);
+  EXPECT_EQ(pair.client->Migrate(Local(2000), pair.now).error(), QuicError::kNotSupported);
 }
 
 TEST(QuicClient, EveryErrorHasAName) {
-  for (int i = 0; i <= static_cast<int>(Http3Error::kInternal); ++i) {
-    EXPECT_NE(ErrorName(static_cast<Http3Error>(i)), "unknown error");
+  for (int i = 0; i <= static_cast<int>(QuicError::kInternal); ++i) {
+    EXPECT_NE(ErrorName(static_cast<QuicError::Code>(i)), "unknown error");
   }
 }
 

@@ -10,7 +10,7 @@
 namespace quic_test {
 namespace {
 
-using ngmasque::Http3Error;
+using ngmasque::QuicError;
 
 Bytes Filled(std::size_t size, std::uint8_t byte) { return Bytes(size, byte); }
 
@@ -20,7 +20,7 @@ std::vector<ngmasque::HeaderField> Ok() { return {{.name = ":status", .value = "
 
 TEST(QuicDatagram, BothWays) {
   Pair pair;
-  EXPECT_EQ(pair.client->SendDatagram(0, kFlow, {}).error(), Http3Error::kNotReady);
+  EXPECT_EQ(pair.client->SendDatagram(0, kFlow, {}).error(), QuicError::kNotReady);
   ASSERT_TRUE(pair.Connect());
   ASSERT_TRUE(pair.client->SendDatagram(0, kFlow, Filled(3, 7)));
   pair.server->SendDatagram({2, 1});
@@ -52,7 +52,7 @@ TEST(QuicDatagram, ProbesThePath) {
     pair.path_limit = limit;
     ASSERT_TRUE(pair.Connect());
     EXPECT_EQ(pair.largest_packet, 1200u);
-    EXPECT_EQ(pair.client->SendDatagram(0, kFlow, Filled(1200, 1)).error(), Http3Error::kTooLarge);
+    EXPECT_EQ(pair.client->SendDatagram(0, kFlow, Filled(1200, 1)).error(), QuicError::kTooLarge);
     // Until nothing happens any more.
     (void)pair.RunUntil([] { return false; });
     EXPECT_GT(pair.client->max_datagram(), found - 50);
@@ -73,8 +73,8 @@ TEST(QuicDatagram, OversizedIsDroppedAndTheNextOnesAreNot) {
     const auto max = pair.client->max_datagram();
     ASSERT_GT(max, udp - 50);
     ASSERT_TRUE(pair.client->SendDatagram(0, {}, Filled(max, 1)));
-    EXPECT_EQ(pair.client->SendDatagram(0, {}, Filled(max + 1, 2)).error(), Http3Error::kTooLarge);
-    EXPECT_EQ(pair.client->SendDatagram(0, kFlow, Filled(max, 2)).error(), Http3Error::kTooLarge);
+    EXPECT_EQ(pair.client->SendDatagram(0, {}, Filled(max + 1, 2)).error(), QuicError::kTooLarge);
+    EXPECT_EQ(pair.client->SendDatagram(0, kFlow, Filled(max, 2)).error(), QuicError::kTooLarge);
     ASSERT_TRUE(pair.client->SendDatagram(0, {}, Filled(max, 3)));
     ASSERT_TRUE(pair.client->SendDatagram(0, {}, Filled(1, 4)));
     pair.Settle();
@@ -91,7 +91,7 @@ TEST(QuicDatagram, PeersLimits) {
   ASSERT_TRUE(frame.Connect());
   EXPECT_EQ(frame.client->max_datagram(), 58u);
   ASSERT_TRUE(frame.client->SendDatagram(0, {}, Filled(58, 1)));
-  EXPECT_EQ(frame.client->SendDatagram(0, {}, Filled(59, 1)).error(), Http3Error::kTooLarge);
+  EXPECT_EQ(frame.client->SendDatagram(0, {}, Filled(59, 1)).error(), QuicError::kTooLarge);
   frame.Settle();
   EXPECT_EQ(frame.server->datagrams, (std::vector<Bytes>{Filled(58, 1)}));
 }
@@ -101,7 +101,7 @@ TEST(QuicDatagram, PeerWithout) {
   ASSERT_TRUE(pair.Connect());
   EXPECT_FALSE(pair.client->datagrams());
   EXPECT_EQ(pair.client->max_datagram(), 0u);
-  EXPECT_EQ(pair.client->SendDatagram(0, kFlow, Filled(1, 1)).error(), Http3Error::kNoDatagrams);
+  EXPECT_EQ(pair.client->SendDatagram(0, kFlow, Filled(1, 1)).error(), QuicError::kNoDatagrams);
   pair.Settle();
   EXPECT_FALSE(pair.recorder.closed);
 }
@@ -116,7 +116,7 @@ TEST(QuicDatagram, QueueIsBoundedByCount) {
     ASSERT_LE(taken, ngmasque::kMaxQueuedDatagrams);
   }
   EXPECT_EQ(taken, ngmasque::kMaxQueuedDatagrams);
-  EXPECT_EQ(pair.client->SendDatagram(0, kFlow, Filled(1, 0)).error(), Http3Error::kFull);
+  EXPECT_EQ(pair.client->SendDatagram(0, kFlow, Filled(1, 0)).error(), QuicError::kFull);
   EXPECT_EQ(pair.recorder.writable, 0);
   ASSERT_TRUE(pair.RunUntil([&] { return pair.recorder.writable > 0; }));
   EXPECT_TRUE(pair.client->SendDatagram(0, kFlow, Filled(1, 0)));
@@ -233,10 +233,10 @@ TEST(QuicPayload, BytesBothWays) {
   ASSERT_TRUE(pair.client->SendData(stream, {}, {}));
   ASSERT_TRUE(pair.client->SendData(stream, {}, Filled(ngmasque::kMaxStreamBytes, 8)));
   EXPECT_EQ(pair.client->SendData(stream, Bytes{1}, Filled(ngmasque::kMaxStreamBytes, 8)).error(),
-            Http3Error::kTooLarge);
+            QuicError::kTooLarge);
   EXPECT_EQ(pair.client->SendData(stream + 4, {}, Filled(1, 1)).error(),
-            Http3Error::kUnknownStream);
-  EXPECT_EQ(pair.client->SendMessage(stream + 4, Filled(1, 1)).error(), Http3Error::kUnknownStream);
+            QuicError::kUnknownStream);
+  EXPECT_EQ(pair.client->SendMessage(stream + 4, Filled(1, 1)).error(), QuicError::kUnknownStream);
   Bytes expected{0, 3, 9, 9, 9};
   expected.resize(expected.size() + ngmasque::kMaxStreamBytes, 8);
   ASSERT_TRUE(pair.RunUntil([&] { return pair.server->bodies[0].size() >= expected.size(); }));
@@ -265,7 +265,7 @@ TEST(QuicPayload, StreamIsBounded) {
   EXPECT_TRUE(pair.client->SendMessage(stream, Filled(1002, 2)));
   bytes += 1002;
   const auto room = ngmasque::kMaxStreamMessageBytes - bytes;
-  EXPECT_EQ(pair.client->SendMessage(stream, Filled(room + 1, 2)).error(), Http3Error::kFull);
+  EXPECT_EQ(pair.client->SendMessage(stream, Filled(room + 1, 2)).error(), QuicError::kFull);
   ASSERT_TRUE(pair.RunUntil([&] { return pair.recorder.writable > 0; }));
   EXPECT_TRUE(pair.client->SendData(stream, Bytes{3, 232}, Filled(1000, 1)));
   ASSERT_TRUE(pair.RunUntil([&] { return pair.server->bodies[0].size() == bytes + 1002; }));

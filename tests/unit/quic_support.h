@@ -185,7 +185,7 @@ public:
   std::size_t path_limit = SIZE_MAX;       ///< Of what the path to the server takes, in bytes.
   std::size_t largest_packet = 0;          ///< Of the client, in bytes.
   std::vector<std::size_t> client_packets; ///< Their sizes.
-  std::optional<ngmasque::Http3Failure> failure;
+  std::optional<ngmasque::QuicError> failure;
 
 private:
   void Step();

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "ngmasque/quic/datagram_queue.h"
+#include "ngmasque/quic/error.h"
 #include "ngmasque/quic/packet_size.h"
 #include "ngmasque/routing/connection_id.h"
 #include "ngmasque/routing/types.h"
@@ -53,30 +54,6 @@ inline constexpr std::size_t kMaxResponseBytes = std::size_t{16} << 10;
 
 /// The length of the connection IDs that the client chooses for itself, in bytes.
 inline constexpr std::size_t kLocalIdLength = 17;
-
-enum class Http3Error : std::uint8_t {
-  kTls,            ///< GnuTLS refused the configuration; see the text.
-  kQlog,           ///< A qlog or key log file could not be opened.
-  kArgument,       ///< An option is out of its range.
-  kClosed,         ///< The connection is closed, or is about to be.
-  kNotReady,       ///< The handshake is not complete.
-  kStreamsBlocked, ///< The peer allows no more streams now: OnStreamsAvailable.
-  kGoingAway,      ///< The peer takes no more requests.
-  kUnknownStream,  ///< The stream is not there, or not any more.
-  kNoDatagrams,    ///< The peer takes no QUIC datagrams.
-  kTooLarge,       ///< It does not fit a packet, or is more than the peer or UDP takes.
-  kFull,           ///< Not now: OnWritable.
-  kNotSupported,   ///< The peer forbids migration, or has given no connection ID for it.
-  kInternal,       ///< A library refused what it should not.
-};
-
-/// The error in words, for logs.
-[[nodiscard]] std::string_view ErrorName(Http3Error error);
-
-struct Http3Failure {
-  Http3Error error{};
-  std::string text;
-};
 
 /// Why a connection is over.
 enum class CloseKind : std::uint8_t {
@@ -180,7 +157,7 @@ public:
 
   /// Starts a connection on `path`.  `handler` has to outlive it; OnNewLocalId is called.
   /// Errors: kTls, kQlog, kArgument, kInternal.
-  [[nodiscard]] static std::expected<std::unique_ptr<Http3Client>, Http3Failure>
+  [[nodiscard]] static std::expected<std::unique_ptr<Http3Client>, QuicError>
   Create(Options options, const FourTuple &path, Handler &handler, Nanoseconds now);
 
   ~Http3Client();
@@ -207,7 +184,7 @@ public:
   /// Sends a request on a new stream, which stays open.  The fields leave no later than datagrams
   /// that are queued afterwards, unless flow control holds them back.
   /// Errors: kClosed, kNotReady, kStreamsBlocked, kGoingAway, kInternal.
-  [[nodiscard]] std::expected<StreamId, Http3Error>
+  [[nodiscard]] std::expected<StreamId, QuicError>
   SubmitRequest(std::span<const HeaderField> fields);
 
   /// Ends a request: the stream is reset and the peer asked to stop.  Unknown ones are ignored.
@@ -216,19 +193,19 @@ public:
   /// Queues a datagram, the two parts one after the other.  Tunnels take turns; `tunnel` tells them
   /// apart.
   /// Errors: kClosed, kNotReady, kNoDatagrams, kTooLarge, kFull.
-  [[nodiscard]] std::expected<void, Http3Error> SendDatagram(DatagramQueue::Key tunnel,
-                                                             std::span<const std::uint8_t> header,
-                                                             std::span<const std::uint8_t> payload);
+  [[nodiscard]] std::expected<void, QuicError> SendDatagram(DatagramQueue::Key tunnel,
+                                                            std::span<const std::uint8_t> header,
+                                                            std::span<const std::uint8_t> payload);
 
   /// Sends bytes on the stream in DATA frames, the two parts one after the other: all, or nothing.
   /// Errors: kClosed, kUnknownStream, kTooLarge (above kMaxStreamBytes), kFull.
-  [[nodiscard]] std::expected<void, Http3Error> SendData(StreamId stream,
-                                                         std::span<const std::uint8_t> header,
-                                                         std::span<const std::uint8_t> payload);
+  [[nodiscard]] std::expected<void, QuicError> SendData(StreamId stream,
+                                                        std::span<const std::uint8_t> header,
+                                                        std::span<const std::uint8_t> payload);
 
   /// The same for what must not be left out, and so has more room: kMaxStreamMessageBytes.
-  [[nodiscard]] std::expected<void, Http3Error> SendMessage(StreamId stream,
-                                                            std::span<const std::uint8_t> message);
+  [[nodiscard]] std::expected<void, QuicError> SendMessage(StreamId stream,
+                                                           std::span<const std::uint8_t> message);
 
   /// The longest datagram in bytes that fits a packet on this path now; 0 if the peer takes none.
   [[nodiscard]] std::size_t max_datagram() const;
@@ -242,7 +219,7 @@ public:
 
   /// Validates a path from another local endpoint and moves there: OnPathChanged.
   /// Errors: kClosed, kNotReady (the handshake is not confirmed), kNotSupported, kInternal.
-  [[nodiscard]] std::expected<void, Http3Error> Migrate(const Endpoint &local, Nanoseconds now);
+  [[nodiscard]] std::expected<void, QuicError> Migrate(const Endpoint &local, Nanoseconds now);
 
   /// Has the next packet elicit an acknowledgement, with a PING if there is nothing else.
   void Ping();
