@@ -116,7 +116,7 @@ TEST_F(ProxyServerTest, CredentialsSayWhoseAConnectionIs) {
   ASSERT_TRUE(server->AddConnection(kOne, From("198.51.100.1"), client, somebody));
   const auto again = server->AddConnection(kTwo, From("198.51.100.2"), client, somebody);
   ASSERT_FALSE(again);
-  EXPECT_EQ(again.error(), RefusalReason::kTooManyClientConnections);
+  EXPECT_EQ(again.error(), SessionError::kTooManyClientConnections);
   EXPECT_TRUE(server->AddConnection(kTwo, From("198.51.100.1"), client))
     << "the address is nobody's yet";
 }

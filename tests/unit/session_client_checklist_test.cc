@@ -231,7 +231,7 @@ TEST(ClientChecklist, connect_udp_lv) {
   stream.insert(stream.end(), packet.begin(), packet.end());
   std::span<const std::uint8_t> input = stream;
   std::vector<ClientAction> actions;
-  const auto payload = client.tunnel.OnStreamData(0, input, actions).value();
+  const auto payload = client.tunnel.OnStreamData(0, input, actions).value().value();
   EXPECT_EQ(Bytes(payload.begin(), payload.end()), packet);
   EXPECT_TRUE(input.empty() && actions.empty());
 }

@@ -278,9 +278,9 @@ TEST(ClientTunnel, PayloadOutlivesTheRequest) {
   const Bytes one{0, 2, 5}, other{6}, more{0, 1, 7};
   std::vector<ClientAction> actions;
   std::span<const std::uint8_t> input = one;
-  EXPECT_FALSE(client.tunnel.OnStreamData(0, input, actions));
+  EXPECT_FALSE(client.tunnel.OnStreamData(0, input, actions).value());
   input = other;
-  const auto payload = client.tunnel.OnStreamData(0, input, actions);
+  const auto payload = client.tunnel.OnStreamData(0, input, actions).value();
   (void)client.tunnel.Close();
   EXPECT_EQ(Bytes(payload->begin(), payload->end()), (Bytes{5, 6}));
   input = more;
