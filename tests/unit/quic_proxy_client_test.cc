@@ -265,7 +265,7 @@ TEST_F(ProxyClientTest, WhatFitsNoDatagramIsOnTheStream) {
   proxy->server->SendBody(4, {0, 2, 0x40, 2});
   ASSERT_TRUE(RunUntil([this] { return packets.size() == 2; }));
   EXPECT_EQ(packets.back(), (Bytes{0x40, 2}));
-  EXPECT_EQ(client->statistics().of(DropReason::kMalformed), 1u);
+  EXPECT_EQ(client->statistics().of(DropReason::kTooLong), 1u);
 }
 
 TEST_F(ProxyClientTest, PathThatIsTooNarrowForQuic) {

@@ -26,7 +26,7 @@ namespace ngmasque {
 
 /// Of the outer connection.  What its tunnels carried is in ProxyTunnelStatistics, and nowhere else.
 struct ProxyClientStatistics {
-  /// Of what arrived for no tunnel: DropReason::kUnknownFlow and kMalformed.
+  /// Of what arrived for no tunnel: DropReason::kUnknownFlow, kMalformed and kTooLong.
   Drops dropped{};
 
   [[nodiscard]] std::uint64_t of(DropReason reason) const {
