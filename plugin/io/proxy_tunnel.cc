@@ -107,7 +107,10 @@ void ProxyTunnel::Impl::Begin() {
   client->ids_.Release(first_id);
   session = std::make_shared<ClientTunnel>(
     client->ids_, *client->dialect_,
-    ClientTunnel::Options{.authority = target, .forward = options.forward, .number = number},
+    ClientTunnel::Options{.authority = target,
+                          .forward = options.forward,
+                          .connection_ids = options.connection_ids,
+                          .number = number},
     options.limits);
   Run(session->Start(first_id));
   for (const auto &[event, id] : std::exchange(early, {})) {

@@ -26,7 +26,7 @@ ClientTunnel::ClientTunnel(ClientIds &ids, ClientDialect &dialect, Options optio
     connection_(dialect),
     options_(std::move(options)),
     limits_(limits),
-    plain_(dialect.plain()),
+    plain_(dialect.plain() || !options_.connection_ids),
     ask_(options_.forward && !plain_),
     servers_(ids.key_, TableLimits(limits.max_mappings)) {}
 
@@ -64,7 +64,7 @@ std::vector<ClientAction> ClientTunnel::Start(const ConnectionId &id) {
   state_ = State::kWaiting;
   Model model(*this, actions);
   dialect_->Open(first_, model);
-  if (plain_) {
+  if (connection_.plain()) {
     actions.emplace_back(client_action::FellBack{Fallback::kNoDatagrams});
   }
   return actions;

@@ -40,7 +40,6 @@ public:
   Flow(Connection &connection, FlowId flow)
     : connection_(connection),
       flow_(flow),
-      plain_(connection.plain()),
       prefix_(draft00::DatagramPrefix(flow)) {}
   ~Flow() override { connection_.Remove(flow_); }
 
@@ -74,7 +73,7 @@ private:
 
   Connection &connection_;
   const FlowId flow_;
-  bool plain_; // No connection IDs, but one request.
+  bool plain_ = false; // No connection IDs, but one request.
   const Prefix prefix_;
   RequestId first_ = 0;
   std::map<RequestId, Request> requests_; // Those that were sent: the tunnel bounds them.
@@ -116,6 +115,7 @@ Connection::OnDatagram(std::span<const std::uint8_t> datagram) const {
 //# The first request the clients makes MUST contain the authority pseudo-header, the
 //# Datagram-Flow-Id header, and the Client-Connection-Id header.
 void Flow::Open(std::optional<MappingId> first, ClientTunnelModel &model) {
+  plain_ = !first;
   first_ = first.value_or(0);
   Map(first_, model);
 }
@@ -128,8 +128,10 @@ void Flow::Map(MappingId mapping, ClientTunnelModel &model) {
   requests_.try_emplace(mapping);
   ConnectUdpRequest message;
   message.authority = model.authority();
-  if (const auto *asked = plain_ ? nullptr : model.Find(mapping)) {
+  if (!connection_.plain()) {
     message.flow = flow_;
+  }
+  if (const auto *asked = plain_ ? nullptr : model.Find(mapping)) {
     message.id_header =
       asked->direction == Direction::kToClient ? IdHeader::kClient : IdHeader::kServer;
     message.id = asked->id;

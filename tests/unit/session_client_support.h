@@ -30,11 +30,14 @@ struct Draft00Options {
   FlowId flow = 0;
   bool forward = true;
   bool datagrams = true;
+  bool connection_ids = true;
 
   std::unique_ptr<ClientDialect> Dialect() const {
     return draft00::MakeClient({.datagrams = datagrams}, flow);
   }
-  ClientTunnel::Options Tunnel() const { return {.authority = authority, .forward = forward}; }
+  ClientTunnel::Options Tunnel() const {
+    return {.authority = authority, .forward = forward, .connection_ids = connection_ids};
+  }
 };
 
 inline Draft00Options TestOptions() { return {.authority = {"target.example", 443}, .flow = 2}; }

@@ -228,6 +228,23 @@ TEST(ClientTunnel, LastClientIdRefused) {
 //= draft-00, section 3
 //# Like the Datagram-Flow-Id header [CONNECT-UDP], the Client-Connection-Id and
 //# Server-Connection-Id headers can only be supported by an HTTP/3 proxy.
+// For a service that is not QUIC: a request with a flow id and no connection ID, and nothing else.
+TEST(ClientTunnel, PlainByChoice) {
+  auto options = TestOptions();
+  options.connection_ids = false;
+  TestClient client(options);
+  EXPECT_EQ(client.Start(""), Texts{"send 0 plain"});
+  EXPECT_EQ(client.sent.at(0), (Fields{{":method", "CONNECT-UDP"},
+                                       {":authority", "target.example:443"},
+                                       {"datagram-flow-id", "2"}}));
+  EXPECT_EQ(client.AddServerId("server-0"), Texts{});
+  EXPECT_EQ(client.Respond(0, 200), Texts{"opened"});
+  EXPECT_EQ(client.Send(Short("server-0")), kTunnel);
+  const auto prefix = client.tunnel.dialect().datagram_prefix().view();
+  EXPECT_EQ(Bytes(prefix.begin(), prefix.end()), Bytes{2});
+  EXPECT_EQ(client.Closed(0), Texts{"failed 0"});
+}
+
 TEST(ClientTunnel, NoDatagrams) {
   auto options = TestOptions();
   options.datagrams = false;

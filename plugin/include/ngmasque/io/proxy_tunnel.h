@@ -76,6 +76,9 @@ class ProxyTunnel {
 public:
   struct Options {
     bool forward = true; ///< Whether forwarded mode is wanted.
+    /// False for a service that is not QUIC: none of the functions for connection IDs is to be
+    /// called, and the proxy needs a socket for the tunnel alone.
+    bool connection_ids = true;
     ClientTunnelLimits limits{};
   };
 

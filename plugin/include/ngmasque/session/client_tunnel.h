@@ -131,6 +131,8 @@ public:
   struct Options {
     Authority authority;
     bool forward = true;      ///< Whether forwarded mode is wanted.
+    /// False: plain CONNECT-UDP, for a service that is not QUIC.  All is tunnelled.
+    bool connection_ids = true;
     std::uint64_t number = 0; ///< The program's own, for number().
   };
 
@@ -237,7 +239,7 @@ private:
   ClientTunnelLimits limits_;
   std::unique_ptr<TunnelDialect> dialect_; // Null before Start.
   State state_ = State::kIdle;
-  bool plain_;         // No connection IDs.
+  bool plain_;         // No connection IDs, or not any more.
   bool ask_;           // Whether server connection IDs are asked for.
   bool begun_ = false; // Whether a packet was forwarded.
   std::optional<MappingId> first_; // Asked for with the tunnel.

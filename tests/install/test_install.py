@@ -1,0 +1,121 @@
+#!/usr/bin/env python3
+"""The installed library, and a program that somebody else builds on it.
+
+    tests/install/test_install.py --build DIR [--filter TEXT]
+
+Installs into an empty prefix, has CMake build a copy of examples/tutorial with what pkg-config says of that prefix, and
+lets the program carry a UDP service through a proxy.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
+
+import net
+import tap
+from procs import Program
+from proxy_case import PacketCase
+from udp_target import Target
+
+ROOT = Path(__file__).resolve().parents[2]
+# In seconds, of each answer
+PATIENCE = 20
+
+
+class InstallTest(PacketCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.destdir = cls.work / "destination"
+        cls.tell("meson", "install", "-C", cls.build, "--no-rebuild", "--quiet", DESTDIR=str(cls.destdir))
+        # What pkg-config says holds wherever the prefix is.
+        (cls.destdir / "opt" / "ngmasque").rename(prefix := cls.work / "prefix")
+        cls.prefix = prefix
+
+    @classmethod
+    def tell(cls, *argv, **environment) -> str:
+        done = subprocess.run(list(map(str, argv)), env={**os.environ, **environment}, text=True, check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if done.returncode:
+            raise AssertionError(f"{' '.join(map(str, argv))}\n{done.stdout}")
+        return done.stdout
+
+    def pkg_config(self, *argv: str) -> list[str]:
+        return self.tell("pkg-config", *argv, PKG_CONFIG_PATH=str(self.prefix / "lib" / "pkgconfig")).split()
+
+    def test_files(self):
+        """The libraries, shared and static, their headers, what pkg-config reads, and nothing else."""
+        files = {str(path.relative_to(self.prefix)) for path in self.prefix.rglob("*") if not path.is_dir()}
+        headers = ROOT / "plugin" / "include"
+        public = {f"include/{path.relative_to(headers)}" for path in headers.rglob("*.h")}
+        self.assertLessEqual(public, files)
+        libraries = ("libngmasque", "libngtcp2", "libngtcp2_crypto_gnutls", "libnghttp3")
+        for name in libraries:
+            self.assertLessEqual({f"lib/{name}.a", f"lib/{name}.so", f"lib/pkgconfig/{name}.pc"}, files)
+        for name in files - public:
+            self.assertTrue(name.startswith(("include/ngtcp2/", "include/nghttp3/", "lib/pkgconfig/lib",
+                                             *(f"lib/{library}." for library in libraries))), name)
+        self.assertEqual([path.name for path in self.destdir.rglob("*") if not path.is_dir()], [], "outside of the prefix")
+
+    def test_headers(self):
+        """Each public header compiles by itself, with what pkg-config says."""
+        names = sorted(path.relative_to(self.prefix / "include") for path in self.prefix.glob("include/ngmasque/**/*.h"))
+        source = self.work / "headers.cc"
+        source.write_text("".join(f"#include <{name}>\n" for name in names))
+        self.tell("clang++-19", "-std=c++23", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", source,
+                  *self.pkg_config("--cflags", "libngmasque"))
+
+    def test_static(self):
+        """A program can have the library in itself, and the others beside it."""
+        source = self.work / "static.cc"
+        source.write_text("#include <ngmasque/io/proxy_client.h>\n"
+                          "int main() { return ngmasque::ParseAuthority(\"a:1\") ? 0 : 1; }\n")
+        program = self.work / "static"
+        # Without --static, which would want the static libraries of all that GnuTLS needs.
+        others = self.pkg_config("--libs", "libngtcp2_crypto_gnutls", "libngtcp2", "libnghttp3", "gnutls", "libcares")
+        self.tell("clang++-19", "-std=c++23", source, *self.pkg_config("--cflags", "libngmasque"),
+                  self.prefix / "lib" / "libngmasque.a", *others, "-lev", "-o", program, f"-Wl,-rpath,{self.prefix}/lib")
+        self.tell(program)
+        self.assertNotIn("libngmasque", self.tell("ldd", program))
+
+    def test_tutorial(self):
+        """udp-forward carries a service through a proxy, both ways; what it loads is that of the prefix."""
+        if not shutil.which("cmake"):
+            self.skipTest("cmake is missing")
+        source = self.work / "tutorial"
+        shutil.copytree(ROOT / "examples" / "tutorial", source)
+        environment = {"PKG_CONFIG_PATH": str(self.prefix / "lib" / "pkgconfig"), "CXX": "clang++-19"}
+        self.tell("cmake", "-S", source, "-B", source / "build", **environment)
+        self.tell("cmake", "--build", source / "build")
+        program = source / "build" / "udp-forward"
+        for library in ("libngmasque", "libngtcp2", "libnghttp3"):
+            self.assertIn(f"{library}.so", (loaded := self.tell("ldd", program)))
+            self.assertEqual({line.split()[2].startswith(str(self.prefix)) for line in loaded.splitlines() if library in line},
+                             {True}, loaded)
+        (local,) = net.free_addrs("127.0.0.1")
+        with self.proxy() as world, Target() as target:
+            with Program([program, world.proxy_addr.host, str(world.proxy_addr.port), target.authority, str(local.port)],
+                         self.work / "udp-forward.log") as forward:
+                forward.wait_output("open")
+                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as user:
+                    user.settimeout(PATIENCE)
+                    for number in range(20):
+                        # Not QUIC: first bytes of both forms of header, and packets of one byte.
+                        question, answer = bytes([13 * number % 256]) * (1 + 50 * number), bytes([255 - number]) * (1 + number)
+                        user.sendto(question, (local.host, local.port))
+                        target.sock.settimeout(PATIENCE)
+                        data, source_addr = target.sock.recvfrom(65536)
+                        self.assertEqual(data, question)
+                        target.sock.sendto(answer, source_addr)
+                        self.assertEqual(user.recv(65536), answer)
+                self.assertIsNone(forward.status)
+            self.stop(world)
+
+
+if __name__ == "__main__":
+    tap.main(InstallTest)
