@@ -242,11 +242,11 @@ std::expected<void, Error> ProxyExt::open(struct ev_loop *loop, const char *addr
   };
   proxy_ = std::make_unique<ngmasque::ProxyClient>(loop, options_, *this);
   if (auto started = proxy_->Start(); !started) {
-    if (started.error() == ngmasque::ProxyClientError::kTls && !options_.ca_file.empty()) {
+    if (started.error() == ngmasque::IoError::kTls && !options_.ca_file.empty()) {
       std::println(stderr, "proxy-ca: no certificate could be read from {}", options_.ca_file.native());
     } else {
       std::println(stderr, "proxy: {}:{}: {}", options_.host, options_.port,
-                   ngmasque::ErrorName(started.error()));
+                   ngmasque::ErrorText(started.error()));
     }
     return std::unexpected(Error::INTERNAL);
   }
@@ -282,7 +282,7 @@ std::expected<void, Error> ProxyExt::start(Client *client) {
   dcid_ = {};
   auto opened = proxy_->Open(target_, ToConnectionId(scid), *this, tunnel_options_);
   if (!opened) {
-    std::println(stderr, "proxy: {}", ngmasque::ErrorName(opened.error()));
+    std::println(stderr, "proxy: {}", ngmasque::ErrorText(opened.error()));
     return std::unexpected(Error::INTERNAL);
   }
   earlier_ = TunnelStatistics();
@@ -359,7 +359,7 @@ void ProxyExt::set_dcid(const ngtcp2_cid &cid) {
 void ProxyExt::change_local_addr() {
   if (auto changed = proxy_->ChangeLocalAddress(); !changed) {
     std::println(stderr, "proxy: Could not change local address: {}",
-                 ngmasque::ErrorName(changed.error()));
+                 ngmasque::ErrorText(changed.error()));
   }
 }
 

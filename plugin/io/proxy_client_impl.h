@@ -35,11 +35,11 @@ public:
   ~Impl() override;
 
   // The functions of ProxyClient.
-  std::expected<void, ProxyClientError> Start();
-  std::expected<std::shared_ptr<ProxyTunnel::Impl>, ProxyClientError>
+  std::expected<void, IoError> Start();
+  std::expected<std::shared_ptr<ProxyTunnel::Impl>, IoError>
   Open(const Authority &target, const ConnectionId &inner_scid, ProxyTunnel::Handler &handler,
        const ProxyTunnel::Options &options);
-  std::expected<void, ProxyClientError> ChangeLocalAddress();
+  std::expected<void, IoError> ChangeLocalAddress();
   void Close();
 
   std::size_t tunnels() const { return tunnels_.size(); }
@@ -102,10 +102,10 @@ private:
   void OnClosed(const CloseReason &reason) override;
 
   // proxy_client_outer.cc, proxy_client_sockets.cc and proxy_client_loop.cc
-  std::expected<void, ProxyClientError> ConnectNext();
+  std::expected<void, IoError> ConnectNext();
   /// Starts the outer connection to an address, with larger packets or with smaller ones.
-  std::expected<void, ProxyClientError> Connect(const Endpoint &remote, bool small);
-  std::expected<Socket *, int> OpenSocket(const Endpoint &remote);
+  std::expected<void, IoError> Connect(const Endpoint &remote, bool small);
+  std::expected<Socket *, IoError> OpenSocket(const Endpoint &remote);
   void StopSocket(Socket &socket);
   void StopWatchers();
   void OnReadable(Socket &socket);

@@ -20,10 +20,10 @@ constexpr std::size_t kMaxAddresses = 16;
 
 } // namespace
 
-std::expected<void, ProxyClientError> ProxyClient::Impl::Start() {
+std::expected<void, IoError> ProxyClient::Impl::Start() {
   if (!key_) {
     Log(LogLevel::kError, "no random numbers");
-    return std::unexpected(ProxyClientError::kInternal);
+    return std::unexpected(IoError::kInternal);
   }
   heard_ = SteadyNow();
   const addrinfo hints{.ai_flags = AI_NUMERICSERV,
@@ -39,7 +39,7 @@ std::expected<void, ProxyClientError> ProxyClient::Impl::Start() {
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owner(found, freeaddrinfo);
   if (rv != 0) {
     Log(LogLevel::kError, std::format("proxy {}: {}", options_.host, gai_strerror(rv)));
-    return std::unexpected(ProxyClientError::kResolve);
+    return std::unexpected(IoError::kResolve);
   }
   for (const auto *info = found; info && addresses_.size() < kMaxAddresses; info = info->ai_next) {
     if (const auto endpoint = ToEndpoint(info->ai_addr)) {
@@ -50,9 +50,9 @@ std::expected<void, ProxyClientError> ProxyClient::Impl::Start() {
   return ConnectNext();
 }
 
-std::expected<void, ProxyClientError> ProxyClient::Impl::ConnectNext() {
-  auto tried = std::expected<void, ProxyClientError>(std::unexpect, ProxyClientError::kSocket);
-  while (!addresses_.empty() && !tried && tried.error() == ProxyClientError::kSocket) {
+std::expected<void, IoError> ProxyClient::Impl::ConnectNext() {
+  auto tried = std::expected<void, IoError>(std::unexpect, IoError::kSocket);
+  while (!addresses_.empty() && !tried && tried.error() == IoError::kSocket) {
     const auto remote = addresses_.back();
     addresses_.pop_back();
     tried = Connect(remote, options_.max_udp_payload == kMinUdpPayload);
@@ -63,8 +63,7 @@ std::expected<void, ProxyClientError> ProxyClient::Impl::ConnectNext() {
   return tried;
 }
 
-std::expected<void, ProxyClientError> ProxyClient::Impl::Connect(const Endpoint &remote,
-                                                                 bool small) {
+std::expected<void, IoError> ProxyClient::Impl::Connect(const Endpoint &remote, bool small) {
   for (auto &socket : sockets_) {
     StopSocket(socket);
   }
@@ -77,8 +76,8 @@ std::expected<void, ProxyClientError> ProxyClient::Impl::Connect(const Endpoint 
   small_ = small;
   const auto socket = OpenSocket(remote);
   if (!socket) {
-    Log(LogLevel::kWarning, std::format("socket: {}", std::strerror(socket.error())));
-    return std::unexpected(ProxyClientError::kSocket);
+    Log(LogLevel::kWarning, std::format("socket: {}", std::strerror(socket.error().system)));
+    return std::unexpected(socket.error());
   }
   current_ = *socket;
   const auto first = options_.handshake_timeout / 3;
@@ -99,11 +98,7 @@ std::expected<void, ProxyClientError> ProxyClient::Impl::Connect(const Endpoint 
     return {};
   }
   Log(LogLevel::kError, ErrorText(made.error()));
-  switch (made.error().code) {
-  case QuicError::kTls: return std::unexpected(ProxyClientError::kTls);
-  case QuicError::kQlog: return std::unexpected(ProxyClientError::kQlog);
-  default: return std::unexpected(ProxyClientError::kInternal);
-  }
+  return std::unexpected(made.error());
 }
 
 void ProxyClient::Impl::OnReadable(Socket &socket) {
@@ -126,7 +121,7 @@ void ProxyClient::Impl::OnReadable(Socket &socket) {
     });
   if (!read && !ready_ && failure_.empty() && !closed_) {
     // Later on it may be a forged message, or the proxy restarting.
-    failure_ = std::strerror(read.error());
+    failure_ = std::strerror(read.error().system);
   }
   // A proxy that has been restarted answers too, with packets that are nobody's.
   if (const auto received = http3_ ? http3_->packets_received() : received_;
@@ -181,26 +176,21 @@ void ProxyClient::Impl::TellEnd(std::string text) {
   events_.push_back({.tunnel = nullptr, .what = Closed{.text = std::move(text)}});
 }
 
-std::expected<void, ProxyClientError> ProxyClient::Impl::ChangeLocalAddress() {
+std::expected<void, IoError> ProxyClient::Impl::ChangeLocalAddress() {
   if (!ready_ || closed_ || in_http3_) {
-    return std::unexpected(ProxyClientError::kNotReady);
+    return std::unexpected(IoError::kNotReady);
   }
   const auto socket = OpenSocket(current_->udp.remote());
   if (!socket) {
-    Log(LogLevel::kWarning, std::format("socket: {}", std::strerror(socket.error())));
-    return std::unexpected(ProxyClientError::kSocket);
+    Log(LogLevel::kWarning, std::format("socket: {}", std::strerror(socket.error().system)));
+    return std::unexpected(socket.error());
   }
   const auto started = http3_->Migrate((*socket)->udp.local(), SteadyNow());
   if (!started) {
     StopSocket(**socket);
     sockets_.pop_back();
     Log(LogLevel::kWarning, std::format("new local address: {}", ErrorText(started.error())));
-    switch (started.error().code) {
-    case QuicError::kClosed:
-    case QuicError::kNotReady: return std::unexpected(ProxyClientError::kNotReady);
-    case QuicError::kNotSupported: return std::unexpected(ProxyClientError::kNotSupported);
-    default: return std::unexpected(ProxyClientError::kInternal);
-    }
+    return std::unexpected(started.error());
   }
   Wake();
   return {};

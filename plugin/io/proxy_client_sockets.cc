@@ -16,7 +16,7 @@ constexpr std::size_t kMaxSockets = 4;
 
 } // namespace
 
-std::expected<ProxyClient::Impl::Socket *, int>
+std::expected<ProxyClient::Impl::Socket *, IoError>
 ProxyClient::Impl::OpenSocket(const Endpoint &remote) {
   auto udp = UdpSocket::Connect(remote);
   if (!udp) {

@@ -8,21 +8,21 @@
 
 namespace ngmasque {
 
-std::expected<std::shared_ptr<ProxyTunnel::Impl>, ProxyClientError>
+std::expected<std::shared_ptr<ProxyTunnel::Impl>, IoError>
 ProxyClient::Impl::Open(const Authority &target, const ConnectionId &inner_scid,
                         ProxyTunnel::Handler &handler, const ProxyTunnel::Options &options) {
   if (!key_) {
-    return std::unexpected(ProxyClientError::kInternal);
+    return std::unexpected(IoError::kInternal);
   }
   if (over_ || closed_) {
-    return std::unexpected(ProxyClientError::kClosed);
+    return std::unexpected(IoError::kClosed);
   }
   if (tunnels_.size() >= options_.max_tunnels) {
-    return std::unexpected(ProxyClientError::kTooManyTunnels);
+    return std::unexpected(IoError::kTooManyTunnels);
   }
   if (const auto possible = ids_.Check(inner_scid); !possible) {
-    return std::unexpected(IsConflict(possible.error()) ? ProxyClientError::kIdConflict
-                                                        : ProxyClientError::kTooManyTunnels);
+    return std::unexpected(IsConflict(possible.error()) ? IoError::kIdConflict
+                                                        : IoError::kTooManyTunnels);
   }
   const auto number = next_tunnel_++;
   auto tunnel =

@@ -140,9 +140,9 @@ void ProxyServer::State::Open(const proxy_action::OpenSocket &action) {
   auto socket = UdpSocket::Connect(action.target);
   if (!socket) {
     Log(open_lines, LogLevel::kWarning, "server-facing socket {}: {}",
-        std::to_underlying(action.socket), std::strerror(socket.error()));
-    Perform(
-      proxy.OnSocket(action.socket, std::unexpected(ToSessionError(socket.error())), SteadyNow()));
+        std::to_underlying(action.socket), std::strerror(socket.error().system));
+    Perform(proxy.OnSocket(action.socket, std::unexpected(ToSessionError(socket.error().system)),
+                           SteadyNow()));
     return;
   }
   auto target = std::make_unique<Target>(Target{.state = this,
@@ -191,10 +191,10 @@ void ProxyServer::State::Read(Target &target) {
       ToClients(target.handle, packets.first(burst->data.size()), *burst);
       continue;
     }
-    if (burst.error() == EAGAIN) {
+    if (burst.error().system == EAGAIN) {
       return;
     }
-    OnSocketError(target, burst.error());
+    OnSocketError(target, burst.error().system);
   }
 }
 

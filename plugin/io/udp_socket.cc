@@ -196,12 +196,12 @@ SendOutcome SendAll(const Outlet &outlet, const Burst &burst, SendExtras &extras
 
 } // namespace
 
-std::expected<UdpSocket, int> UdpSocket::Connect(const Endpoint &remote) {
+std::expected<UdpSocket, IoError> UdpSocket::Connect(const Endpoint &remote) {
   SocketAddress address(remote);
   const int family = address.family();
   const int fd = ::socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
   if (fd == -1) {
-    return std::unexpected(errno);
+    return std::unexpected(IoError(IoError::kSocket, errno));
   }
   UdpSocket made(fd, remote);
   // PROBE sets DF as DO does, but lets no ICMP message lower the path's MTU.
@@ -215,12 +215,12 @@ std::expected<UdpSocket, int> UdpSocket::Connect(const Endpoint &remote) {
   SetOption(fd, SOL_UDP, UDP_GRO, 1);
 
   if (::connect(fd, address.get(), address.size()) != 0) {
-    return std::unexpected(errno);
+    return std::unexpected(IoError(IoError::kSocket, errno));
   }
   sockaddr_storage local{};
   socklen_t size = sizeof(local);
   if (::getsockname(fd, reinterpret_cast<sockaddr *>(&local), &size) != 0) {
-    return std::unexpected(errno);
+    return std::unexpected(IoError(IoError::kSocket, errno));
   }
   made.local_ = ToEndpoint(reinterpret_cast<const sockaddr *>(&local)).value_or(Endpoint{});
   return made;
@@ -257,7 +257,7 @@ void UdpSocket::GrowReceiveBuffer(std::size_t bytes) {
   }
 }
 
-std::expected<Burst, int> UdpSocket::ReadBurst(std::span<std::uint8_t> buffer) {
+std::expected<Burst, IoError> UdpSocket::ReadBurst(std::span<std::uint8_t> buffer) {
   iovec vec{.iov_base = buffer.data(), .iov_len = buffer.size()};
   alignas(cmsghdr) std::array<std::uint8_t, 2 * CMSG_SPACE(sizeof(int))> control;
   msghdr message{};
@@ -270,7 +270,7 @@ std::expected<Burst, int> UdpSocket::ReadBurst(std::span<std::uint8_t> buffer) {
     size = ::recvmsg(fd_, &message, 0);
   } while (size < 0 && errno == EINTR);
   if (size < 0) {
-    return std::unexpected(errno == EWOULDBLOCK ? EAGAIN : errno);
+    return std::unexpected(IoError(IoError::kSocket, errno == EWOULDBLOCK ? EAGAIN : errno));
   }
   Burst burst{.data = buffer.first(static_cast<std::size_t>(size))};
   burst.segment = std::max(burst.data.size(), std::size_t{1});
@@ -278,11 +278,15 @@ std::expected<Burst, int> UdpSocket::ReadBurst(std::span<std::uint8_t> buffer) {
   return burst;
 }
 
-std::expected<void, int> UdpSocket::Read(std::span<std::uint8_t> buffer, const Reader &reader) {
+std::expected<void, IoError> UdpSocket::Read(std::span<std::uint8_t> buffer,
+                                             const Reader &reader) {
   for (int reads = 0; reads < kMaxReads; ++reads) {
     const auto burst = ReadBurst(buffer);
     if (!burst) {
-      return burst.error() == EAGAIN ? std::expected<void, int>{} : std::unexpected(burst.error());
+      if (burst.error().system == EAGAIN) {
+        return {};
+      }
+      return std::unexpected(burst.error());
     }
     auto rest = burst->data;
     do {

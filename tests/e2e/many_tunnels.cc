@@ -77,7 +77,7 @@ public:
     }
     left_ = targets.size();
     if (const auto started = proxy_.Start(); !started) {
-      std::println("{}", ngmasque::ErrorName(started.error()));
+      std::println("{}", ngmasque::ErrorText(started.error()));
       return 1;
     }
     ev_run(ev_default_loop(0), 0);

@@ -318,7 +318,7 @@ TEST_F(ProxyClientTest, NothingListens) {
 
 TEST_F(ProxyClientTest, NameThatDoesNotResolve) {
   client = std::make_unique<ProxyClient>(loop, ProxyClient::Options{.host = "256.0.0.1"}, *this);
-  EXPECT_EQ(client->Start().error(), ngmasque::ProxyClientError::kResolve);
+  EXPECT_EQ(client->Start().error(), ngmasque::IoError::kResolve);
 }
 
 TEST_F(ProxyClientTest, CloseFromWithinAPacket) {
@@ -345,7 +345,7 @@ TEST_F(ProxyClientTest, ServerCloses) {
   EXPECT_EQ(ended.front().kind, ngmasque::TunnelEnd::Kind::kConnection);
   EXPECT_EQ(ended.front().text, closed);
   EXPECT_EQ(client->Open({.host = "target.example", .port = 443}, Id(0x12), *this).error(),
-            ngmasque::ProxyClientError::kClosed);
+            ngmasque::IoError::kClosed);
 }
 
 } // namespace

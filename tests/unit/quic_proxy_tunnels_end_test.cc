@@ -9,7 +9,7 @@ namespace quic_test {
 namespace {
 
 using ngmasque::DropReason;
-using ngmasque::ProxyClientError;
+using ngmasque::IoError;
 using ngmasque::SendStatus;
 using ngmasque::TunnelEnd;
 
@@ -101,7 +101,7 @@ TEST_F(ProxyTunnelsTest, EndOfTheConnectionEndsAllOnce) {
   bool before_closed = false;
   flows[0].recorder.on_ended = [&] {
     before_closed = closed.empty();
-    EXPECT_EQ(Try(Id(0x33), flows[0].recorder).error(), ProxyClientError::kClosed);
+    EXPECT_EQ(Try(Id(0x33), flows[0].recorder).error(), IoError::kClosed);
     EXPECT_TRUE(flows[2].tunnel->over());
     flows[0].tunnel.reset();
   };

@@ -26,7 +26,7 @@ protected:
 
   static std::string Host(std::size_t index) { return std::format("target-{}.example", index); }
 
-  std::expected<std::unique_ptr<ngmasque::ProxyTunnel>, ngmasque::ProxyClientError>
+  std::expected<std::unique_ptr<ngmasque::ProxyTunnel>, ngmasque::IoError>
   Try(const ngmasque::ConnectionId &id, TunnelRecorder &recorder) {
     return client->Open({.host = Host(flows.size()), .port = 443}, id, recorder);
   }

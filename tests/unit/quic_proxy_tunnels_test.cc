@@ -9,7 +9,7 @@ namespace {
 
 using ngmasque::DropReason;
 using ngmasque::Fallback;
-using ngmasque::ProxyClientError;
+using ngmasque::IoError;
 using ngmasque::SendStatus;
 
 // Traffic of all kinds both ways, of each tunnel another amount.
@@ -147,7 +147,7 @@ TEST_F(ProxyTunnelsTest, Bound) {
   max_tunnels = 2;
   BeginWithTunnels(2);
   TunnelRecorder recorder;
-  EXPECT_EQ(Try(Id(0x22), recorder).error(), ProxyClientError::kTooManyTunnels);
+  EXPECT_EQ(Try(Id(0x22), recorder).error(), IoError::kTooManyTunnels);
   flows[0].tunnel->Close();
   EXPECT_TRUE(Try(Id(0x22), recorder));
   EXPECT_EQ(client->tunnels(), 1u) << "a handle that is dropped is a tunnel that is closed";
@@ -158,10 +158,10 @@ TEST_F(ProxyTunnelsTest, ConnectionIdsInConflict) {
   TunnelRecorder recorder;
   Begin();
   Add(2);
-  EXPECT_EQ(Try(Id(0x11), recorder).error(), ProxyClientError::kIdConflict) << "before it starts";
+  EXPECT_EQ(Try(Id(0x11), recorder).error(), IoError::kIdConflict) << "before it starts";
   ASSERT_TRUE(RunUntilAllOpened());
-  EXPECT_EQ(Try(Id(0x11), recorder).error(), ProxyClientError::kIdConflict);
-  EXPECT_EQ(Try(prefix, recorder).error(), ProxyClientError::kIdConflict);
+  EXPECT_EQ(Try(Id(0x11), recorder).error(), IoError::kIdConflict);
+  EXPECT_EQ(Try(prefix, recorder).error(), IoError::kIdConflict);
   flows[1].tunnel->AddClientId(prefix);
   ASSERT_TRUE(RunUntil([this] { return !flows[1].recorder.discarded.empty(); }));
   EXPECT_EQ(flows[1].tunnel->statistics().of(Fallback::kClientIdRefused), 1u);

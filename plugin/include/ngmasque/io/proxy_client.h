@@ -4,6 +4,7 @@
 #pragma once
 
 #include "ngmasque/io/common.h"
+#include "ngmasque/io/error.h"
 #include "ngmasque/io/proxy_tunnel.h"
 #include "ngmasque/quic/packet_size.h"
 #include "ngmasque/routing/connection_id.h"
@@ -33,22 +34,6 @@ struct ProxyClientStatistics {
     return dropped[static_cast<std::size_t>(reason)];
   }
 };
-
-enum class ProxyClientError : std::uint8_t {
-  kResolve,    ///< The proxy's name has no address.
-  kSocket,     ///< No socket towards the proxy could be opened.
-  kTls,        ///< GnuTLS refused the configuration, for example the CA file.
-  kQlog,       ///< A qlog or key log file could not be opened.
-  kNotReady,   ///< The outer connection is not there yet, or not any more.
-  kClosed,     ///< The outer connection is over.
-  kTooManyTunnels, ///< Options::max_tunnels.
-  kIdConflict, ///< The inner connection ID is equal to, a prefix of or begins with one of the outer
-               ///< connection or of another tunnel: choose another one.
-  kNotSupported, ///< The proxy does not want its clients to migrate.
-  kInternal,     ///< A library refused what it should not; see the log.
-};
-
-[[nodiscard]] std::string_view ErrorName(ProxyClientError error);
 
 /// See above.  Everything happens on the thread of the loop; objects can neither be copied nor
 /// moved.  From Start to Close, or OnClosed, its watchers keep ev_run running.
@@ -102,8 +87,8 @@ public:
 
   /// Looks the proxy up, which may block, and starts the outer connection.  The addresses are tried
   /// in turn until one has answered; OnReady or OnClosed follows.  To be called once.
-  /// Errors: kResolve, kSocket, kTls, kQlog, kInternal.
-  [[nodiscard]] std::expected<void, ProxyClientError> Start();
+  /// Errors: kResolve, kSocket, kTls, kQlog, kArgument, kInternal.
+  [[nodiscard]] std::expected<void, IoError> Start();
 
   /// Opens a tunnel to `target` for an inner connection whose Initial has the Source Connection ID
   /// `inner_scid`, before the outer connection is there or at any time later.  When it is there,
@@ -114,7 +99,7 @@ public:
   ///
   /// `handler` has to outlive the tunnel, up to OnEnded or Close.
   /// Errors: kClosed, kTooManyTunnels, kIdConflict, kInternal.
-  [[nodiscard]] std::expected<std::unique_ptr<ProxyTunnel>, ProxyClientError>
+  [[nodiscard]] std::expected<std::unique_ptr<ProxyTunnel>, IoError>
   Open(const Authority &target, const ConnectionId &inner_scid, ProxyTunnel::Handler &handler,
        const ProxyTunnel::Options &options = {});
 
@@ -126,9 +111,10 @@ public:
 
   /// Moves the outer connection to a socket of its own with another local port, and forwarded
   /// packets with it once the proxy has answered there.
-  /// Errors: kNotReady (also from within OnPacket, or before the handshake is confirmed), kSocket,
-  /// kNotSupported (the proxy forbids it, or has given no connection ID to do it with).
-  [[nodiscard]] std::expected<void, ProxyClientError> ChangeLocalAddress();
+  /// Errors: kNotReady (also from within OnPacket, or before the handshake is confirmed), kClosed,
+  /// kSocket, kNotSupported (the proxy forbids it, or has given no connection ID to do it with),
+  /// kInternal.
+  [[nodiscard]] std::expected<void, IoError> ChangeLocalAddress();
 
   /// Closes all tunnels and the outer connection, and stops all watchers.  Nothing is called any
   /// more.

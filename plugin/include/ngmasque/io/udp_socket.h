@@ -1,6 +1,7 @@
 // A connected UDP socket that takes and gives packets in batches, with their ECN bits.
 #pragma once
 
+#include "ngmasque/io/error.h"
 #include "ngmasque/routing/types.h"
 
 #include <cstddef>
@@ -50,8 +51,8 @@ class UdpSocket {
 public:
   /// Opens a socket with a port that the system chooses, connected to `remote`: it takes packets
   /// from there only.
-  /// Errors: errno.
-  [[nodiscard]] static std::expected<UdpSocket, int> Connect(const Endpoint &remote);
+  /// Errors: kSocket.
+  [[nodiscard]] static std::expected<UdpSocket, IoError> Connect(const Endpoint &remote);
 
   UdpSocket(UdpSocket &&other) noexcept;
   UdpSocket &operator=(UdpSocket &&other) noexcept;
@@ -67,8 +68,8 @@ public:
 
   /// Reads once: one payload, or several of the same size that the kernel has put together.  The
   /// view is into `buffer`, of kReadBufferSize bytes; a payload of no bytes gives empty data.
-  /// Errors: errno; EAGAIN if nothing is there.
-  [[nodiscard]] std::expected<Burst, int> ReadBurst(std::span<std::uint8_t> buffer);
+  /// Errors: kSocket, with EAGAIN if nothing is there.
+  [[nodiscard]] std::expected<Burst, IoError> ReadBurst(std::span<std::uint8_t> buffer);
 
   /// Takes a UDP payload and its ECN bits, 0 to 3; the view is valid during the call.  Returns
   /// whether more is wanted.
@@ -76,8 +77,9 @@ public:
 
   /// Reads what is there, but at most kMaxReads times, so that a flood starves nobody else; packets
   /// of no bytes count as well.  `buffer`: kReadBufferSize bytes.
-  /// Errors: errno, if it is not that nothing is there; what came before has been handed over.
-  [[nodiscard]] std::expected<void, int> Read(std::span<std::uint8_t> buffer, const Reader &reader);
+  /// Errors: kSocket, if it is not that nothing is there; what came before has been handed over.
+  [[nodiscard]] std::expected<void, IoError> Read(std::span<std::uint8_t> buffer,
+                                                  const Reader &reader);
   static constexpr int kMaxReads = 32;
 
   /// Sends UDP payloads.  One system call for up to 64 of them, or one for each where the system

@@ -23,7 +23,7 @@ struct QuicError {
     kTooLarge,       ///< It does not fit a packet or buffer, or is more than the peer takes.
     kFull,           ///< Not now: OnWritable.
     kNotSupported,   ///< The peer forbids migration, or has given no connection ID for it.
-    kInternal,       ///< A library refused what it should not.
+    kInternal,       ///< A library refused what it should not.  The last one: IoError goes on.
   };
 
   // Not explicit: a code alone is an error, too.
