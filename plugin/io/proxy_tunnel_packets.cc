@@ -2,6 +2,7 @@
 
 #include "proxy_client_impl.h"
 #include "proxy_tunnel_impl.h"
+#include "socket_error.h"
 
 #include "ngmasque/wire/quic_header.h"
 
@@ -152,7 +153,7 @@ SendStatus ProxyTunnel::Impl::Forward(std::span<const std::uint8_t> &packets, st
     // What is wrong with the first one may be wrong with it alone, such as its size.
     client->Log(client->unsent_lines_, LogLevel::kDebug,
                 std::format("forwarded packet is not sent: {}", std::strerror(outcome.error)));
-    Drop(DropReason::kSendError);
+    Drop(ToDropReason(outcome.error));
     packets = packets.subspan(std::min(segment, packets.size()));
     status = SendStatus::kDropped;
   }

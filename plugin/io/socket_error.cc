@@ -19,6 +19,7 @@ SessionError ToSessionError(int error) {
 DropReason ToDropReason(int error) {
   switch (error) {
   case 0:
+  case EAGAIN:
   case ENOBUFS:
   case ENOMEM: return DropReason::kBlocked;
   case EMSGSIZE: return DropReason::kTooLarge;

@@ -9,7 +9,7 @@ namespace ngmasque {
 /// A socket cannot be opened: kNoSocket or kUnroutable.
 [[nodiscard]] SessionError ToSessionError(int error);
 
-/// Packets cannot be sent; 0 is that the socket is full.  With kUnreachable nothing gets to the other
+/// Packets cannot be sent; 0 and EAGAIN are that the socket is full.  With kUnreachable nothing gets to the other
 /// end, which may be about earlier packets, and said by reading as well.
 [[nodiscard]] DropReason ToDropReason(int error);
 

@@ -1,5 +1,7 @@
 #include "ngmasque/io/udp_socket.h"
 
+#include "socket_error.h"
+
 #include "ngmasque/quic/socket_address.h"
 
 #include <algorithm>
@@ -29,21 +31,11 @@ constexpr std::size_t kMaxSegments = 64;
 constexpr std::size_t kMaxCallBytes = 65507;
 
 // Errors that say nothing about what goes with a packet: there is no room, or they are about the
-// network, and even about an earlier packet.
+// network, and even about an earlier packet.  EACCES and ENOPROTOOPT may be about either.
 bool IsOfTheMoment(int error) {
-  switch (error) {
-  case EAGAIN:
-#if EAGAIN != EWOULDBLOCK
-  case EWOULDBLOCK:
-#endif
-  case ENOBUFS:
-  case ENOMEM:
-  case ECONNREFUSED:
-  case EHOSTUNREACH:
-  case ENETDOWN:
-  case ENETUNREACH: return true;
-  default: return false;
-  }
+  const auto reason = ToDropReason(error);
+  return reason == DropReason::kBlocked ||
+         (reason == DropReason::kUnreachable && error != EACCES && error != ENOPROTOOPT);
 }
 
 void SetOption(int fd, int level, int name, int value) {

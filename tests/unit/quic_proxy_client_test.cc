@@ -151,7 +151,7 @@ TEST_F(ProxyClientTest, ForwardedPacketThatThePathCannotTakeIsDropped) {
   BeginForwarding();
   const auto sent = tunnel->statistics().forwarded_tx.packets;
   EXPECT_EQ(tunnel->Send(Short(0x55, 65527), 0), SendStatus::kDropped);
-  EXPECT_EQ(tunnel->statistics().of(DropReason::kSendError), 1u);
+  EXPECT_EQ(tunnel->statistics().of(DropReason::kTooLarge), 1u);
   EXPECT_EQ(tunnel->Send(Short(0x55), 0), SendStatus::kSent);
   EXPECT_EQ(tunnel->statistics().forwarded_tx.packets, sent + 1);
 }
@@ -319,6 +319,14 @@ TEST_F(ProxyClientTest, NothingListens) {
 TEST_F(ProxyClientTest, NameThatDoesNotResolve) {
   client = std::make_unique<ProxyClient>(loop, ProxyClient::Options{.host = "256.0.0.1"}, *this);
   EXPECT_EQ(client->Start().error(), ngmasque::IoError::kResolve);
+}
+
+TEST_F(ProxyClientTest, ErrorOfTheOuterConnectionIsPassedOn) {
+  client = std::make_unique<ProxyClient>(
+    loop, ProxyClient::Options{.host = "127.0.0.1", .ca_file = "/dev/null"}, *this);
+  const auto error = client->Start().error();
+  EXPECT_EQ(error, ngmasque::IoError::kTls);
+  EXPECT_EQ(ErrorText(error), "TLS configuration: CA file /dev/null: no certificate in it");
 }
 
 TEST_F(ProxyClientTest, CloseFromWithinAPacket) {
