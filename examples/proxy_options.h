@@ -7,8 +7,8 @@
 #include "ngmasque/session/traffic.h"
 
 #include <cstdint>
+#include <expected>
 #include <format>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,10 +17,10 @@
 namespace ngmasque::examples {
 
 /// Reads `https://HOST:PORT`, with or without a final slash; the port is 443 if it is left out.
-inline std::optional<Authority> ParseProxyUri(std::string_view uri) {
+inline std::expected<Authority, SessionError> ParseProxyUri(std::string_view uri) {
   constexpr std::string_view scheme = "https://";
   if (!uri.starts_with(scheme)) {
-    return std::nullopt;
+    return std::unexpected(SessionError::kAuthority);
   }
   uri.remove_prefix(scheme.size());
   if (uri.ends_with('/')) {

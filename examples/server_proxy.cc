@@ -210,10 +210,11 @@ std::expected<void, Error> ServerProxy::set_option(std::string_view name, const 
     return {};
   }
   if (name == "connect-udp-ports") {
-    options_.policy.ports = ParsePorts(arg);
-    if (!options_.policy.ports) {
+    auto ports = ParsePorts(arg);
+    if (!ports) {
       return refuse("must be ports of 1 to 65535 and ranges of them, separated by commas");
     }
+    options_.policy.ports = *std::move(ports);
     return {};
   }
   if (name == "connect-udp-min-connection-id") {

@@ -45,12 +45,12 @@ public:
     // The service is not QUIC: there are no connection IDs by which its packets could be told apart.
     auto tunnel = client_.Open(target, {}, *this, {.connection_ids = false});
     if (!tunnel) {
-      std::println(stderr, "{}", ngmasque::ErrorName(tunnel.error()));
+      std::println(stderr, "{}", ngmasque::ErrorText(tunnel.error()));
       return false;
     }
     tunnel_ = *std::move(tunnel);
     if (const auto started = client_.Start(); !started) {
-      std::println(stderr, "{}", ngmasque::ErrorName(started.error()));
+      std::println(stderr, "{}", ngmasque::ErrorText(started.error()));
       return false;
     }
     ev_io_init(&readable_, &Forwarder::OnReadable, fd_, EV_READ);
@@ -100,7 +100,8 @@ private:
 int main(int argc, char **argv) {
   const std::span args(argv, static_cast<std::size_t>(argc));
   std::uint16_t port = 0;
-  const auto target = argc > 4 ? ngmasque::ParseAuthority(args[3]) : std::nullopt;
+  const auto target = argc > 4 ? ngmasque::ParseAuthority(args[3])
+                               : std::unexpected(ngmasque::SessionError::kAuthority);
   if (!target || std::from_chars(args[4], args[4] + std::string_view(args[4]).size(), port).ec != std::errc()) {
     std::println(stderr, "usage: udp-forward PROXY-HOST PROXY-PORT TARGET-HOST:PORT LOCAL-PORT [CA-FILE]");
     return 2;

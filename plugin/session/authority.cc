@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <optional>
 #include <utility>
 
 // inet_pton and inet_ntop, which only turn text into bytes and back.
@@ -64,10 +65,10 @@ std::optional<std::string> ReadName(std::string_view text) {
 
 } // namespace
 
-std::optional<Authority> ParseAuthority(std::string_view text) {
+std::expected<Authority, SessionError> ParseAuthority(std::string_view text) {
   const auto colon = text.rfind(':');
   if (colon == std::string_view::npos) {
-    return std::nullopt;
+    return std::unexpected(SessionError::kAuthority);
   }
   const auto host = text.substr(0, colon);
   const auto port = ReadPort(text.substr(colon + 1));
@@ -78,7 +79,7 @@ std::optional<Authority> ParseAuthority(std::string_view text) {
     read = ReadName(host);
   }
   if (!read || !port) {
-    return std::nullopt;
+    return std::unexpected(SessionError::kAuthority);
   }
   return Authority{.host = *std::move(read), .port = *port};
 }

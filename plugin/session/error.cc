@@ -60,6 +60,8 @@ constexpr auto kTable = std::to_array<Row>({
   BadRequest(kFlowInUse, "flow is in use"),
   Internal(kSocketNotShared, "socket is not shared"),
   Internal(kConnectionInUse, "connection is known already"),
+  Internal(kAddressBlock, "not an address, or not a block of addresses"),
+  Internal(kPorts, "not ports and ranges of ports"),
 
   BadRequest(kPseudoHeader, "pseudo-header fields are not those of CONNECT-UDP"),
   BadRequest(kAuthority, "authority is not a host and a port"),

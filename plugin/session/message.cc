@@ -183,7 +183,7 @@ std::expected<ConnectUdpRequest, SessionError> ParseRequest(std::span<const Head
   }
   auto authority = ParseAuthority(*headers->authority);
   if (!authority) {
-    return std::unexpected(SessionError::kAuthority);
+    return std::unexpected(authority.error());
   }
   ConnectUdpRequest request{.authority = *std::move(authority), .flow = {}, .id = {}};
 

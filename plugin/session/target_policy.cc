@@ -152,12 +152,12 @@ bool AddressBlock::Contains(const Address &other) const {
   return HasPrefix(other, address, length) && (length >= kMappedLength || !IsIpv4(other));
 }
 
-std::optional<AddressBlock> ParseAddressBlock(std::string_view text) {
+std::expected<AddressBlock, SessionError> ParseAddressBlock(std::string_view text) {
   const auto slash = text.find('/');
   const auto host = text.substr(0, slash);
   const auto address = ParseAddress(host);
   if (!address) {
-    return std::nullopt;
+    return std::unexpected(SessionError::kAddressBlock);
   }
   const unsigned before = host.contains(':') ? 0 : kMappedLength;
   AddressBlock block{.address = *address, .length = 128};
@@ -168,13 +168,13 @@ std::optional<AddressBlock> ParseAddressBlock(std::string_view text) {
     const auto [stop, error] = std::from_chars(digits.data(), end, length);
     if (error != std::errc{} || stop != end || digits != std::to_string(length) ||
         length > 128 - before) {
-      return std::nullopt;
+      return std::unexpected(SessionError::kAddressBlock);
     }
     block.length = before + length;
   }
   for (unsigned bit = block.length; bit < 128; ++bit) {
     if (((block.address[bit / 8] >> (7 - bit % 8)) & 1) != 0) {
-      return std::nullopt;
+      return std::unexpected(SessionError::kAddressBlock);
     }
   }
   return block;

@@ -50,7 +50,7 @@ std::optional<std::uint16_t> ReadPort(std::string_view text) {
 
 } // namespace
 
-std::optional<std::vector<PortRange>> ParsePorts(std::string_view text) {
+std::expected<std::vector<PortRange>, SessionError> ParsePorts(std::string_view text) {
   std::vector<PortRange> ranges;
   while (true) {
     const auto comma = text.find(',');
@@ -59,7 +59,7 @@ std::optional<std::vector<PortRange>> ParsePorts(std::string_view text) {
     const auto first = ReadPort(range.substr(0, dash));
     const auto last = dash == std::string_view::npos ? first : ReadPort(range.substr(dash + 1));
     if (!first || !last || *first > *last || ranges.size() == kMaxPortRanges) {
-      return std::nullopt;
+      return std::unexpected(SessionError::kPorts);
     }
     ranges.push_back({.first = *first, .last = *last});
     if (comma == std::string_view::npos) {

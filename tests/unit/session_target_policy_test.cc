@@ -167,7 +167,7 @@ TEST(TargetPolicy, PortZero) {
   const TargetPolicy all({.allow = Blocks({"0.0.0.0/0", "::/0"}),
                           .own = {},
                           .local = {},
-                          .ports = ParsePorts("1-65535")});
+                          .ports = ParsePorts("1-65535").value()});
   EXPECT_EQ(Why(all, At("5.6.7.8", 0)), SessionError::kTargetPort);
   EXPECT_EQ(Why(all, At("5.6.7.8", 1)), std::nullopt);
   EXPECT_EQ(Why(all, At("5.6.7.8", 65535)), std::nullopt);
@@ -190,7 +190,7 @@ TEST(TargetPolicy, Ports) {
   const TargetPolicy some({.allow = Blocks({"127.0.0.0/8"}),
                            .own = {},
                            .local = {},
-                           .ports = ParsePorts("53,5000-5353")});
+                           .ports = ParsePorts("53,5000-5353").value()});
   EXPECT_EQ(Why(some, At("5.6.7.8", 53)), std::nullopt);
   EXPECT_EQ(Why(some, At("127.0.0.1", 5353)), std::nullopt);
   for (const std::uint16_t port : {0, 52, 54, 443, 4999, 5354}) {
@@ -205,7 +205,7 @@ TEST(TargetPolicy, ParsePorts) {
   EXPECT_EQ(ParsePorts("443,80,8000-8000"), (Ranges{{443, 443}, {80, 80}, {8000, 8000}}));
   for (const auto *text : {"", ",", "443,", ",443", "0", "0-80", "65536", "80-65536", "90-80",
                            "-80", "80-", "1-2-3", "+80", " 80", "80 ", "https", "4294967739"}) {
-    EXPECT_EQ(ParsePorts(text), std::nullopt) << text;
+    EXPECT_EQ(ParsePorts(text), std::unexpected(SessionError::kPorts)) << text;
   }
   std::string list = "1";
   for (std::size_t ranges = 1; ranges < kMaxPortRanges; ++ranges) {
@@ -309,7 +309,7 @@ TEST(TargetPolicy, ParseAddressBlock) {
        {"", "/", "/24", "192.0.2.0/", "192.0.2.0/33", "192.0.2.1/24", "192.0.2.128/24",
         "192.0.2.0/-1", "192.0.2.0/+24", "192.0.2.0/024", "192.0.2.0/24 ", "192.0.2.0/24/24",
         "192.0.2.0/99999999999", "::/129", "2001:db8::1/64", "8000::/0", "localhost/8", "10/8"}) {
-    EXPECT_FALSE(ParseAddressBlock(text)) << text;
+    EXPECT_EQ(ParseAddressBlock(text), std::unexpected(SessionError::kAddressBlock)) << text;
   }
 }
 

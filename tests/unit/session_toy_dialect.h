@@ -30,7 +30,7 @@ public:
     }
     const auto authority = fields.size() == 1 && fields[0].name == ":authority"
                              ? ParseAuthority(fields[0].value)
-                             : std::nullopt;
+                             : std::unexpected(SessionError::kPseudoHeader);
     if (!model.AddRequest()) {
       Answer(stream, 429, model);
       return true;

@@ -45,7 +45,7 @@ public:
   ConnectionId() = default;
 
   /// A copy of `bytes`, which may be empty; nothing if there are more than
-  /// kMaxConnectionIdLength.
+  /// kMaxConnectionIdLength, which is all that can be wrong with them.
   [[nodiscard]] static std::optional<ConnectionId> From(std::span<const std::uint8_t> bytes);
 
   ConnectionId(const ConnectionId &other);

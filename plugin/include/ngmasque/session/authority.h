@@ -1,9 +1,11 @@
 // What requests of all dialects have: header fields, and a target.
 #pragma once
 
+#include "ngmasque/session/error.h"
+
 #include <cstddef>
 #include <cstdint>
-#include <optional>
+#include <expected>
 #include <string>
 #include <string_view>
 
@@ -32,8 +34,8 @@ struct Authority {
 /// no zone, no control or non-ASCII characters.  Names are made lower-case and lose one final dot,
 /// IPv6 addresses get the form of RFC 5952, so that equal targets compare equal.  What only looks
 /// like an IPv4 address (`127.1`, `0x7f000001`) is a name: where it leads to is seen after its
-/// look-up.  Nothing is returned for anything else.
-[[nodiscard]] std::optional<Authority> ParseAuthority(std::string_view text);
+/// look-up.  Errors: kAuthority for anything else.
+[[nodiscard]] std::expected<Authority, SessionError> ParseAuthority(std::string_view text);
 
 /// The authority as in `:authority`.
 [[nodiscard]] std::string AuthorityText(const Authority &authority);

@@ -32,6 +32,9 @@ enum class SessionError : std::uint8_t {
   kFlowInUse,       ///< A plain tunnel has no connection IDs.
   kSocketNotShared, ///< The socket belongs to another tunnel for itself.
   kConnectionInUse, ///< The connection is known already.
+  // What an operator has written makes no sense.
+  kAddressBlock, ///< Not as ParseAddressBlock wants it.
+  kPorts,        ///< Not as ParsePorts wants it.
 
   // A request makes no sense.
   kPseudoHeader,   ///< One is missing, doubled, unknown or after another field, `:method` is not

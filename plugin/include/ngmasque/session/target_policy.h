@@ -33,7 +33,8 @@ struct AddressBlock {
 };
 
 /// Reads `192.0.2.0/24`, `2001:db8::/32`, or one address.  Bits after the prefix must be zero.
-[[nodiscard]] std::optional<AddressBlock> ParseAddressBlock(std::string_view text);
+/// Errors: kAddressBlock.
+[[nodiscard]] std::expected<AddressBlock, SessionError> ParseAddressBlock(std::string_view text);
 
 /// Ports from `first` to `last`.
 struct PortRange {
@@ -43,8 +44,8 @@ struct PortRange {
 };
 
 /// Reads ranges and single ports, separated by commas: `443,8000-8999`.  Neither 0 nor a range that
-/// ends before it begins; at most kMaxPortRanges.
-[[nodiscard]] std::optional<std::vector<PortRange>> ParsePorts(std::string_view text);
+/// ends before it begins; at most kMaxPortRanges.  Errors: kPorts.
+[[nodiscard]] std::expected<std::vector<PortRange>, SessionError> ParsePorts(std::string_view text);
 inline constexpr std::size_t kMaxPortRanges = 64;
 
 /// Default deny: only global unicast addresses by the registries of IANA
