@@ -207,5 +207,22 @@ TEST_F(ProxyTunnelsTest, DatagramsTakeTurns) {
   EXPECT_EQ(flows[1].tunnel->statistics().tunnelled_tx.packets, 1u);
 }
 
+// The proxy reads nothing more of one tunnel's stream; there are no datagrams.
+TEST_F(ProxyTunnelsTest, StalledStreamHoldsNobodyElseBack) {
+  constexpr std::size_t window = 1 << 16;
+  BeginWithTunnels(2, {.max_datagram_frame = 0, .settings_datagram = false, .stream_window = window});
+  proxy->server->stalled.insert(0);
+  for (auto &flow : flows) {
+    while (flow.tunnel->Send(Long(), 0) == SendStatus::kSent) {}
+  }
+  for (int round = 0; round < 5; ++round) {
+    const auto before = flows[1].recorder.writable;
+    ASSERT_TRUE(RunUntil([&] { return flows[1].recorder.writable > before; }));
+    while (flows[1].tunnel->Send(Long(), 0) == SendStatus::kSent) {}
+  }
+  EXPECT_LE(proxy->server->bodies[0].size(), window);
+  EXPECT_GT(proxy->server->bodies[4].size(), 2 * window);
+}
+
 } // namespace
 } // namespace quic_test

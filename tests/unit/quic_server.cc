@@ -80,7 +80,9 @@ struct ServerCallbacks {
     auto &self = Self(data);
     auto &body = self.bodies[id];
     body.insert(body.end(), bytes, bytes + size);
-    ngtcp2_conn_extend_max_stream_offset(self.conn_, id, size);
+    if (!self.stalled.contains(id)) {
+      ngtcp2_conn_extend_max_stream_offset(self.conn_, id, size);
+    }
     ngtcp2_conn_extend_max_offset(self.conn_, size);
     return 0;
   }
@@ -108,7 +110,9 @@ struct ServerCallbacks {
     if (read < 0) {
       return NGTCP2_ERR_CALLBACK_FAILURE;
     }
-    ngtcp2_conn_extend_max_stream_offset(conn, id, static_cast<std::uint64_t>(read));
+    if (!Self(data).stalled.contains(id)) {
+      ngtcp2_conn_extend_max_stream_offset(conn, id, static_cast<std::uint64_t>(read));
+    }
     ngtcp2_conn_extend_max_offset(conn, static_cast<std::uint64_t>(read));
     return 0;
   }

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -84,6 +85,7 @@ public:
   // What has come.
   std::map<std::int64_t, std::vector<ngmasque::HeaderField>> requests;
   std::map<std::int64_t, Bytes> bodies;
+  std::set<std::int64_t> stalled; // Streams whose flow control credit is not renewed.
   std::map<std::int64_t, std::uint64_t> closed;  ///< Streams, with their codes.
   std::map<std::int64_t, std::uint64_t> stopped; ///< STOP_SENDING, with their codes.
   std::vector<Bytes> datagrams;
