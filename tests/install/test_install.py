@@ -31,6 +31,8 @@ class InstallTest(PacketCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        # Meson's, with the libraries in the build directory.
+        os.environ.pop("LD_LIBRARY_PATH", None)
         cls.destdir = cls.work / "destination"
         cls.tell("meson", "install", "-C", cls.build, "--no-rebuild", "--quiet", DESTDIR=str(cls.destdir))
         # What pkg-config says holds wherever the prefix is.

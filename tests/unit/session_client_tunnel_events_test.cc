@@ -225,9 +225,6 @@ TEST(ClientTunnel, LastClientIdRefused) {
                    "failed 409"}));
 }
 
-//= draft-00, section 3
-//# Like the Datagram-Flow-Id header [CONNECT-UDP], the Client-Connection-Id and
-//# Server-Connection-Id headers can only be supported by an HTTP/3 proxy.
 // For a service that is not QUIC: a request with a flow id and no connection ID, and nothing else.
 TEST(ClientTunnel, PlainByChoice) {
   auto options = TestOptions();
@@ -245,6 +242,9 @@ TEST(ClientTunnel, PlainByChoice) {
   EXPECT_EQ(client.Closed(0), Texts{"failed 0"});
 }
 
+//= draft-00, section 3
+//# Like the Datagram-Flow-Id header [CONNECT-UDP], the Client-Connection-Id and
+//# Server-Connection-Id headers can only be supported by an HTTP/3 proxy.
 TEST(ClientTunnel, NoDatagrams) {
   auto options = TestOptions();
   options.datagrams = false;
