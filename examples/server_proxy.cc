@@ -342,9 +342,7 @@ std::string ServerProxy::stats() const {
   if (!proxy_) {
     return stats_;
   }
-  auto c = proxy_->counters();
-  c.dropped[static_cast<std::size_t>(DropReason::kTooLarge)] += too_large_;
-  c.dropped[static_cast<std::size_t>(DropReason::kClientQueue)] += displaced_;
+  const auto c = proxy_->counters();
   JsonObject dropped;
   for (std::size_t i = 0; i < c.dropped.size(); ++i) {
     dropped.AddIfNot0(ReasonName(static_cast<DropReason>(i)), c.dropped[i]);

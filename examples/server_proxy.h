@@ -64,6 +64,7 @@ private:
   /// counts for the client, too: RoutingLimits::max_waiting_bytes_per_client.
   static constexpr std::size_t kMaxQueue = std::size_t{1} << 20;
 
+  void Drop(DatagramQueue::Key tunnel, std::span<const std::uint8_t> datagram, DropReason reason);
   /// Gives back what has been acknowledged of a stream's data, or all of it if it is gone.
   void Refresh(StreamId stream);
 
@@ -76,7 +77,7 @@ private:
 
   std::deque<FourTuple> validated_;      // kMaxValidated; the last one is that of the mappings.
   const ::Endpoint *endpoint_ = nullptr; // Of that one: forwarded packets leave from there.
-  DatagramQueue queue_{kMaxQueue};
+  DatagramQueue queue_;
   std::shared_ptr<ByteBudget> waiting_; // Null if it is not registered.
   /// What is taken of it, of streams that have waiting data; at most one per request.
   std::map<StreamId, BudgetShare> on_streams_;
@@ -109,8 +110,6 @@ public:
 
   /// Null once the server stops.
   [[nodiscard]] ProxyServer *proxy() const { return proxy_.get(); }
-  void CountTooLarge() { ++too_large_; }
-  void CountDisplaced(std::size_t datagrams) { displaced_ += datagrams; }
   /// What clients can bring about.
   void Complain(std::string_view line);
 
@@ -119,8 +118,6 @@ private:
   ProxyServer::Options options_;
   std::unique_ptr<ProxyServer> proxy_;
   std::uint64_t next_connection_ = 0;
-  std::uint64_t too_large_ = 0;
-  std::uint64_t displaced_ = 0;
   LogLimit complaints_;
   // Of the UDP payload that came last: if it makes a new connection, its packets are as large.
   std::size_t last_packet_ = 0;

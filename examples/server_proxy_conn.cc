@@ -19,7 +19,12 @@ extern Config config;
 namespace ngmasque::examples {
 
 ServerProxyConn::ServerProxyConn(ServerProxy &proxy, Handler &handler, OuterConnection id)
-  : proxy_(proxy), handler_(handler), id_(id) {}
+  : proxy_(proxy),
+    handler_(handler),
+    id_(id),
+    queue_(kMaxQueue, [this](DatagramQueue::Key tunnel, std::span<const std::uint8_t> datagram) {
+      Drop(tunnel, datagram, DropReason::kQueueFull);
+    }) {}
 
 ServerProxyConn::~ServerProxyConn() {
   if (registered_ && proxy_.proxy()) {
@@ -102,9 +107,16 @@ std::span<const uint8_t> ServerProxyConn::datagram() { return queue_.Front(); }
 
 void ServerProxyConn::datagram_done(bool sent) {
   if (!sent) {
-    proxy_.CountTooLarge();
+    Drop(queue_.front_tunnel(), queue_.Front(), DropReason::kTooLarge);
   }
   queue_.Pop();
+}
+
+void ServerProxyConn::Drop(DatagramQueue::Key tunnel, std::span<const std::uint8_t> datagram,
+                           DropReason reason) {
+  if (proxy_.proxy()) {
+    proxy_.proxy()->OnDatagramDropped(id_, tunnel, datagram, reason);
+  }
 }
 
 void ServerProxyConn::path_validated(const ngtcp2_path &path) {
@@ -149,11 +161,9 @@ ServerProxyConn::SendDatagram(std::uint64_t tunnel, std::span<const std::uint8_t
   if (prefix.size() + payload.size() > MaxDatagram(handler_.conn())) {
     return std::unexpected(DropReason::kTooLarge);
   }
-  const auto displaced = queue_.Push(tunnel, prefix, payload);
-  if (!displaced) {
-    return std::unexpected(DropReason::kClientQueue);
+  if (!queue_.Push(tunnel, prefix, payload)) {
+    return std::unexpected(DropReason::kQueueFull);
   }
-  proxy_.CountDisplaced(*displaced);
   handler_.signal_write();
   return {};
 }
@@ -171,12 +181,12 @@ ServerProxyConn::SendOnStream(StreamId stream, std::span<const std::uint8_t> pre
   }
   const auto size = prefix.size() + payload.size();
   if (waiting_->room() < size) {
-    return std::unexpected(DropReason::kClientQueue);
+    return std::unexpected(DropReason::kQueueFull);
   }
   std::vector<std::uint8_t> data(prefix.begin(), prefix.end());
   data.insert(data.end(), payload.begin(), payload.end());
   if (!handler_.send_ext_data(static_cast<int64_t>(stream), std::move(data))) {
-    return std::unexpected(DropReason::kClientQueue);
+    return std::unexpected(DropReason::kQueueFull);
   }
   auto &taken = on_streams_.try_emplace(stream, waiting_).first->second;
   std::ignore = taken.Resize(taken.bytes() + size); // There is room.

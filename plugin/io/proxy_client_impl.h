@@ -93,6 +93,8 @@ private:
   void OnData(StreamId stream, std::span<const std::uint8_t> data) override;
   void OnStreamClosed(StreamId stream, StreamEnd end, std::uint64_t code) override;
   void OnDatagram(std::span<const std::uint8_t> datagram) override;
+  void OnDatagramDropped(DatagramQueue::Key tunnel, std::span<const std::uint8_t> datagram,
+                         QuicError::Code reason) override;
   void OnWritable() override;
   void OnStreamsAvailable() override;
   void OnGoAway() override;

@@ -84,6 +84,15 @@ void ProxyClient::Impl::OnDatagram(std::span<const std::uint8_t> datagram) {
   }
 }
 
+void ProxyClient::Impl::OnDatagramDropped(DatagramQueue::Key number,
+                                          std::span<const std::uint8_t> datagram,
+                                          QuicError::Code reason) {
+  if (const auto tunnel = FindTunnel(number)) {
+    tunnel->QueueDropped(datagram, reason == QuicError::kTooLarge ? DropReason::kTooLarge
+                                                                  : DropReason::kQueueFull);
+  }
+}
+
 void ProxyClient::Impl::OnData(StreamId stream, std::span<const std::uint8_t> data) {
   const auto found = by_stream_.find(stream);
   const auto tunnel = found == by_stream_.end() ? nullptr : FindTunnel(found->second.first);

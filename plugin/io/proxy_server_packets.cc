@@ -154,6 +154,11 @@ void ProxyServer::State::Forward(Tunnel &tunnel, const Burst &packets) {
          Account(packets, ClientOf(connection).Forward(connection.path->tuple, packets), "clients"));
 }
 
+void ProxyServer::OnDatagramDropped(OuterConnection connection, std::uint64_t tunnel,
+                                    std::span<const std::uint8_t> datagram, DropReason reason) {
+  state_->proxy.DatagramNotSent(connection, tunnel, datagram, reason);
+}
+
 bool ProxyServer::OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram) {
   const auto payload = state_->proxy.OnDatagram(connection, datagram, SteadyNow());
   if (payload && payload->tunnel) {

@@ -44,6 +44,8 @@ struct ProxyTunnel::Impl : std::enable_shared_from_this<ProxyTunnel::Impl> {
   /// The tunnel is over; what is to be told of it is left.  The ProxyClient has forgotten it.
   void End();
   void TakePayload(std::span<const std::uint8_t> payload);
+  /// Of what SendTunnelled has counted as sent.
+  void QueueDropped(std::span<const std::uint8_t> datagram, DropReason reason);
   void TakeForwarded(std::span<const std::uint8_t> packet, unsigned ecn);
 
   SendStatus SendTunnelled(std::span<const std::uint8_t> packet);

@@ -108,6 +108,14 @@ SendStatus ProxyTunnel::Impl::SendTunnelled(std::span<const std::uint8_t> packet
   return SendStatus::kDropped;
 }
 
+void ProxyTunnel::Impl::QueueDropped(std::span<const std::uint8_t> datagram, DropReason reason) {
+  const auto packet = datagram.subspan(session->dialect().datagram_prefix().size);
+  Traffic taken_back;
+  Count(taken_back, OnePacket(packet));
+  statistics.tunnelled_tx -= taken_back;
+  Drop(reason);
+}
+
 std::expected<void, QuicError>
 ProxyTunnel::Impl::SendOnStream(std::span<const std::uint8_t> packet) {
   const auto request = session->dialect().payload_request();

@@ -5,15 +5,13 @@
 
 namespace ngmasque {
 
-std::optional<std::size_t> DatagramQueue::Push(Key key, std::span<const std::uint8_t> header,
-                                               std::span<const std::uint8_t> payload) {
+bool DatagramQueue::Push(Key key, std::span<const std::uint8_t> header,
+                         std::span<const std::uint8_t> payload) {
   const auto size = header.size() + payload.size() + kOverhead;
   auto known = by_key_.find(key);
   const bool waits = known != by_key_.end();
-  const auto dropped =
-    MakeRoom(size, waits ? known->second->bytes : 0, turns_.size() + (waits ? 0 : 1));
-  if (!dropped) {
-    return std::nullopt;
+  if (!MakeRoom(size, waits ? known->second->bytes : 0, turns_.size() + (waits ? 0 : 1))) {
+    return false;
   }
   if (!waits) {
     known = by_key_.emplace(key, turns_.insert(turns_.end(), Tunnel{.key = key})).first;
@@ -27,31 +25,30 @@ std::optional<std::size_t> DatagramQueue::Push(Key key, std::span<const std::uin
   Add(size);
   ++size_;
   BeginTurn();
-  return dropped;
+  return true;
 }
 
 // A tunnel with less than its share is never the one that has most, as then all would have less.
-std::optional<std::size_t> DatagramQueue::MakeRoom(std::size_t size, std::size_t has,
-                                                   std::size_t tunnels) {
-  std::size_t dropped = 0;
+bool DatagramQueue::MakeRoom(std::size_t size, std::size_t has, std::size_t tunnels) {
   // What is dropped here makes as much room in the budget: the bound stays.
   const auto bound = budget_ ? std::min(max_bytes_, bytes_ + budget_->room()) : max_bytes_;
   if (bytes_ + size > bound && has + size > bound / tunnels) {
-    return std::nullopt;
+    return false;
   }
   while (bytes_ + size > bound) {
     const auto most = std::ranges::max_element(turns_, {}, &Tunnel::bytes);
-    const auto bytes = most->datagrams.back().size() + kOverhead;
+    const auto datagram = std::move(most->datagrams.back());
+    const auto bytes = datagram.size() + kOverhead;
     most->bytes -= bytes;
     Subtract(bytes);
     most->datagrams.pop_back();
     --size_;
-    ++dropped;
+    dropped_(most->key, datagram);
     if (most->datagrams.empty()) {
       Remove(most);
     }
   }
-  return dropped;
+  return true;
 }
 
 std::span<const std::uint8_t> DatagramQueue::Front() const {

@@ -148,20 +148,16 @@ std::expected<void, QuicError> Http3Client::SendDatagram(DatagramQueue::Key tunn
   }
   const auto size = header.size() + payload.size();
   if (size > impl.MaxDatagram()) {
-    ++impl.statistics.datagrams_too_large;
     return std::unexpected(QuicError::kTooLarge);
   }
   const auto waiting = impl.datagrams.waiting(tunnel);
-  const auto dropped = waiting.datagrams >= kMaxQueuedDatagrams ||
-                           waiting.bytes + size + DatagramQueue::kOverhead > kMaxQueuedDatagramBytes
-                         ? std::nullopt
-                         : impl.datagrams.Push(tunnel, header, payload);
-  if (!dropped) {
+  if (waiting.datagrams >= kMaxQueuedDatagrams ||
+      waiting.bytes + size + DatagramQueue::kOverhead > kMaxQueuedDatagramBytes ||
+      !impl.datagrams.Push(tunnel, header, payload)) {
     impl.full.insert(tunnel);
     impl.room_wanted = true;
     return std::unexpected(QuicError::kFull);
   }
-  impl.statistics.datagrams_dropped += *dropped;
   return {};
 }
 

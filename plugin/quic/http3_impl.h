@@ -117,7 +117,10 @@ struct Http3Client::Impl {
   std::array<std::uint8_t, 32> reset_secret{}; ///< Of the tokens of stateless resets.
 
   std::map<std::int64_t, Stream> streams;
-  DatagramQueue datagrams{kMaxAllQueuedBytes};
+  DatagramQueue datagrams{kMaxAllQueuedBytes,
+                          [this](DatagramQueue::Key tunnel, std::span<const std::uint8_t> bytes) {
+                            handler.OnDatagramDropped(tunnel, bytes, QuicError::kFull);
+                          }};
   std::set<DatagramQueue::Key> full; ///< Tunnels that were told kFull, and so have some that wait.
   /// Streams to be ended once nghttp3 is done with its input, and with which code.
   std::vector<std::pair<std::int64_t, std::uint64_t>> refused;

@@ -37,8 +37,8 @@ std::size_t Impl::MaxDatagram() const {
 // connection ID is longer.
 void Impl::DropTooLarge(std::size_t max_datagram) {
   while (!datagrams.empty() && datagrams.Front().size() > max_datagram) {
+    handler.OnDatagramDropped(datagrams.front_tunnel(), datagrams.Front(), QuicError::kTooLarge);
     datagrams.Pop();
-    ++statistics.datagrams_too_large;
   }
 }
 

@@ -279,7 +279,7 @@ StreamInput Draft00::OnStreamData(StreamId stream, std::span<const std::uint8_t>
   if (!kept.Resize(parser.buffered())) {
     parser.Skip();
     std::ignore = kept.Resize(0);
-    next.payload = std::unexpected(DropReason::kClientQueue);
+    next.payload = std::unexpected(DropReason::kQueueFull);
   }
   return next;
 }

@@ -13,7 +13,7 @@ std::string_view ReasonName(DropReason reason) {
   case DropReason::kNoTunnel: return "no tunnel";
   case DropReason::kTooLong: return "payload is too long";
   case DropReason::kRateLimited: return "above the client's rate";
-  case DropReason::kClientQueue: return "queue to the client is full";
+  case DropReason::kQueueFull: return "queue is full";
   case DropReason::kTooLarge: return "packet is too large";
   case DropReason::kBlocked: return "socket is blocked";
   case DropReason::kUnreachable: return "there is no way to it";

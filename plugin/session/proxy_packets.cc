@@ -156,6 +156,21 @@ void Proxy::NotSent(Tunnel &tunnel, Way way, DropReason reason, const Traffic &t
   tunnel.statistics.Dropped(way, reason) += traffic.packets;
 }
 
+void Proxy::DatagramNotSent(OuterConnection connection, std::uint64_t number,
+                            std::span<const std::uint8_t> datagram, DropReason reason) {
+  auto *const known = state_->tunnels.Find(connection);
+  if (!known) {
+    return;
+  }
+  if (const auto found = known->tunnels.find(number); found != known->tunnels.end()) {
+    auto &tunnel = found->second;
+    const auto payload = datagram.subspan(tunnel.datagram_prefix.size);
+    Traffic traffic;
+    traffic.Add(payload.size(), IsLong(payload));
+    NotSent(tunnel, Way::kTunnelledToClient, reason, traffic);
+  }
+}
+
 void Proxy::SentOnStream(Tunnel &tunnel) { ++tunnel.statistics.on_stream; }
 
 } // namespace ngmasque

@@ -33,7 +33,7 @@ public:
                                               std::span<const std::uint8_t> prefix,
                                               std::span<const std::uint8_t> payload) override {
     if (full) {
-      return std::unexpected(DropReason::kClientQueue);
+      return std::unexpected(DropReason::kQueueFull);
     }
     EXPECT_EQ(stream, kStream);
     EXPECT_TRUE(prefix.empty());

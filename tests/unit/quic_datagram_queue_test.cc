@@ -22,9 +22,11 @@ std::vector<std::uint8_t> Datagram(std::uint8_t tunnel, std::uint8_t number, std
   return bytes;
 }
 
+constexpr auto kIgnore = [](DatagramQueue::Key, std::span<const std::uint8_t>) {};
+
 bool Push(DatagramQueue &queue, std::uint8_t tunnel, std::uint8_t number, std::size_t size) {
   const auto bytes = Datagram(tunnel, number, size);
-  return queue.Push(tunnel, std::span(bytes).first(1), std::span(bytes).subspan(1)).has_value();
+  return queue.Push(tunnel, std::span(bytes).first(1), std::span(bytes).subspan(1));
 }
 
 struct Taken {
@@ -41,7 +43,7 @@ Taken Take(DatagramQueue &queue) {
 }
 
 TEST(DatagramQueue, KeepsTheOrderOfATunnel) {
-  DatagramQueue queue(1 << 20);
+  DatagramQueue queue(1 << 20, kIgnore);
   for (std::uint8_t i = 0; i < 5; ++i) {
     ASSERT_TRUE(Push(queue, 1, i, kLarge));
   }
@@ -55,7 +57,7 @@ TEST(DatagramQueue, KeepsTheOrderOfATunnel) {
 }
 
 TEST(DatagramQueue, CarriesEmptyDatagrams) {
-  DatagramQueue queue(1 << 20);
+  DatagramQueue queue(1 << 20, kIgnore);
   ASSERT_TRUE(queue.Push(1, {}, {}));
   EXPECT_FALSE(queue.empty());
   EXPECT_TRUE(queue.Front().empty());
@@ -64,7 +66,7 @@ TEST(DatagramQueue, CarriesEmptyDatagrams) {
 }
 
 TEST(DatagramQueue, BulkDelaysOthersByATurn) {
-  DatagramQueue queue(1 << 20);
+  DatagramQueue queue(1 << 20, kIgnore);
   for (std::uint8_t i = 0; i < 200; ++i) {
     ASSERT_TRUE(Push(queue, 1, i, kLarge));
     ASSERT_TRUE(Push(queue, 2, i, kLarge));
@@ -79,7 +81,7 @@ TEST(DatagramQueue, BulkDelaysOthersByATurn) {
 }
 
 TEST(DatagramQueue, TurnsAreOfBytes) {
-  DatagramQueue queue(1 << 20);
+  DatagramQueue queue(1 << 20, kIgnore);
   for (int i = 0; i < 500; ++i) {
     ASSERT_TRUE(Push(queue, 1, 0, 1200));
     ASSERT_TRUE(Push(queue, 2, 0, 150));
@@ -93,27 +95,34 @@ TEST(DatagramQueue, TurnsAreOfBytes) {
 }
 
 TEST(DatagramQueue, DatagramLargerThanATurn) {
-  DatagramQueue queue(1 << 20);
+  DatagramQueue queue(1 << 20, kIgnore);
   ASSERT_TRUE(Push(queue, 1, 0, 10 * DatagramQueue::kTurn));
   ASSERT_TRUE(Push(queue, 2, 0, kLarge));
+  EXPECT_EQ(queue.front_tunnel(), 1u);
   EXPECT_EQ(Take(queue).tunnel, 1);
+  EXPECT_EQ(queue.front_tunnel(), 2u);
   EXPECT_EQ(Take(queue).tunnel, 2);
   EXPECT_TRUE(queue.empty());
 }
 
 TEST(DatagramQueue, WhoHasMostDrops) {
   constexpr auto each = kLarge + DatagramQueue::kOverhead;
-  DatagramQueue queue(10 * each);
+  std::vector<std::vector<std::uint8_t>> dropped;
+  DatagramQueue queue(10 * each,
+                      [&](DatagramQueue::Key tunnel, std::span<const std::uint8_t> datagram) {
+                        EXPECT_EQ(tunnel, 1u);
+                        dropped.emplace_back(datagram.begin(), datagram.end());
+                      });
   for (std::uint8_t i = 0; i < 10; ++i) {
     ASSERT_TRUE(Push(queue, 1, i, kLarge));
   }
   EXPECT_FALSE(Push(queue, 1, 10, kLarge));
+  EXPECT_TRUE(dropped.empty());
 
   for (std::uint8_t i = 0; i < 5; ++i) {
-    const auto bytes = Datagram(2, i, kLarge);
-    const auto dropped = queue.Push(2, bytes, {});
-    ASSERT_TRUE(dropped);
-    EXPECT_EQ(*dropped, 1U);
+    ASSERT_TRUE(Push(queue, 2, i, kLarge));
+    ASSERT_EQ(dropped.size(), i + 1u);
+    EXPECT_EQ(dropped.back(), Datagram(1, static_cast<std::uint8_t>(9 - i), kLarge));
   }
   // Now both have their share.
   EXPECT_FALSE(Push(queue, 1, 11, kLarge));
@@ -131,7 +140,7 @@ TEST(DatagramQueue, WhoHasMostDrops) {
 }
 
 TEST(DatagramQueue, DatagramLargerThanTheQueue) {
-  DatagramQueue queue(kLarge);
+  DatagramQueue queue(kLarge, kIgnore);
   ASSERT_TRUE(Push(queue, 1, 0, 100));
   EXPECT_FALSE(Push(queue, 2, 0, kLarge));
   EXPECT_EQ(Take(queue).tunnel, 1);
@@ -142,10 +151,12 @@ TEST(DatagramQueue, SharesABudget) {
   constexpr auto each = kLarge + DatagramQueue::kOverhead;
   const auto all = std::make_shared<ByteBudget>(6 * each);
   const auto mine = std::make_shared<ByteBudget>(4 * each, all);
-  DatagramQueue other(100 * each);
+  DatagramQueue other(100 * each, kIgnore);
   other.ShareWith(std::make_shared<ByteBudget>(100 * each, all));
   {
-    DatagramQueue one(100 * each), two(3 * each);
+    int dropped = 0;
+    DatagramQueue one(100 * each, kIgnore),
+      two(3 * each, [&](DatagramQueue::Key, std::span<const std::uint8_t>) { ++dropped; });
     one.ShareWith(mine);
     two.ShareWith(mine);
     for (std::uint8_t i = 0; i < 3; ++i) {
@@ -157,7 +168,8 @@ TEST(DatagramQueue, SharesABudget) {
     EXPECT_EQ(mine->bytes(), 4 * each);
     // Within a queue, whoever has more than its share makes room.
     const auto bytes = Datagram(2, 0, kLarge);
-    EXPECT_EQ(two.Push(2, bytes, {}), 1U);
+    EXPECT_TRUE(two.Push(2, bytes, {}));
+    EXPECT_EQ(dropped, 1);
     EXPECT_EQ(mine->bytes(), 4 * each);
 
     ASSERT_TRUE(Push(other, 1, 0, kLarge));
@@ -172,14 +184,15 @@ TEST(DatagramQueue, SharesABudget) {
   EXPECT_EQ(all->bytes(), 3 * each);
 }
 
-// Whatever is done: the bound holds, nothing is lost but what Push says, and a tunnel's order stays.
+// Whatever is done: the bound holds, nothing is lost but what it says, and a tunnel's order stays.
 TEST(DatagramQueue, Random) {
   for (unsigned seed = 0; seed < 20; ++seed) {
     SCOPED_TRACE(seed);
     std::mt19937 random(seed);
     const auto draw = [&](unsigned below) { return random() % below; };
     const std::size_t bound = 2000 + draw(30'000);
-    DatagramQueue queue(bound);
+    std::size_t dropped = 0;
+    DatagramQueue queue(bound, [&](DatagramQueue::Key, std::span<const std::uint8_t>) { ++dropped; });
     // Of which others take now and then.
     const auto budget = std::make_shared<ByteBudget>(2000 + draw(30'000));
     std::size_t others = 0;
@@ -191,10 +204,13 @@ TEST(DatagramQueue, Random) {
         const auto tunnel = static_cast<std::uint8_t>(draw(6));
         const auto number = static_cast<std::uint8_t>(next[tunnel]);
         const auto bytes = Datagram(tunnel, number, 2 + draw(3000));
-        if (const auto dropped = queue.Push(tunnel, bytes, {})) {
+        dropped = 0;
+        if (queue.Push(tunnel, bytes, {})) {
           next[tunnel] = (next[tunnel] + 1) % 256;
-          ASSERT_LE(*dropped, waiting);
-          waiting = waiting - *dropped + 1;
+          ASSERT_LE(dropped, waiting);
+          waiting = waiting - dropped + 1;
+        } else {
+          ASSERT_EQ(dropped, 0u);
         }
       } else if (!queue.empty()) {
         const auto taken = Take(queue);
@@ -223,7 +239,7 @@ TEST(DatagramQueue, Random) {
 }
 
 TEST(DatagramQueue, SaysWhatWaits) {
-  DatagramQueue queue(3 * (kLarge + DatagramQueue::kOverhead));
+  DatagramQueue queue(3 * (kLarge + DatagramQueue::kOverhead), kIgnore);
   EXPECT_EQ(queue.waiting(1).datagrams, 0u);
   for (std::uint8_t i = 0; i < 3; ++i) {
     ASSERT_TRUE(Push(queue, 1, i, kLarge));

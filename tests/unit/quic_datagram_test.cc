@@ -80,7 +80,7 @@ TEST(QuicDatagram, OversizedIsDroppedAndTheNextOnesAreNot) {
     pair.Settle();
     EXPECT_EQ(pair.server->datagrams,
               (std::vector<Bytes>{Filled(max, 1), Filled(max, 3), Filled(1, 4)}));
-    EXPECT_EQ(pair.client->statistics().datagrams_too_large, 2u);
+    EXPECT_TRUE(pair.recorder.dropped.empty()) << "the caller knows";
     EXPECT_LE(pair.largest_packet, udp);
   }
 }
@@ -157,6 +157,25 @@ TEST(QuicDatagram, TunnelsTakeTurns) {
     pair.server->datagrams, [](const Bytes &datagram) { return datagram.back() == 2; });
   EXPECT_LT(other - pair.server->datagrams.begin(), 4);
   EXPECT_EQ(pair.recorder.writable, 1);
+}
+
+// Its owner is told; the one that has come gets its place.
+TEST(QuicDatagram, FullestTunnelLosesAtTheBoundOfAll) {
+  Pair pair;
+  ASSERT_TRUE(pair.Connect());
+  const auto tunnels = ngmasque::kMaxAllQueuedBytes / ngmasque::kMaxQueuedDatagramBytes;
+  for (std::uint64_t tunnel = 0; tunnel < tunnels; ++tunnel) {
+    while (pair.client->SendDatagram(tunnel, {}, Filled(1000, 1))) {}
+  }
+  EXPECT_TRUE(pair.recorder.dropped.empty());
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_TRUE(pair.client->SendDatagram(tunnels, {}, Filled(1000, 2)));
+  }
+  EXPECT_GT(pair.recorder.dropped.size(), 0u);
+  for (const auto &[tunnel, reason] : pair.recorder.dropped) {
+    EXPECT_LT(tunnel, tunnels);
+    EXPECT_EQ(reason, QuicError::kFull);
+  }
 }
 
 // What cannot share a system call makes a burst of one: all but the last have full size.

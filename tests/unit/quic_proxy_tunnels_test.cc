@@ -207,6 +207,29 @@ TEST_F(ProxyTunnelsTest, DatagramsTakeTurns) {
   EXPECT_EQ(flows[1].tunnel->statistics().tunnelled_tx.packets, 1u);
 }
 
+// What is dropped for others is a drop of the tunnel that it was of, and was not sent.
+TEST_F(ProxyTunnelsTest, QueuesDropsAreTheirTunnels) {
+  constexpr auto full = ngmasque::kMaxAllQueuedBytes / ngmasque::kMaxQueuedDatagramBytes;
+  max_tunnels = full + 2;
+  BeginWithTunnels(full + 2);
+  std::uint64_t taken = 0;
+  for (auto &flow : flows) {
+    while (flow.tunnel->Send(Long(), 0) == SendStatus::kSent) {
+      ++taken;
+    }
+  }
+  std::uint64_t sent = 0, dropped = 0;
+  for (const auto &flow : flows) {
+    const auto &statistics = flow.tunnel->statistics();
+    sent += statistics.tunnelled_tx.packets;
+    dropped += statistics.of(DropReason::kQueueFull);
+    EXPECT_EQ(statistics.tunnelled_tx.bytes, statistics.tunnelled_tx.packets * Long().size());
+  }
+  EXPECT_GT(dropped, 0u);
+  EXPECT_EQ(sent + dropped, taken);
+  EXPECT_EQ(flows.back().tunnel->statistics().of(DropReason::kQueueFull), 0u);
+}
+
 // The proxy reads nothing more of one tunnel's stream; there are no datagrams.
 TEST_F(ProxyTunnelsTest, StalledStreamHoldsNobodyElseBack) {
   constexpr std::size_t window = 1 << 16;

@@ -130,6 +130,10 @@ struct Recorder : ngmasque::Http3Client::Handler {
   void OnDatagram(std::span<const std::uint8_t> datagram) override {
     datagrams.emplace_back(datagram.begin(), datagram.end());
   }
+  void OnDatagramDropped(ngmasque::DatagramQueue::Key tunnel, std::span<const std::uint8_t>,
+                         ngmasque::QuicError::Code reason) override {
+    dropped.emplace_back(tunnel, reason);
+  }
   void OnWritable() override { ++writable; }
   void OnStreamsAvailable() override { ++streams_available; }
   void OnGoAway() override { ++go_away; }
@@ -154,6 +158,7 @@ struct Recorder : ngmasque::Http3Client::Handler {
   Bytes data; ///< Of all streams.
   std::map<ngmasque::StreamId, std::pair<ngmasque::StreamEnd, std::uint64_t>> ends;
   std::vector<Bytes> datagrams;
+  std::vector<std::pair<ngmasque::DatagramQueue::Key, ngmasque::QuicError::Code>> dropped;
   int writable = 0;
   int streams_available = 0;
   int go_away = 0;

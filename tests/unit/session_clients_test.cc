@@ -225,7 +225,7 @@ TEST_F(Clients, PartsOfPayloadsThatWait) {
   EXPECT_EQ(stream(kAlice, first).error(), kLater);
   EXPECT_EQ(ClientOf(kAlice).waiting->bytes(), 6u);
   EXPECT_EQ(stream(kBob, first).error(), kLater) << "others have theirs";
-  EXPECT_EQ(stream(kAlice2, first).error(), DropReason::kClientQueue);
+  EXPECT_EQ(stream(kAlice2, first).error(), DropReason::kQueueFull);
   EXPECT_EQ(stream(kAlice2, end).error(), kLater) << "the end of what is dropped";
   EXPECT_EQ(stream(kAlice2, OnStream("whole")), "whole") << "the stream is in step";
   EXPECT_EQ(stream(kAlice, end), "12345678");
@@ -235,7 +235,7 @@ TEST_F(Clients, PartsOfPayloadsThatWait) {
   EXPECT_EQ(stream(kAlice2, first).error(), kLater);
   world.Close(kAlice2, 0);
   EXPECT_EQ(ClientOf(kAlice).waiting->bytes(), 0u);
-  EXPECT_EQ(world.proxy.counters().dropped[static_cast<std::size_t>(DropReason::kClientQueue)], 1u);
+  EXPECT_EQ(world.proxy.counters().dropped[static_cast<std::size_t>(DropReason::kQueueFull)], 1u);
 }
 
 // A NAT gives a client another address: it keeps what it has and what it may have, and others keep

@@ -307,6 +307,17 @@ TEST_F(ProxyPackets, StatisticsOfATunnel) {
   world.proxy.SentOnStream(tunnel);
   EXPECT_EQ(tunnel.statistics[Way::kForwardedToClient].passed, Traffic{});
   EXPECT_EQ(tunnel.statistics.Dropped(Way::kForwardedToClient, DropReason::kBlocked), 1u);
+  const auto before = tunnel.statistics[Way::kTunnelledToClient].passed;
+  auto datagram = Bytes(tunnel.datagram_prefix.view().begin(), tunnel.datagram_prefix.view().end());
+  datagram.insert(datagram.end(), 12, 0x40);
+  world.proxy.DatagramNotSent(kAlice, tunnel.number, datagram, DropReason::kQueueFull);
+  auto after = tunnel.statistics[Way::kTunnelledToClient].passed;
+  after += Traffic{1, 12, 0};
+  EXPECT_EQ(after, before);
+  EXPECT_EQ(tunnel.statistics.Dropped(Way::kTunnelledToClient, DropReason::kQueueFull), 1u);
+  world.proxy.DatagramNotSent(kAlice, tunnel.number + 1000, datagram, DropReason::kQueueFull);
+  world.proxy.DatagramNotSent(OuterConnection{1000}, tunnel.number, datagram, DropReason::kQueueFull);
+  EXPECT_EQ(Count(DropReason::kQueueFull), 1u) << "of no tunnel that is there";
   EXPECT_EQ(Error(kAlice, 0, std::string(90, 'x')), DropReason::kRateLimited);
   EXPECT_EQ(tunnel.statistics.Dropped(Way::kTunnelledToTarget, DropReason::kRateLimited), 1u);
   EXPECT_EQ(tunnel.statistics.on_stream, 1u);
@@ -316,7 +327,7 @@ TEST_F(ProxyPackets, StatisticsOfATunnel) {
   // Nothing is lost when it ends.
   const auto statistics = tunnel.statistics;
   const auto all = world.proxy.counters().tunnels;
-  EXPECT_EQ(all[Way::kTunnelledToClient].passed.packets, 2u) << "with Bob's";
+  EXPECT_EQ(all[Way::kTunnelledToClient].passed.packets, 1u) << "Bob's";
   world.now += 5;
   world.Close(kAlice, 0);
   EXPECT_TRUE(world.ended.empty());

@@ -29,18 +29,18 @@ public:
   };
 
   /// A connection to a client, which is the program's.  Nothing of ProxyServer may be called from
-  /// within.
+  /// within but OnDatagramDropped.
   class Client {
   public:
     virtual ~Client() = default;
 
     /// Sends `prefix` and `payload` in a datagram; `tunnel` (Tunnel::number) tells those of
     /// different tunnels apart.  Nothing is returned if it was taken; kTooLarge if no packet on the
-    /// path takes it now, kClientQueue, kBlocked or kSendError.
+    /// path takes it now, kQueueFull, kBlocked or kSendError.
     virtual std::expected<void, DropReason> SendDatagram(std::uint64_t tunnel,
                                                          std::span<const std::uint8_t> prefix,
                                                          std::span<const std::uint8_t> payload) = 0;
-    /// Sends `prefix` and `payload` on the stream.  Errors: kClientQueue, and neither is sent.
+    /// Sends `prefix` and `payload` on the stream.  Errors: kQueueFull, and neither is sent.
     virtual std::expected<void, DropReason> SendOnStream(StreamId stream,
                                                          std::span<const std::uint8_t> prefix,
                                                          std::span<const std::uint8_t> payload) = 0;
@@ -84,6 +84,11 @@ public:
   /// False is an error of the connection: H3_GENERAL_PROTOCOL_ERROR.
   [[nodiscard]] bool OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram);
   void OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> data);
+
+  /// A datagram that SendDatagram took is dropped after all, prefix and all: kQueueFull, kTooLarge or
+  /// kSendError.
+  void OnDatagramDropped(OuterConnection connection, std::uint64_t tunnel,
+                         std::span<const std::uint8_t> datagram, DropReason reason);
 
   /// A UDP packet from a client.  False: it is for the proxy's own QUIC,
   /// and as it was; otherwise it may be written anew.  Packets that lie one after

@@ -22,7 +22,8 @@ namespace ngmasque {
 
 /// Of one tunnel, from its beginning.
 struct ProxyTunnelStatistics {
-  Traffic tunnelled_tx; ///< Counted when it is taken into the queue of the outer connection.
+  /// Counted when it is taken into the queue of the outer connection, unless it is dropped there.
+  Traffic tunnelled_tx;
   Traffic tunnelled_rx;
   Traffic forwarded_tx; ///< Counted when it has left.
   Traffic forwarded_rx;

@@ -7,10 +7,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <list>
 #include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -32,8 +32,12 @@ public:
   /// Bytes of a turn: a packet, or several small ones.  A larger datagram takes several at once.
   static constexpr std::size_t kTurn = 1500;
 
+  /// Takes a datagram that is dropped to make room for another tunnel's; must not call the queue.
+  using Dropped = std::function<void(Key tunnel, std::span<const std::uint8_t> datagram)>;
+
   /// `max_bytes`: what may wait, of all tunnels, with kOverhead for each datagram.
-  explicit DatagramQueue(std::size_t max_bytes) : max_bytes_(max_bytes) {}
+  DatagramQueue(std::size_t max_bytes, Dropped dropped)
+    : max_bytes_(max_bytes), dropped_(std::move(dropped)) {}
   ~DatagramQueue() { ShareWith(nullptr); }
   DatagramQueue(const DatagramQueue &) = delete;
   DatagramQueue &operator=(const DatagramQueue &) = delete;
@@ -47,14 +51,17 @@ public:
     budget_ = std::move(budget);
   }
 
-  /// Puts a datagram behind those of its tunnel, the two parts one after the other.  Returns how many
-  /// of other tunnels were dropped for it, or nothing if there is no room for it.
-  [[nodiscard]] std::optional<std::size_t> Push(Key tunnel, std::span<const std::uint8_t> header,
-                                                std::span<const std::uint8_t> payload);
+  /// Puts a datagram behind those of its tunnel, the two parts one after the other, and drops others
+  /// for it where it must.  False: there is no room for it.
+  [[nodiscard]] bool Push(Key tunnel, std::span<const std::uint8_t> header,
+                          std::span<const std::uint8_t> payload);
 
   /// Whose turn it is; empty if nothing waits, or if it is an empty datagram's turn.  Valid until
   /// the next call of Push or Pop.
   [[nodiscard]] std::span<const std::uint8_t> Front() const;
+
+  /// Whose that is.  Not if the queue is empty.
+  [[nodiscard]] Key front_tunnel() const { return turns_.front().key; }
 
   /// Takes the front one off a queue that is not empty.
   void Pop();
@@ -81,8 +88,8 @@ private:
   };
   using Turns = std::list<Tunnel>;
 
-  // Room for `size` bytes of a tunnel that has `has` so far, by dropping of others.
-  std::optional<std::size_t> MakeRoom(std::size_t size, std::size_t has, std::size_t tunnels);
+  // Room for `size` bytes of a tunnel that has `has` so far, by dropping of others; false if none.
+  bool MakeRoom(std::size_t size, std::size_t has, std::size_t tunnels);
   void Add(std::size_t bytes);
   void Subtract(std::size_t bytes);
   void Remove(Turns::iterator tunnel);
@@ -90,6 +97,7 @@ private:
   void BeginTurn();
 
   std::size_t max_bytes_;
+  Dropped dropped_;
   std::shared_ptr<ByteBudget> budget_; // May be null.
   std::size_t size_ = 0;
   std::size_t bytes_ = 0; // At most max_bytes_, which bounds the others as well.

@@ -130,6 +130,11 @@ public:
     virtual void OnStreamClosed(StreamId stream, StreamEnd end, std::uint64_t code) = 0;
     /// A datagram, as it came.
     virtual void OnDatagram(std::span<const std::uint8_t> datagram) = 0;
+    /// A datagram that SendDatagram took is dropped after all, header and all: kFull, at
+    /// kMaxAllQueuedBytes for one of another tunnel, or kTooLarge, as packets have become smaller.
+    /// Also called from within SendDatagram and WritePackets; must call nothing.
+    virtual void OnDatagramDropped(DatagramQueue::Key tunnel, std::span<const std::uint8_t> datagram,
+                                   QuicError::Code reason) = 0;
     /// After kFull: there is room again, for one at least of the tunnels and streams that it was
     /// said of.
     virtual void OnWritable() = 0;
@@ -151,8 +156,6 @@ public:
   struct Statistics {
     std::uint64_t datagrams_sent = 0;
     std::uint64_t datagrams_received = 0;
-    std::uint64_t datagrams_too_large = 0; ///< In SendDatagram, or when their turn came.
-    std::uint64_t datagrams_dropped = 0;   ///< From the queue, at kMaxAllQueuedBytes.
   };
 
   /// Starts a connection on `path`.  `handler` has to outlive it; OnNewLocalId is called.

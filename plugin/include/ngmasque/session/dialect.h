@@ -119,7 +119,7 @@ struct TunnelledPayload {
 /// What comes next on a stream.
 struct StreamInput {
   Tunnel *tunnel = nullptr; ///< Whose stream it is; null if it is none's.
-  StreamPayload payload; ///< Errors: kUnknownFlow, kTooLong; kClientQueue, see waiting.
+  StreamPayload payload; ///< Errors: kUnknownFlow, kTooLong; kQueueFull, see waiting.
 };
 
 /// One connection's side of a dialect, at the proxy.  Every container that it fills from what a

@@ -21,7 +21,7 @@ enum class DropReason : std::uint8_t {
   kNoTunnel,    ///< At a client: the tunnel is over.
   kTooLong,     ///< Longer than a UDP payload can be: kMaxUdpPayload.
   kRateLimited, ///< ProxyOptions::max_bytes_per_second_per_client
-  kClientQueue, ///< Too much is waiting for the client already.
+  kQueueFull,   ///< Too much is waiting on the way between client and proxy already.
   kTooLarge,    ///< It does not fit the path, or neither the datagrams between client and proxy nor
                 ///< the stream (IsForStream): never cut.
   kBlocked,     ///< The socket or the system has no room.

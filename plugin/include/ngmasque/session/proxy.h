@@ -271,7 +271,7 @@ public:
   /// there is of it, off the front of `input`.  To be called until that is empty, whatever it
   /// returns; the payload is valid until the next call and as long as the input is.  What a message
   /// brings about is added to `actions`.
-  /// Errors: kUnknownFlow, kRateLimited, kTooLong; kClientQueue, if the part of a
+  /// Errors: kUnknownFlow, kRateLimited, kTooLong; kQueueFull, if the part of a
   /// payload that has come has no room in Client::waiting: then the whole payload is dropped.
   [[nodiscard]] std::expected<PayloadToTarget, DropReason>
   OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> &input, Timestamp now,
@@ -304,8 +304,13 @@ public:
   [[nodiscard]] std::expected<Prefix, DropReason> StreamPrefix(const PacketToClient &packet) const;
 
   /// What was handed out to be sent `way` has not left, after all: it is a drop of its tunnel.
-  /// `reason`: kClientQueue or a later one.
+  /// `reason`: kQueueFull or a later one.
   void NotSent(Tunnel &tunnel, Way way, DropReason reason, const Traffic &traffic);
+
+  /// The same for a datagram to the client, prefix and all.  Ignored if the tunnel (Tunnel::number)
+  /// is not there any more.
+  void DatagramNotSent(OuterConnection connection, std::uint64_t tunnel,
+                       std::span<const std::uint8_t> datagram, DropReason reason);
 
   /// What was to be sent in a datagram has gone on a stream.
   void SentOnStream(Tunnel &tunnel);
