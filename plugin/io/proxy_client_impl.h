@@ -89,10 +89,10 @@ private:
 
   // Http3Client::Handler; but for OnDatagram and OnData these only take notes.
   void OnReady(std::size_t max_datagram) override;
-  void OnResponse(StreamId stream, std::span<const HeaderField> fields) override;
+  void OnHeaders(StreamId stream, std::span<const HeaderField> fields) override;
   void OnData(StreamId stream, std::span<const std::uint8_t> data) override;
   void OnStreamClosed(StreamId stream, StreamEnd end, std::uint64_t code) override;
-  void OnDatagram(std::span<const std::uint8_t> datagram) override;
+  bool OnDatagram(std::span<const std::uint8_t> datagram) override;
   void OnDatagramDropped(DatagramQueue::Key tunnel, std::span<const std::uint8_t> datagram,
                          QuicError::Code reason) override;
   void OnWritable() override;

@@ -65,15 +65,15 @@ std::shared_ptr<ProxyTunnel::Impl> ProxyClient::Impl::FindTunnel(TunnelNumber nu
   return found == tunnels_.end() ? nullptr : found->second;
 }
 
-void ProxyClient::Impl::OnDatagram(std::span<const std::uint8_t> datagram) {
+bool ProxyClient::Impl::OnDatagram(std::span<const std::uint8_t> datagram) {
   if (!dialect_) {
     Drop(DropReason::kUnknownFlow); // It is of no tunnel yet.
-    return;
+    return true;
   }
   const auto read = dialect_->OnDatagram(datagram);
   if (read) {
     FindTunnel(read->tunnel->number())->TakePayload(read->payload);
-    return;
+    return true;
   }
   const auto &[reason, close, text] = read.error();
   Drop(reason);
@@ -82,6 +82,7 @@ void ProxyClient::Impl::OnDatagram(std::span<const std::uint8_t> datagram) {
     failure_code_ = close;
     final_ = true;
   }
+  return true; // The end is ours, for it says more.
 }
 
 void ProxyClient::Impl::OnDatagramDropped(DatagramQueue::Key number,
@@ -206,7 +207,7 @@ void ProxyClient::Impl::CloseRequest(RequestKey key, std::uint64_t code,
   }
 }
 
-void ProxyClient::Impl::OnResponse(StreamId stream, std::span<const HeaderField> fields) {
+void ProxyClient::Impl::OnHeaders(StreamId stream, std::span<const HeaderField> fields) {
   const auto found = by_stream_.find(stream);
   if (found == by_stream_.end()) {
     return;

@@ -1,227 +1,174 @@
 #include "ngmasque/quic/http3_client.h"
 
-#include "http3_impl.h"
+#include "http3_endpoint_impl.h"
+#include "qlog.h"
+#include "tls_client.h"
 
-#include <algorithm>
 #include <utility>
+
+#include <gnutls/crypto.h>
+#include <ngtcp2/ngtcp2_crypto.h>
 
 namespace ngmasque {
 
-FourTuple ToFourTuple(const ngtcp2_path &path) {
-  // ngtcp2 hands back what it was given: IPv4 or IPv6.
-  return {.local = ToEndpoint(path.local.addr).value_or(Endpoint{}),
-          .remote = ToEndpoint(path.remote.addr).value_or(Endpoint{})};
+namespace {
+
+// Flow control.  What comes on streams is small, but for payloads to a client whose proxy has no
+// datagrams; they are consumed at once.
+constexpr std::uint64_t kStreamWindow = std::uint64_t{256} << 10;
+constexpr std::uint64_t kConnectionWindow = std::uint64_t{1} << 20;
+// Streams that a server may open to its client: control, two of QPACK, and a few of types that are
+// ignored (RFC 9114, section 6.2).
+constexpr std::uint64_t kMaxUniStreams = 8;
+// The largest DATAGRAM frame that is taken; RFC 9221, section 3, recommends this for any.
+constexpr std::uint64_t kMaxDatagramFrame = 65535;
+constexpr std::size_t kFirstRemoteIdLength = 18;
+
+[[nodiscard]] bool Random(std::span<std::uint8_t> out) {
+  return gnutls_rnd(GNUTLS_RND_RANDOM, out.data(), out.size()) == 0;
 }
 
-Http3Client::Http3Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
-Http3Client::~Http3Client() = default;
+std::unexpected<QuicError> Internal(std::string_view what) {
+  return std::unexpected(QuicError{QuicError::kInternal, std::string(what)});
+}
+
+const ngtcp2_callbacks &Callbacks() {
+  static const ngtcp2_callbacks callbacks = [] {
+    auto made = Http3Endpoint::Impl::MakeCallbacks();
+    made.client_initial = ngtcp2_crypto_client_initial_cb;
+    made.recv_retry = ngtcp2_crypto_recv_retry_cb;
+    return made;
+  }();
+  return callbacks;
+}
+
+} // namespace
+
+Http3Client::Http3Client(Options options, Handler &handler)
+  : Http3Endpoint(Role::kClient, options.datagrams, {}),
+    options_(std::move(options)),
+    handler_(handler),
+    buffer_(kBurstBuffer) {}
 
 std::expected<std::unique_ptr<Http3Client>, QuicError>
 Http3Client::Create(Options options, const FourTuple &path, Handler &handler, Nanoseconds now) {
-  auto impl = std::make_unique<Impl>(std::move(options), handler);
-  if (auto opened = impl->Open(path, now); !opened) {
-    return std::unexpected(std::move(opened.error()));
+  std::unique_ptr<Http3Client> client(new Http3Client(std::move(options), handler));
+  if (auto started = client->Start(path, now); !started) {
+    return std::unexpected(std::move(started.error()));
   }
-  impl->told_path = path;
-  return std::unique_ptr<Http3Client>(new Http3Client(std::move(impl)));
+  return client;
 }
 
-std::uint64_t Http3Client::packets_received() const {
-  ngtcp2_conn_info info;
-  ngtcp2_conn_get_conn_info2(impl_->conn.get(), &info);
-  return info.pkt_recv;
-}
-
-void Http3Client::Receive(const FourTuple &path, unsigned ecn, std::span<const std::uint8_t> packet,
-                          Nanoseconds now) {
-  if (impl_->state != Impl::State::kOpen) {
-    return;
+std::expected<void, QuicError> Http3Client::Start(const FourTuple &path, Nanoseconds now) {
+  auto &impl = endpoint();
+  if (options_.max_udp_payload < kMinUdpPayload ||
+      options_.max_udp_payload > NGTCP2_MAX_TX_UDP_PAYLOAD_SIZE) {
+    return std::unexpected(QuicError{QuicError::kArgument, "size of UDP payloads"});
   }
+  SetHandler(&handler_);
+  impl.buffer = buffer_;
+  impl.draw_id = Random;
+  impl.told_path = path;
+  ngtcp2_cid scid;
+  ngtcp2_cid dcid{.datalen = kFirstRemoteIdLength, .data = {}};
+  if (!impl.DrawLocalId(scid, nullptr) || !Random({dcid.data, dcid.datalen}) ||
+      !Random(impl.reset_secret)) {
+    return Internal("no connection ID can be drawn");
+  }
+
+  ngtcp2_settings settings;
+  ngtcp2_settings_default(&settings);
+  settings.initial_ts = now;
+  settings.handshake_timeout = static_cast<ngtcp2_duration>(options_.handshake_timeout.count());
+  if (options_.probe_path) {
+    ProbePacketSize(settings, options_.max_udp_payload);
+  } else {
+    FixPacketSize(settings, options_.max_udp_payload);
+  }
+  if (!options_.qlog_dir.empty()) {
+    auto opened = OpenQlog(options_.qlog_dir, scid);
+    if (!opened) {
+      return std::unexpected(std::move(opened.error()));
+    }
+    impl.qlog = *std::move(opened);
+    settings.qlog_write = Impl::WriteQlog;
+  }
+
+  ngtcp2_transport_params params;
+  ngtcp2_transport_params_default(&params);
+  params.initial_max_stream_data_bidi_local = kStreamWindow;
+  params.initial_max_stream_data_uni = kStreamWindow;
+  params.initial_max_data = kConnectionWindow;
+  params.initial_max_streams_uni = kMaxUniStreams;
+  params.max_idle_timeout = static_cast<ngtcp2_duration>(options_.idle_timeout.count());
+  params.active_connection_id_limit = 7;
+  params.grease_quic_bit = 1;
+  params.max_datagram_frame_size = options_.datagrams ? kMaxDatagramFrame : 0;
+
   QuicPath quic_path(path);
   const auto raw_path = quic_path.get();
-  const ngtcp2_pkt_info pi{.ecn = static_cast<std::uint8_t>(ecn)};
-  if (const int rv =
-        ngtcp2_conn_read_pkt(impl_->conn.get(), &raw_path, &pi, packet.data(), packet.size(), now);
+  ngtcp2_conn *raw = nullptr;
+  if (const int rv = ngtcp2_conn_client_new(&raw, &dcid, &scid, &raw_path, NGTCP2_PROTO_VER_V1,
+                                            &Callbacks(), &settings, &params, nullptr, &impl);
       rv != 0) {
-    impl_->Fail(rv);
+    return Internal(ngtcp2_strerror(rv));
   }
-  impl_->Deliver();
-}
+  impl.Attach(raw);
 
-void Http3Client::HandleExpiry(Nanoseconds now) {
-  if (impl_->state != Impl::State::kOpen) {
-    return;
+  auto made = TlsClient::Create(options_.server_name, options_.ca_file, options_.key_log_file,
+                                Impl::Conn, &impl);
+  if (!made) {
+    return std::unexpected(std::move(made.error()));
   }
-  if (const int rv = ngtcp2_conn_handle_expiry(impl_->conn.get(), now); rv != 0) {
-    impl_->Fail(rv);
-  }
-  impl_->Deliver();
-}
-
-Nanoseconds Http3Client::Expiry() const {
-  switch (impl_->state) {
-  case Impl::State::kOpen: return ngtcp2_conn_get_expiry2(impl_->conn.get());
-  case Impl::State::kClosePacket: return 0;
-  case Impl::State::kClosed: return kNever;
-  }
-  std::unreachable();
-}
-
-void Http3Client::WritePackets(Nanoseconds now, const BurstSink &sink) {
-  if (impl_->state == Impl::State::kOpen) {
-    impl_->WriteBursts(now, sink);
-  }
-  if (impl_->state == Impl::State::kClosePacket) {
-    impl_->WriteClose(now, sink);
-  }
-  impl_->Deliver();
-}
-
-std::expected<StreamId, QuicError>
-Http3Client::SubmitRequest(std::span<const HeaderField> fields) {
-  auto &impl = *impl_;
-  if (impl.state != Impl::State::kOpen) {
-    return std::unexpected(QuicError::kClosed);
-  }
-  if (!impl.handshake_done || !impl.h3) {
-    return std::unexpected(QuicError::kNotReady);
-  }
-  if (impl.going_away) {
-    return std::unexpected(QuicError::kGoingAway);
-  }
-  std::int64_t id = 0;
-  if (const int rv = ngtcp2_conn_open_bidi_stream(impl.conn.get(), &id, nullptr); rv != 0) {
-    return std::unexpected(rv == NGTCP2_ERR_STREAM_ID_BLOCKED ? QuicError::kStreamsBlocked
-                                                              : QuicError::kInternal);
-  }
-
-  std::vector<nghttp3_nv> lines;
-  lines.reserve(fields.size());
-  for (const auto &field : fields) {
-    // nghttp3 copies both.
-    lines.push_back({.name = reinterpret_cast<const std::uint8_t *>(field.name.data()),
-                     .value = reinterpret_cast<const std::uint8_t *>(field.value.data()),
-                     .namelen = field.name.size(),
-                     .valuelen = field.value.size(),
-                     .flags = NGHTTP3_NV_FLAG_NONE});
-  }
-  const nghttp3_data_reader reader{.read_data = [](nghttp3_conn *, std::int64_t stream,
-                                                   nghttp3_vec *vecs, std::size_t count,
-                                                   std::uint32_t *, void *user_data, void *) {
-    return static_cast<Impl *>(user_data)->GiveData(stream, {vecs, count});
-  }};
-  if (nghttp3_conn_submit_request(impl.h3.get(), id, lines.data(), lines.size(), &reader,
-                                  nullptr) != 0) {
-    (void)ngtcp2_conn_shutdown_stream(impl.conn.get(), 0, id, kH3RequestCancelled);
-    return std::unexpected(QuicError::kInternal);
-  }
-  impl.streams.try_emplace(id);
-  impl.fresh_request = true;
-  return static_cast<StreamId>(id);
-}
-
-void Http3Client::CloseStream(StreamId stream, std::uint64_t code) {
-  const auto id = static_cast<std::int64_t>(stream);
-  auto *found = impl_->Find(id);
-  if (impl_->state != Impl::State::kOpen || !found || found->ended) {
-    return;
-  }
-  found->ended = true;
-  found->fields.clear();
-  nghttp3_conn_shutdown_stream_write(impl_->h3.get(), id);
-  // An error here means that memory is out; the next packet will say so.
-  (void)ngtcp2_conn_shutdown_stream(impl_->conn.get(), 0, id, code);
-}
-
-std::expected<void, QuicError> Http3Client::SendDatagram(DatagramQueue::Key tunnel,
-                                                         std::span<const std::uint8_t> header,
-                                                         std::span<const std::uint8_t> payload) {
-  auto &impl = *impl_;
-  if (impl.state != Impl::State::kOpen) {
-    return std::unexpected(QuicError::kClosed);
-  }
-  if (!impl.handshake_done) {
-    return std::unexpected(QuicError::kNotReady);
-  }
-  if (!datagrams()) {
-    return std::unexpected(QuicError::kNoDatagrams);
-  }
-  const auto size = header.size() + payload.size();
-  if (size > impl.MaxDatagram()) {
-    return std::unexpected(QuicError::kTooLarge);
-  }
-  const auto waiting = impl.datagrams.waiting(tunnel);
-  if (waiting.datagrams >= kMaxQueuedDatagrams ||
-      waiting.bytes + size + DatagramQueue::kOverhead > kMaxQueuedDatagramBytes ||
-      !impl.datagrams.Push(tunnel, header, payload)) {
-    impl.full.insert(tunnel);
-    impl.room_wanted = true;
-    return std::unexpected(QuicError::kFull);
-  }
+  impl.tls = *std::move(made);
+  ngtcp2_conn_set_tls_native_handle(raw, impl.tls->session());
   return {};
 }
 
-std::expected<void, QuicError> Http3Client::SendData(StreamId stream,
-                                                     std::span<const std::uint8_t> header,
-                                                     std::span<const std::uint8_t> payload) {
-  return impl_->AddData(stream, header, payload, kMaxStreamBytes);
+void Http3Client::OnHandshakeCompleted() {
+  auto &impl = endpoint();
+  const auto *params = ngtcp2_conn_get_remote_transport_params2(impl.conn.get());
+  // RFC 9000, section 10.1: the smaller one of the two holds, and 0 is none.
+  auto idle = static_cast<ngtcp2_duration>(options_.idle_timeout.count());
+  if (params->max_idle_timeout != 0 && (idle == 0 || params->max_idle_timeout < idle)) {
+    idle = params->max_idle_timeout;
+  }
+  const auto keep_alive = options_.keep_alive
+                            ? static_cast<ngtcp2_duration>(options_.keep_alive->count())
+                            : idle / 3;
+  impl.keep_alive = keep_alive == 0 ? UINT64_MAX : keep_alive;
+  ngtcp2_conn_set_keep_alive_timeout(impl.conn.get(), impl.keep_alive);
+  tell_ready_ = true;
 }
 
-std::expected<void, QuicError>
-Http3Client::SendMessage(StreamId stream, std::span<const std::uint8_t> message) {
-  return impl_->AddData(stream, {}, message, kMaxStreamMessageBytes);
+void Http3Client::Deliver() {
+  if (std::exchange(tell_ready_, false)) {
+    handler_.OnReady(max_datagram());
+  }
+  // The first allowance comes with the handshake.
+  if (ngtcp2_conn_get_handshake_completed2(endpoint().conn.get()) &&
+      std::exchange(tell_streams_, false)) {
+    handler_.OnStreamsAvailable();
+  }
 }
-
-std::size_t Http3Client::max_datagram() const { return impl_->MaxDatagram(); }
-
-bool Http3Client::datagrams() const {
-  const auto *params = ngtcp2_conn_get_remote_transport_params2(impl_->conn.get());
-  return impl_->handshake_done && params && params->max_datagram_frame_size != 0;
-}
-
-std::optional<bool> Http3Client::peer_h3_datagram() const { return impl_->peer_h3_datagram; }
 
 std::expected<void, QuicError> Http3Client::Migrate(const Endpoint &local, Nanoseconds now) {
-  if (impl_->state != Impl::State::kOpen) {
+  auto &impl = endpoint();
+  if (impl.state != Impl::State::kOpen) {
     return std::unexpected(QuicError::kClosed);
   }
   QuicPath quic_path({.local = local, .remote = path().remote});
   const auto raw_path = quic_path.get();
-  const auto *params = ngtcp2_conn_get_remote_transport_params2(impl_->conn.get());
-  if (impl_->handshake_done && params && params->disable_active_migration) {
+  const auto *params = ngtcp2_conn_get_remote_transport_params2(impl.conn.get());
+  if (params && params->disable_active_migration) {
     return std::unexpected(QuicError::kNotSupported);
   }
-  switch (ngtcp2_conn_initiate_migration(impl_->conn.get(), &raw_path, now)) {
+  switch (ngtcp2_conn_initiate_migration(impl.conn.get(), &raw_path, now)) {
   case 0: return {};
   case NGTCP2_ERR_INVALID_STATE: return std::unexpected(QuicError::kNotReady);
   case NGTCP2_ERR_CONN_ID_BLOCKED: return std::unexpected(QuicError::kNotSupported);
   default: return std::unexpected(QuicError::kInternal);
   }
 }
-
-// ngtcp2 writes a PING of its own accord only.
-void Http3Client::Ping() {
-  if (impl_->state == Impl::State::kOpen && impl_->handshake_done) {
-    impl_->ping = true;
-    ngtcp2_conn_set_keep_alive_timeout(impl_->conn.get(), 1);
-  }
-}
-
-void Http3Client::Close(std::uint64_t code, Nanoseconds now, const BurstSink &sink) {
-  if (impl_->state == Impl::State::kOpen) {
-    ngtcp2_ccerr_set_application_error(&impl_->close_error, code, nullptr, 0);
-    impl_->state = Impl::State::kClosePacket;
-  }
-  impl_->tell_closed = false;
-  if (impl_->state == Impl::State::kClosePacket) {
-    impl_->WriteClose(now, sink);
-  }
-}
-
-FourTuple Http3Client::path() const {
-  return ToFourTuple(*ngtcp2_conn_get_path2(impl_->conn.get()));
-}
-
-const Http3Client::Statistics &Http3Client::statistics() const { return impl_->statistics; }
 
 } // namespace ngmasque

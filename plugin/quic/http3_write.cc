@@ -1,6 +1,6 @@
-// Http3Client: packets.
+// Http3Connection: packets.
 
-#include "http3_impl.h"
+#include "http3_connection_impl.h"
 
 #include "ngmasque/quic/packet_size.h"
 
@@ -9,46 +9,35 @@
 
 namespace ngmasque {
 
-namespace {
-
-using Impl = Http3Client::Impl;
-
-// More than one call of WritePackets should not hold the caller up for; Expiry says that there is
-// more.
-constexpr int kMaxBursts = 16;
-
-// What Linux takes as one call with UDP_SEGMENT: that many packets, and one UDP payload's worth of
-// bytes over IPv4.
-constexpr std::size_t kMaxSegments = 64;
-constexpr std::size_t kMaxBurstBytes = 65507;
-
-ngtcp2_ssize OnWritePacket(ngtcp2_conn *, ngtcp2_path *path, ngtcp2_pkt_info *pi, std::uint8_t *out,
-                           std::size_t size, ngtcp2_tstamp now, void *user_data) {
-  return static_cast<Impl *>(user_data)->WritePacket(path, pi, {out, size}, now);
-}
-
-} // namespace
+using Impl = Http3Connection::Impl;
 
 std::size_t Impl::MaxDatagram() const {
-  return handshake_done ? ngmasque::MaxDatagram(conn.get()) : 0;
+  return ngtcp2_conn_get_handshake_completed2(conn) ? ngmasque::MaxDatagram(conn) : 0;
 }
 
 // Since it was queued, the packets may have become smaller: another path takes less, or the peer's
 // connection ID is longer.
 void Impl::DropTooLarge(std::size_t max_datagram) {
   while (!datagrams.empty() && datagrams.Front().size() > max_datagram) {
-    handler.OnDatagramDropped(datagrams.front_tunnel(), datagrams.Front(), QuicError::kTooLarge);
+    OnDropped(datagrams.front_tunnel(), datagrams.Front(), QuicError::kTooLarge);
     datagrams.Pop();
+  }
+}
+
+void Impl::OnDropped(DatagramQueue::Key tunnel, std::span<const std::uint8_t> datagram,
+                     QuicError::Code reason) {
+  if (handler) {
+    handler->OnDatagramDropped(tunnel, datagram, reason);
   }
 }
 
 // A stream that the peer does not read is in nobody else's way.
 bool Impl::TakeRoom() {
-  const bool room_for_all = datagrams.bytes() <= kMaxAllQueuedBytes - kMaxQueuedDatagramBytes;
+  const bool room_for_all = datagrams.bytes() <= bounds.bytes - bounds.bytes_per_tunnel;
   bool room = room_for_all && std::erase_if(full, [this](DatagramQueue::Key tunnel) {
                                 const auto waiting = datagrams.waiting(tunnel);
-                                return waiting.datagrams <= kMaxQueuedDatagrams / 2 &&
-                                       waiting.bytes <= kMaxQueuedDatagramBytes / 2;
+                                return waiting.datagrams <= bounds.datagrams_per_tunnel / 2 &&
+                                       waiting.bytes <= bounds.bytes_per_tunnel / 2;
                               }) != 0;
   room_wanted = !full.empty();
   for (auto &[id, stream] : streams) {
@@ -83,7 +72,7 @@ ngtcp2_ssize Impl::WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi, std::span
       const auto front = datagrams.Front();
       // ngtcp2 does not write to it.
       const ngtcp2_vec vec{.base = const_cast<std::uint8_t *>(front.data()), .len = front.size()};
-      const auto written = ngtcp2_conn_writev_datagram(conn.get(), path, pi, out.data(), out.size(),
+      const auto written = ngtcp2_conn_writev_datagram(conn, path, pi, out.data(), out.size(),
                                                        &accepted, flags, 0, &vec, 1, now);
       if (accepted) {
         datagrams.Pop();
@@ -102,7 +91,7 @@ ngtcp2_ssize Impl::WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi, std::span
     int fin = 0;
     std::array<nghttp3_vec, 16> vecs;
     nghttp3_ssize count = 0;
-    if (streams_left && ngtcp2_conn_get_max_data_left2(conn.get()) != 0) {
+    if (streams_left && ngtcp2_conn_get_max_data_left2(conn) != 0) {
       count = nghttp3_conn_writev_stream(h3.get(), &id, &fin, vecs.data(), vecs.size());
       if (count < 0) {
         FailH3(static_cast<int>(count));
@@ -122,7 +111,7 @@ ngtcp2_ssize Impl::WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi, std::span
       (id == -1 ? NGTCP2_WRITE_STREAM_FLAG_NONE : NGTCP2_WRITE_STREAM_FLAG_MORE) |
       (fin ? NGTCP2_WRITE_STREAM_FLAG_FIN : NGTCP2_WRITE_STREAM_FLAG_NONE);
     const auto written = ngtcp2_conn_writev_stream(
-      conn.get(), path, pi, out.data(), out.size(), &taken, flags, id,
+      conn, path, pi, out.data(), out.size(), &taken, flags, id,
       reinterpret_cast<const ngtcp2_vec *>(vecs.data()), static_cast<std::size_t>(count), now);
     if (taken >= 0 && id != -1) {
       streams_first = has_datagram;
@@ -140,46 +129,6 @@ ngtcp2_ssize Impl::WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi, std::span
       nghttp3_conn_shutdown_stream_write(h3.get(), id);
     } else if (written != NGTCP2_ERR_WRITE_MORE) {
       return written;
-    }
-  }
-}
-
-void Impl::WriteBursts(Nanoseconds now, const BurstSink &sink) {
-  for (auto &[id, stream] : streams) {
-    if (std::exchange(stream.resume, false)) {
-      if (const int rv = nghttp3_conn_resume_stream(h3.get(), id); rv != 0) {
-        FailH3(rv);
-        Fail(NGTCP2_ERR_CALLBACK_FAILURE);
-        return;
-      }
-    }
-  }
-
-  for (int burst = 0; burst < kMaxBursts; ++burst) {
-    ngtcp2_path_storage storage;
-    ngtcp2_path_storage_zero(&storage);
-    ngtcp2_pkt_info pi{};
-    std::size_t segment = 0;
-    // Not that of the path: a probe is larger.
-    const auto packet = ngtcp2_conn_get_max_tx_udp_payload_size2(conn.get());
-    const auto room =
-      std::max(packet, std::min(ngtcp2_conn_get_send_quantum2(conn.get()), kMaxBurstBytes));
-    const auto written =
-      ngtcp2_conn_write_aggregate_pkt2(conn.get(), &storage.path, &pi, buffer.data(), room,
-                                       &segment, OnWritePacket, kMaxSegments, now);
-    if (written < 0) {
-      Fail(static_cast<int>(written));
-      return;
-    }
-    ngtcp2_conn_update_pkt_tx_time(conn.get(), now);
-    if (written != 0 && std::exchange(ping, false)) {
-      ngtcp2_conn_set_keep_alive_timeout(conn.get(), keep_alive);
-    }
-    if (written == 0 || !sink({.path = ToFourTuple(storage.path),
-                               .ecn = pi.ecn,
-                               .data = {buffer.data(), static_cast<std::size_t>(written)},
-                               .segment = segment})) {
-      return;
     }
   }
 }

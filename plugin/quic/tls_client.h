@@ -2,8 +2,9 @@
 #pragma once
 
 #include "handles.h"
+#include "tls_end.h"
 
-#include "ngmasque/quic/http3_client.h"
+#include "ngmasque/quic/error.h"
 
 #include <expected>
 #include <filesystem>
@@ -14,7 +15,7 @@
 
 namespace ngmasque {
 
-class TlsClient {
+class TlsClient final : public TlsEnd {
 public:
   /// A session that offers `h3`.  `get_conn` finds its connection: user_data of its argument is
   /// `user_data`.  For the other arguments see Http3Client::Options.
@@ -24,10 +25,8 @@ public:
          const std::filesystem::path &key_log_file, ngtcp2_crypto_get_conn get_conn,
          void *user_data);
 
-  [[nodiscard]] gnutls_session_t session() const { return session_.get(); }
-
-  /// What is wrong with the peer's certificate, in words; empty if nothing is, or was asked.
-  [[nodiscard]] std::string CertificateError() const;
+  [[nodiscard]] gnutls_session_t session() const override { return session_.get(); }
+  [[nodiscard]] std::string CertificateError() const override;
 
 private:
   // What GnuTLS hands back to callbacks.

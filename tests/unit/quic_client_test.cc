@@ -211,7 +211,7 @@ TEST_F(QuicClientEnd, OversizedResponseIsRefused) {
   auto fields = Ok();
   // With 32 bytes each it is one field too many, though the wire has less.
   const HeaderField filler{.name = "x", .value = std::string(479, 'a')};
-  fields.resize(fields.size() + ngmasque::kMaxResponseBytes / 512, filler);
+  fields.resize(fields.size() + ngmasque::kMaxFieldBytes / 512, filler);
   pair_.server->Respond(0, fields);
   pair_.Settle();
   EXPECT_FALSE(pair_.recorder.responses.contains(stream_));
@@ -221,7 +221,7 @@ TEST_F(QuicClientEnd, OversizedResponseIsRefused) {
 TEST_F(QuicClientEnd, LargestResponseIsTaken) {
   auto fields = Ok();
   const HeaderField filler{.name = "x", .value = std::string(479, 'a')};
-  fields.resize(ngmasque::kMaxResponseBytes / 512, filler);
+  fields.resize(ngmasque::kMaxFieldBytes / 512, filler);
   pair_.server->Respond(0, fields);
   pair_.Settle();
   EXPECT_EQ(pair_.recorder.responses[stream_], fields);

@@ -113,9 +113,9 @@ TEST(QuicDatagram, QueueIsBoundedByCount) {
   std::size_t taken = 0;
   while (pair.client->SendDatagram(0, kFlow, Filled(1, static_cast<std::uint8_t>(taken)))) {
     ++taken;
-    ASSERT_LE(taken, ngmasque::kMaxQueuedDatagrams);
+    ASSERT_LE(taken, quic_test::kBounds.datagrams_per_tunnel);
   }
-  EXPECT_EQ(taken, ngmasque::kMaxQueuedDatagrams);
+  EXPECT_EQ(taken, quic_test::kBounds.datagrams_per_tunnel);
   EXPECT_EQ(pair.client->SendDatagram(0, kFlow, Filled(1, 0)).error(), QuicError::kFull);
   EXPECT_EQ(pair.recorder.writable, 0);
   ASSERT_TRUE(pair.RunUntil([&] { return pair.recorder.writable > 0; }));
@@ -136,9 +136,9 @@ TEST(QuicDatagram, QueueIsBoundedByBytes) {
   for (const auto size = pair.client->max_datagram();
        pair.client->SendDatagram(0, {}, Filled(size, 1));) {
     bytes += size + ngmasque::DatagramQueue::kOverhead;
-    ASSERT_LE(bytes, ngmasque::kMaxQueuedDatagramBytes);
+    ASSERT_LE(bytes, quic_test::kBounds.bytes_per_tunnel);
   }
-  EXPECT_GT(bytes, ngmasque::kMaxQueuedDatagramBytes - 2000);
+  EXPECT_GT(bytes, quic_test::kBounds.bytes_per_tunnel - 2000);
   ASSERT_TRUE(pair.RunUntil([&] { return pair.recorder.writable > 0; }));
 }
 
@@ -163,7 +163,7 @@ TEST(QuicDatagram, TunnelsTakeTurns) {
 TEST(QuicDatagram, FullestTunnelLosesAtTheBoundOfAll) {
   Pair pair;
   ASSERT_TRUE(pair.Connect());
-  const auto tunnels = ngmasque::kMaxAllQueuedBytes / ngmasque::kMaxQueuedDatagramBytes;
+  const auto tunnels = quic_test::kBounds.bytes / quic_test::kBounds.bytes_per_tunnel;
   for (std::uint64_t tunnel = 0; tunnel < tunnels; ++tunnel) {
     while (pair.client->SendDatagram(tunnel, {}, Filled(1000, 1))) {}
   }
@@ -275,15 +275,19 @@ TEST(QuicPayload, StreamIsBounded) {
   ASSERT_TRUE(pair.Connect());
   const auto stream = pair.client->SubmitRequest(Request()).value();
   std::size_t bytes = 0;
+  std::size_t parts = 0;
+  const auto taken = [&] { return bytes + parts * ngmasque::kStreamPartOverhead; };
   while (pair.client->SendData(stream, Bytes{3, 232}, Filled(1000, 1))) {
     bytes += 1002;
-    ASSERT_LE(bytes, ngmasque::kMaxStreamBytes);
+    ++parts;
+    ASSERT_LE(taken(), ngmasque::kMaxStreamBytes + ngmasque::kStreamPartOverhead);
   }
-  EXPECT_GT(bytes, ngmasque::kMaxStreamBytes - 1002);
+  EXPECT_GT(taken(), ngmasque::kMaxStreamBytes - 1002);
   // A message has room of its own.
   EXPECT_TRUE(pair.client->SendMessage(stream, Filled(1002, 2)));
   bytes += 1002;
-  const auto room = ngmasque::kMaxStreamMessageBytes - bytes;
+  ++parts;
+  const auto room = ngmasque::kMaxStreamMessageBytes - taken();
   EXPECT_EQ(pair.client->SendMessage(stream, Filled(room + 1, 2)).error(), QuicError::kFull);
   ASSERT_TRUE(pair.RunUntil([&] { return pair.recorder.writable > 0; }));
   EXPECT_TRUE(pair.client->SendData(stream, Bytes{3, 232}, Filled(1000, 1)));

@@ -209,7 +209,7 @@ TEST_F(ProxyTunnelsTest, DatagramsTakeTurns) {
 
 // What is dropped for others is a drop of the tunnel that it was of, and was not sent.
 TEST_F(ProxyTunnelsTest, QueuesDropsAreTheirTunnels) {
-  constexpr auto full = ngmasque::kMaxAllQueuedBytes / ngmasque::kMaxQueuedDatagramBytes;
+  constexpr auto full = quic_test::kBounds.bytes / quic_test::kBounds.bytes_per_tunnel;
   max_tunnels = full + 2;
   BeginWithTunnels(full + 2);
   std::uint64_t taken = 0;

@@ -27,6 +27,9 @@ namespace quic_test {
 
 using Bytes = std::vector<std::uint8_t>;
 
+/// What waits at a client.
+inline constexpr ngmasque::Http3Connection::QueueBounds kBounds;
+
 /// A certificate for `proxy.example` that is its own issuer, and its key.
 class Certificate {
 public:
@@ -115,8 +118,8 @@ private:
 /// What an Http3Client told.
 struct Recorder : ngmasque::Http3Client::Handler {
   void OnReady(std::size_t max) override { max_datagram = max; }
-  void OnResponse(ngmasque::StreamId stream,
-                  std::span<const ngmasque::HeaderField> fields) override {
+  void OnHeaders(ngmasque::StreamId stream,
+                 std::span<const ngmasque::HeaderField> fields) override {
     responses[stream].assign(fields.begin(), fields.end());
   }
   void OnData(ngmasque::StreamId, std::span<const std::uint8_t> bytes) override {
@@ -127,8 +130,9 @@ struct Recorder : ngmasque::Http3Client::Handler {
     ASSERT_FALSE(ends.contains(stream)) << "told twice";
     ends[stream] = {end, code};
   }
-  void OnDatagram(std::span<const std::uint8_t> datagram) override {
+  bool OnDatagram(std::span<const std::uint8_t> datagram) override {
     datagrams.emplace_back(datagram.begin(), datagram.end());
+    return true;
   }
   void OnDatagramDropped(ngmasque::DatagramQueue::Key tunnel, std::span<const std::uint8_t>,
                          ngmasque::QuicError::Code reason) override {

@@ -1,6 +1,6 @@
-// Http3Client: the end of a connection, and what is told late.
+// Http3Endpoint: the end of a connection.
 
-#include "http3_impl.h"
+#include "http3_endpoint_impl.h"
 
 #include <algorithm>
 #include <format>
@@ -11,7 +11,7 @@ namespace ngmasque {
 
 namespace {
 
-using Impl = Http3Client::Impl;
+using Impl = Http3Endpoint::Impl;
 
 // For logs: a peer's words are not to be trusted.
 std::string Printable(std::span<const std::uint8_t> bytes) {
@@ -38,26 +38,12 @@ CloseReason PeerReason(const ngtcp2_ccerr &error) {
 
 } // namespace
 
-void Impl::SetH3Error(std::uint64_t code, std::string_view text) {
-  if (!close_text.empty()) {
-    return; // The first one is the cause of all others.
-  }
-  close_text = text;
-  ngtcp2_ccerr_set_application_error(&close_error, code,
-                                     reinterpret_cast<const std::uint8_t *>(close_text.data()),
-                                     close_text.size());
-  reason = {.kind = CloseKind::kProtocol, .application = true, .code = code, .text = close_text};
-}
-
-void Impl::FailH3(int error) {
-  SetH3Error(nghttp3_err_infer_quic_app_error_code(error), nghttp3_strerror(error));
-}
-
 void Impl::Fail(int error) {
   if (state != State::kOpen) {
     return;
   }
   state = State::kClosePacket;
+  self.CloseHttp3();
   switch (error) {
   case NGTCP2_ERR_DRAINING:
     state = State::kClosed;
@@ -93,8 +79,16 @@ void Impl::Fail(int error) {
     break;
   }
   default:
-    if (!close_text.empty()) {
-      break; // SetH3Error has said what it was.
+    if (const auto &failure = self.failure()) {
+      // close_error points into it.
+      ngtcp2_ccerr_set_application_error(
+        &close_error, failure->code, reinterpret_cast<const std::uint8_t *>(failure->text.data()),
+        failure->text.size());
+      reason = {.kind = CloseKind::kProtocol,
+                .application = true,
+                .code = failure->code,
+                .text = failure->text};
+      break;
     }
     ngtcp2_ccerr_set_liberr(&close_error, error, nullptr, 0);
     reason = {.kind = ngtcp2_err_is_fatal(error) || error == NGTCP2_ERR_INTERNAL
@@ -108,6 +102,7 @@ void Impl::Fail(int error) {
 
 void Impl::WriteClose(Nanoseconds now, const BurstSink &sink) {
   state = State::kClosed;
+  self.CloseHttp3();
   ngtcp2_path_storage storage;
   ngtcp2_path_storage_zero(&storage);
   ngtcp2_pkt_info pi{};
@@ -120,33 +115,6 @@ void Impl::WriteClose(Nanoseconds now, const BurstSink &sink) {
                 .ecn = pi.ecn,
                 .data = {buffer.data(), size},
                 .segment = size});
-  }
-}
-
-void Impl::Deliver() {
-  if (state == State::kOpen) {
-    if (std::exchange(tell_path, false)) {
-      const auto path = ToFourTuple(*ngtcp2_conn_get_path2(conn.get()));
-      if (std::exchange(told_path, path) != path) {
-        handler.OnPathChanged(path);
-      }
-    }
-    if (std::exchange(tell_ready, false)) {
-      handler.OnReady(MaxDatagram());
-    }
-    // The first allowance comes with the handshake.
-    if (handshake_done && std::exchange(tell_streams, false)) {
-      handler.OnStreamsAvailable();
-    }
-    if (std::exchange(tell_going_away, false)) {
-      handler.OnGoAway();
-    }
-    if (room_wanted && TakeRoom()) {
-      handler.OnWritable();
-    }
-  }
-  if (state == State::kClosed && std::exchange(tell_closed, false)) {
-    handler.OnClosed(reason);
   }
 }
 

@@ -1,0 +1,174 @@
+// Http3Endpoint: callbacks of ngtcp2.
+
+#include "http3_endpoint_impl.h"
+
+#include <gnutls/crypto.h>
+
+namespace ngmasque {
+
+namespace {
+
+// One in 2^136 draws conflicts, unless the handler refuses all.
+constexpr int kMaxDraws = 16;
+
+int Result(bool good) { return good ? 0 : NGTCP2_ERR_CALLBACK_FAILURE; }
+
+void Rand(std::uint8_t *out, std::size_t size, const ngtcp2_rand_ctx *) {
+  // For what need not be secret; GnuTLS ends the process rather than to fail here.
+  (void)gnutls_rnd(GNUTLS_RND_NONCE, out, size);
+}
+
+} // namespace
+
+struct Http3Endpoint::Impl::Callbacks {
+  static Impl &Self(void *user_data) { return *static_cast<Impl *>(user_data); }
+
+  static int RecvRxKey(ngtcp2_conn *, ngtcp2_encryption_level level, void *user_data) {
+    auto &self = Self(user_data);
+    return Result(level != NGTCP2_ENCRYPTION_LEVEL_1RTT || self.role == Role::kServer ||
+                  self.self.Open());
+  }
+
+  static int RecvTxKey(ngtcp2_conn *, ngtcp2_encryption_level level, void *user_data) {
+    auto &self = Self(user_data);
+    return Result(level != NGTCP2_ENCRYPTION_LEVEL_1RTT || self.role == Role::kClient ||
+                  self.self.Open());
+  }
+
+  static int HandshakeCompleted(ngtcp2_conn *conn, void *user_data) {
+    auto &self = Self(user_data);
+    self.told_path = ToFourTuple(*ngtcp2_conn_get_path2(conn));
+    self.validated.Add(self.told_path);
+    self.self.OnHandshakeCompleted();
+    return 0;
+  }
+
+  static int RecvStreamData(ngtcp2_conn *, std::uint32_t flags, std::int64_t id, std::uint64_t,
+                            const std::uint8_t *data, std::size_t size, void *user_data, void *) {
+    const bool fin = (flags & NGTCP2_STREAM_DATA_FLAG_FIN) != 0;
+    return Result(Self(user_data).self.RecvStreamData(id, fin, {data, size}));
+  }
+
+  static int AckedStreamDataOffset(ngtcp2_conn *, std::int64_t id, std::uint64_t,
+                                   std::uint64_t size, void *user_data, void *) {
+    return Result(Self(user_data).self.AckedStreamData(id, size));
+  }
+
+  static int StreamClose(ngtcp2_conn *, std::uint32_t flags, std::int64_t id, std::uint64_t code,
+                         void *user_data, void *) {
+    const bool has_code = (flags & NGTCP2_STREAM_CLOSE_FLAG_APP_ERROR_CODE_SET) != 0;
+    return Result(Self(user_data).self.StreamClosed(id, has_code ? code : kH3NoError));
+  }
+
+  // RESET_STREAM has come.
+  static int StreamReset(ngtcp2_conn *, std::int64_t id, std::uint64_t, std::uint64_t code,
+                         void *user_data, void *) {
+    return Result(Self(user_data).self.StreamReset(id, code));
+  }
+
+  // We have stopped reading.
+  static int StreamStopSending(ngtcp2_conn *, std::int64_t id, std::uint64_t, void *user_data,
+                               void *) {
+    return Result(Self(user_data).self.StreamStopSending(id));
+  }
+
+  // STOP_SENDING has come.
+  static int RecvStopSending(ngtcp2_conn *, std::int64_t id, std::uint64_t code, void *user_data,
+                             void *) {
+    Self(user_data).self.RecvStopSending(id, code);
+    return 0;
+  }
+
+  static int ExtendMaxStreamData(ngtcp2_conn *, std::int64_t id, std::uint64_t, void *user_data,
+                                 void *) {
+    return Result(Self(user_data).self.ExtendMaxStreamData(id));
+  }
+
+  static int ExtendMaxLocalStreams(ngtcp2_conn *, std::uint64_t, void *user_data) {
+    Self(user_data).self.OnStreamsAvailable();
+    return 0;
+  }
+
+  static int RecvDatagram(ngtcp2_conn *, std::uint32_t, const std::uint8_t *data, std::size_t size,
+                          void *user_data) {
+    return Result(Self(user_data).self.RecvDatagram({data, size}));
+  }
+
+  static int GetNewConnectionId(ngtcp2_conn *, ngtcp2_cid *cid, ngtcp2_stateless_reset_token *token,
+                                std::size_t size, void *user_data) {
+    // ngtcp2 asks for the length of the first one.
+    return Result(size == kLocalIdLength && Self(user_data).DrawLocalId(*cid, token));
+  }
+
+  static int RemoveConnectionId(ngtcp2_conn *, const ngtcp2_cid *cid, void *user_data) {
+    auto &self = Self(user_data);
+    const auto id = *ConnectionId::From({cid->data, cid->datalen});
+    self.self.OnRetiredLocalId(id);
+    if (self.handler) {
+      self.handler->OnRetiredLocalId(id);
+    }
+    return 0;
+  }
+
+  static int PathValidation(ngtcp2_conn *, std::uint32_t, const ngtcp2_path *path,
+                            const ngtcp2_path *, ngtcp2_path_validation_result result,
+                            void *user_data) {
+    Self(user_data).OnPathValidated(ToFourTuple(*path),
+                                    result == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS);
+    return 0;
+  }
+
+  static int StatelessReset(ngtcp2_conn *, const ngtcp2_pkt_stateless_reset2 *, void *user_data) {
+    Self(user_data).stateless_reset = true;
+    return 0;
+  }
+};
+
+bool Http3Endpoint::Impl::DrawLocalId(ngtcp2_cid &cid, ngtcp2_stateless_reset_token *token) {
+  cid.datalen = kLocalIdLength;
+  for (int draw = 0; draw < kMaxDraws; ++draw) {
+    if (!draw_id({cid.data, cid.datalen})) {
+      return false;
+    }
+    const auto id = *ConnectionId::From({cid.data, cid.datalen});
+    if ((!handler || handler->OnNewLocalId(id)) && self.OnNewLocalId(id)) {
+      return !token ||
+             ngtcp2_crypto_generate_stateless_reset_token(token->data, reset_secret.data(),
+                                                          reset_secret.size(), &cid) == 0;
+    }
+  }
+  return false;
+}
+
+ngtcp2_callbacks Http3Endpoint::Impl::MakeCallbacks() {
+  ngtcp2_callbacks callbacks{};
+  callbacks.recv_crypto_data = ngtcp2_crypto_recv_crypto_data_cb;
+  callbacks.encrypt = ngtcp2_crypto_encrypt_cb;
+  callbacks.decrypt = ngtcp2_crypto_decrypt_cb;
+  callbacks.hp_mask = ngtcp2_crypto_hp_mask_cb;
+  callbacks.update_key = ngtcp2_crypto_update_key_cb;
+  callbacks.delete_crypto_aead_ctx = ngtcp2_crypto_delete_crypto_aead_ctx_cb;
+  callbacks.delete_crypto_cipher_ctx = ngtcp2_crypto_delete_crypto_cipher_ctx_cb;
+  callbacks.version_negotiation = ngtcp2_crypto_version_negotiation_cb;
+  callbacks.get_path_challenge_data2 = ngtcp2_crypto_get_path_challenge_data2_cb;
+  callbacks.rand = Rand;
+  callbacks.recv_rx_key = Callbacks::RecvRxKey;
+  callbacks.recv_tx_key = Callbacks::RecvTxKey;
+  callbacks.handshake_completed = Callbacks::HandshakeCompleted;
+  callbacks.recv_stream_data = Callbacks::RecvStreamData;
+  callbacks.acked_stream_data_offset = Callbacks::AckedStreamDataOffset;
+  callbacks.stream_close = Callbacks::StreamClose;
+  callbacks.stream_reset = Callbacks::StreamReset;
+  callbacks.stream_stop_sending = Callbacks::StreamStopSending;
+  callbacks.recv_stop_sending = Callbacks::RecvStopSending;
+  callbacks.extend_max_stream_data = Callbacks::ExtendMaxStreamData;
+  callbacks.extend_max_local_streams_bidi = Callbacks::ExtendMaxLocalStreams;
+  callbacks.recv_datagram = Callbacks::RecvDatagram;
+  callbacks.get_new_connection_id2 = Callbacks::GetNewConnectionId;
+  callbacks.remove_connection_id = Callbacks::RemoveConnectionId;
+  callbacks.path_validation = Callbacks::PathValidation;
+  callbacks.recv_stateless_reset2 = Callbacks::StatelessReset;
+  return callbacks;
+}
+
+} // namespace ngmasque

@@ -1,0 +1,180 @@
+#include "ngmasque/quic/http3_endpoint.h"
+
+#include "http3_endpoint_impl.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ngmasque {
+
+namespace {
+
+using Impl = Http3Endpoint::Impl;
+
+// More than one call of WritePackets should not hold the caller up for; Expiry says that there is
+// more.
+constexpr int kMaxBursts = 16;
+
+// What Linux takes as one call with UDP_SEGMENT: that many packets, and one UDP payload's worth of
+// bytes over IPv4.
+constexpr std::size_t kMaxSegments = 64;
+constexpr std::size_t kMaxBurstBytes = 65507;
+
+ngtcp2_ssize OnWritePacket(ngtcp2_conn *, ngtcp2_path *path, ngtcp2_pkt_info *pi, std::uint8_t *out,
+                           std::size_t size, ngtcp2_tstamp now, void *user_data) {
+  return static_cast<Impl *>(user_data)->WritePacket(path, pi, {out, size}, now);
+}
+
+} // namespace
+
+FourTuple ToFourTuple(const ngtcp2_path &path) {
+  // ngtcp2 hands back what it was given: IPv4 or IPv6.
+  return {.local = ToEndpoint(path.local.addr).value_or(Endpoint{}),
+          .remote = ToEndpoint(path.remote.addr).value_or(Endpoint{})};
+}
+
+void Impl::WriteBursts(Nanoseconds now, const BurstSink &sink) {
+  if (!self.ResumeStreams()) {
+    Fail(NGTCP2_ERR_CALLBACK_FAILURE);
+    return;
+  }
+  for (int burst = 0; burst < kMaxBursts; ++burst) {
+    ngtcp2_path_storage storage;
+    ngtcp2_path_storage_zero(&storage);
+    ngtcp2_pkt_info pi{};
+    std::size_t segment = 0;
+    // Not that of the path: a probe is larger.
+    const auto packet = ngtcp2_conn_get_max_tx_udp_payload_size2(conn.get());
+    const auto room =
+      std::max(packet, std::min(ngtcp2_conn_get_send_quantum2(conn.get()), kMaxBurstBytes));
+    const auto written =
+      ngtcp2_conn_write_aggregate_pkt2(conn.get(), &storage.path, &pi, buffer.data(), room,
+                                       &segment, OnWritePacket, kMaxSegments, now);
+    if (written < 0) {
+      Fail(static_cast<int>(written));
+      return;
+    }
+    ngtcp2_conn_update_pkt_tx_time(conn.get(), now);
+    if (written != 0 && std::exchange(ping, false)) {
+      ngtcp2_conn_set_keep_alive_timeout(conn.get(), keep_alive);
+    }
+    if (written == 0 || !sink({.path = ToFourTuple(storage.path),
+                               .ecn = pi.ecn,
+                               .data = {buffer.data(), static_cast<std::size_t>(written)},
+                               .segment = segment})) {
+      return;
+    }
+  }
+}
+
+// A client goes nowhere before it has validated the path; a server's mind is ValidatedPaths.
+void Impl::OnPathValidated(const FourTuple &path, bool success) {
+  tell_path = true;
+  if (success && role == Role::kServer && path == ToFourTuple(*ngtcp2_conn_get_path2(conn.get()))) {
+    validated.Add(path);
+  }
+}
+
+void Impl::Deliver() {
+  if (state == State::kOpen) {
+    const auto path = ToFourTuple(*ngtcp2_conn_get_path2(conn.get()));
+    // Back to a path that was validated before a server's connection goes without a callback.
+    const bool usable =
+      role == Role::kClient ? std::exchange(tell_path, false) : validated.Use(path);
+    if (usable && std::exchange(told_path, path) != path && handler) {
+      handler->OnPathChanged(path);
+    }
+    self.Deliver();
+    self.DeliverHttp3();
+  }
+  if (state == State::kClosed && std::exchange(tell_closed, false) && handler) {
+    handler->OnClosed(reason);
+  }
+}
+
+Http3Endpoint::Http3Endpoint(Role role, bool datagrams, const QueueBounds &bounds)
+  : Http3Connection(role, datagrams, bounds), impl_(std::make_unique<Impl>(*this, role)) {}
+Http3Endpoint::~Http3Endpoint() = default;
+
+void Http3Endpoint::SetHandler(Handler *handler) {
+  impl_->handler = handler;
+  Http3Connection::SetHandler(handler);
+}
+
+std::uint64_t Http3Endpoint::packets_received() const {
+  ngtcp2_conn_info info;
+  ngtcp2_conn_get_conn_info2(impl_->conn.get(), &info);
+  return info.pkt_recv;
+}
+
+FourTuple Http3Endpoint::path() const {
+  return ToFourTuple(*ngtcp2_conn_get_path2(impl_->conn.get()));
+}
+
+void Http3Endpoint::Receive(const FourTuple &path, unsigned ecn,
+                            std::span<const std::uint8_t> packet, Nanoseconds now) {
+  if (impl_->state != Impl::State::kOpen) {
+    return;
+  }
+  QuicPath quic_path(path);
+  const auto raw_path = quic_path.get();
+  const ngtcp2_pkt_info pi{.ecn = static_cast<std::uint8_t>(ecn)};
+  if (const int rv =
+        ngtcp2_conn_read_pkt(impl_->conn.get(), &raw_path, &pi, packet.data(), packet.size(), now);
+      rv != 0) {
+    impl_->Fail(rv);
+  }
+  impl_->Deliver();
+}
+
+void Http3Endpoint::HandleExpiry(Nanoseconds now) {
+  if (impl_->state != Impl::State::kOpen) {
+    return;
+  }
+  if (const int rv = ngtcp2_conn_handle_expiry(impl_->conn.get(), now); rv != 0) {
+    impl_->Fail(rv);
+  }
+  impl_->Deliver();
+}
+
+Nanoseconds Http3Endpoint::Expiry() const {
+  switch (impl_->state) {
+  case Impl::State::kOpen: return ngtcp2_conn_get_expiry2(impl_->conn.get());
+  case Impl::State::kClosePacket: return 0;
+  case Impl::State::kClosed: return kNever;
+  }
+  std::unreachable();
+}
+
+void Http3Endpoint::WritePackets(Nanoseconds now, const BurstSink &sink) {
+  if (impl_->state == Impl::State::kOpen) {
+    impl_->WriteBursts(now, sink);
+  }
+  if (impl_->state == Impl::State::kClosePacket) {
+    impl_->WriteClose(now, sink);
+  }
+  impl_->Deliver();
+}
+
+// ngtcp2 writes a PING of its own accord only.
+void Http3Endpoint::Ping() {
+  if (impl_->state == Impl::State::kOpen &&
+      ngtcp2_conn_get_handshake_completed2(impl_->conn.get())) {
+    impl_->ping = true;
+    ngtcp2_conn_set_keep_alive_timeout(impl_->conn.get(), 1);
+    OnWantWrite();
+  }
+}
+
+void Http3Endpoint::Close(std::uint64_t code, Nanoseconds now, const BurstSink &sink) {
+  if (impl_->state == Impl::State::kOpen) {
+    ngtcp2_ccerr_set_application_error(&impl_->close_error, code, nullptr, 0);
+    impl_->state = Impl::State::kClosePacket;
+  }
+  impl_->tell_closed = false;
+  if (impl_->state == Impl::State::kClosePacket) {
+    impl_->WriteClose(now, sink);
+  }
+}
+
+} // namespace ngmasque
