@@ -2,7 +2,6 @@
 //
 // The server's seam (server_ext.h in the patched sample programs) on the one side, libngmasque's
 // ProxyServer on the other.
-#include "proxy_options.h"
 #include "server_proxy.h"
 
 #include "ngmasque/quic/packet_size.h"
@@ -48,15 +47,6 @@ constexpr std::uint64_t kMaxDatagramFrameSize = 65'535;
 // Credit is per connection, and any one of its connections may have all of a client's requests.
 constexpr std::uint64_t kSpareStreams = 16;
 
-std::optional<FourTuple> ToFourTuple(const sockaddr *local, const sockaddr *remote) {
-  const auto from = ToEndpoint(local);
-  const auto to = ToEndpoint(remote);
-  if (!from || !to) {
-    return std::nullopt;
-  }
-  return FourTuple{.local = *from, .remote = *to};
-}
-
 // Those of the interfaces, and the prefixes that the server takes addresses from.
 std::vector<AddressBlock> LocalAddresses() {
   std::vector<AddressBlock> found;
@@ -80,10 +70,6 @@ std::vector<AddressBlock> LocalAddresses() {
 }
 
 } // namespace
-
-std::optional<FourTuple> ToFourTuple(const ngtcp2_path &path) {
-  return ToFourTuple(path.local.addr, path.remote.addr);
-}
 
 std::span<const option> ServerProxy::options() const { return kOptions; }
 
@@ -286,7 +272,9 @@ void ServerProxy::stop() {
   }
 }
 
-void ServerProxy::configure(ngtcp2_settings &settings, ngtcp2_transport_params &params) const {
+void ServerProxy::configure(ngtcp2_callbacks &callbacks, ngtcp2_settings &settings,
+                            ngtcp2_transport_params &params) {
+  ServerProxyConn::SetCallbacks(callbacks);
   if (!settings.no_tx_udp_payload_size_shaping) {
     if (last_packet_ < kOuterUdpPayload) {
       ProbePacketSize(settings, kOuterUdpPayload);
@@ -300,34 +288,19 @@ void ServerProxy::configure(ngtcp2_settings &settings, ngtcp2_transport_params &
                             options_.proxy.routing.max_streams_per_client + kSpareStreams);
 }
 
-void ServerProxy::configure(nghttp3_settings &settings) const { settings.h3_datagram_draft05 = 1; }
-
-std::expected<void, Error> ServerProxy::recv_settings(ngtcp2_conn *conn,
-                                                      const nghttp3_proto_settings &settings) {
-  const auto *params = ngtcp2_conn_get_remote_transport_params2(conn);
-  if (settings.h3_datagram_draft05 && (!params || params->max_datagram_frame_size == 0)) {
-    Complain("H3_DATAGRAM without max_datagram_frame_size");
-    return std::unexpected(Error::HTTP3);
-  }
-  return {};
+std::unique_ptr<ServerConnExt> ServerProxy::new_conn(::Handler *handler, ngtcp2_ccerr &last_error) {
+  return std::make_unique<ServerProxyConn>(*this, *handler, last_error,
+                                           OuterConnection(next_connection_++));
 }
 
-bool ServerProxy::wants(const HTTPFields &fields) const {
-  return std::ranges::contains(fields, std::pair<std::string, std::string>(":method", "CONNECT-UDP"));
-}
-
-std::unique_ptr<ServerConnExt> ServerProxy::new_conn(Handler *handler) {
-  auto conn = std::make_unique<ServerProxyConn>(*this, *handler, OuterConnection(next_connection_++));
-  conn->Register();
-  return conn;
-}
-
-bool ServerProxy::recv_packet(const ::Endpoint &, const ::Address &local_addr,
-                              const ::Address &remote_addr, const ngtcp2_pkt_info &pi,
-                              std::span<uint8_t> data) {
+bool ServerProxy::recv_packet(const ngtcp2::Address &local_addr,
+                              const ngtcp2::Address &remote_addr,
+                              const ngtcp2_pkt_info &pi, std::span<std::uint8_t> data) {
   last_packet_ = data.size();
-  const auto tuple = ToFourTuple(local_addr.as_sockaddr(), remote_addr.as_sockaddr());
-  return tuple && proxy_->OnClientPacket(*tuple, data, pi.ecn);
+  const auto local = ToEndpoint(local_addr.as_sockaddr());
+  const auto remote = ToEndpoint(remote_addr.as_sockaddr());
+  return local && remote &&
+         proxy_->OnClientPacket({.local = *local, .remote = *remote}, data, pi.ecn);
 }
 
 void ServerProxy::recv_done() { proxy_->OnClientPacketsDone(); }
@@ -352,7 +325,7 @@ std::string ServerProxy::stats() const {
     refused.Add(std::to_string(status), n);
   }
   JsonObject proxy;
-  proxy.Add("connections", next_connection_);
+  proxy.Add("connections", connections_);
   proxy.Add("requests", c.requests);
   proxy.Add("accepted", c.accepted);
   proxy.Add("refused", refused);

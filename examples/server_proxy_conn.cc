@@ -1,212 +1,147 @@
 // gtlsserver --connect-udp: one client's connection.
 #include "server_proxy.h"
 
-#include "proxy_options.h"
-
-#include "ngmasque/quic/packet_size.h"
+#include "ngmasque/quic/http3_callbacks.h"
 
 #include "server.h"
 #include "stats.h"
 #include "util.h"
 
-#include <algorithm>
-#include <string>
-#include <tuple>
-#include <utility>
+#include <vector>
 
 extern Config config;
 
 namespace ngmasque::examples {
 
-ServerProxyConn::ServerProxyConn(ServerProxy &proxy, Handler &handler, OuterConnection id)
-  : proxy_(proxy),
-    handler_(handler),
-    id_(id),
-    queue_(kMaxQueue, [this](DatagramQueue::Key tunnel, std::span<const std::uint8_t> datagram) {
-      Drop(tunnel, datagram, DropReason::kQueueFull);
-    }) {}
+namespace {
 
-ServerProxyConn::~ServerProxyConn() {
-  if (registered_ && proxy_.proxy()) {
-    proxy_.proxy()->RemoveConnection(id_);
-  }
+::Handler &HandlerOf(void *user_data) { return *static_cast<::Handler *>(user_data); }
+
+// Null once the connection is closed.
+ServerProxyConn *Find(void *user_data) {
+  return static_cast<ServerProxyConn *>(HandlerOf(user_data).conn_ext());
 }
 
-void ServerProxyConn::Register() {
-  auto *conn = handler_.conn();
-  const auto &path = *ngtcp2_conn_get_path2(conn);
-  const auto tuple = ToFourTuple(path);
-  if (!tuple) {
-    return;
-  }
-  auto added = proxy_.proxy()->AddConnection(id_, *tuple, *this);
-  if (!added) {
-    proxy_.Complain(ErrorName(added.error()));
-    refusal_ = HttpStatus(added.error());
-    return;
-  }
-  registered_ = true;
-  waiting_ = *std::move(added);
-  queue_.ShareWith(waiting_);
-  validated_.push_back(*tuple);
-  endpoint_ = static_cast<const ::Endpoint *>(path.user_data);
-  const auto *params = ngtcp2_conn_get_remote_transport_params2(conn);
-  proxy_.proxy()->SetDatagrams(id_, params && params->max_datagram_frame_size > 0);
+Http3Connection *FindHttp3(void *user_data) {
+  auto *conn = Find(user_data);
+  return conn ? &conn->http3() : nullptr;
+}
 
+// The server's own, which these go on with.
+ngtcp2_callbacks servers;
+
+int HandshakeCompleted(ngtcp2_conn *conn, void *user_data) {
+  if (auto *self = Find(user_data)) {
+    self->Start();
+  }
+  return servers.handshake_completed(conn, user_data);
+}
+
+int NewId(ngtcp2_conn *conn, ngtcp2_cid *cid, ngtcp2_stateless_reset_token *token,
+          std::size_t size, void *user_data) {
+  constexpr int kMaxDraws = 8;
+  for (int draw = 0; draw < kMaxDraws; ++draw) {
+    if (const int rv = servers.get_new_connection_id2(conn, cid, token, size, user_data); rv != 0) {
+      return rv;
+    }
+    if (auto *self = Find(user_data); !self || self->OnNewLocalId(ToConnectionId(*cid))) {
+      return 0;
+    }
+    HandlerOf(user_data).server()->dissociate_cid(cid);
+  }
+  return NGTCP2_ERR_CALLBACK_FAILURE;
+}
+
+int RemoveId(ngtcp2_conn *conn, const ngtcp2_cid *cid, void *user_data) {
+  if (auto *self = Find(user_data)) {
+    self->OnRetiredLocalId(ToConnectionId(*cid));
+  }
+  return servers.remove_connection_id(conn, cid, user_data);
+}
+
+int PathValidation(ngtcp2_conn *conn, std::uint32_t flags, const ngtcp2_path *path,
+                   const ngtcp2_path *old, ngtcp2_path_validation_result result,
+                   void *user_data) {
+  if (auto *self = Find(user_data);
+      self && result == NGTCP2_PATH_VALIDATION_RESULT_SUCCESS &&
+      ngtcp2_path_eq(path, ngtcp2_conn_get_path2(conn))) {
+    self->Validated(*path);
+  }
+  return servers.path_validation(conn, flags, path, old, result, user_data);
+}
+
+FourTuple ToFourTuple(const ngtcp2_path &path) {
+  // The server has sockets for these families alone.
+  return {.local = ToEndpoint(path.local.addr).value_or(Endpoint{}),
+          .remote = ToEndpoint(path.remote.addr).value_or(Endpoint{})};
+}
+
+} // namespace
+
+ServerHttp3::ServerHttp3(::Handler &handler, ngtcp2_ccerr &last_error)
+  : Http3Connection(Role::kServer, true, kProxyQueueBounds),
+    handler_(handler),
+    last_error_(last_error) {
+  Attach(handler.conn());
+}
+
+void ServerHttp3::OnWantWrite() { handler_.signal_write(); }
+
+void ServerHttp3::OnFailure() {
+  ngtcp2_ccerr_set_application_error(&last_error_, failure()->code, nullptr, 0);
+}
+
+void ServerProxyConn::SetCallbacks(ngtcp2_callbacks &callbacks) {
+  servers = callbacks;
+  Http3Callbacks<FindHttp3>::Set(callbacks);
+  callbacks.handshake_completed = HandshakeCompleted;
+  callbacks.get_new_connection_id2 = NewId;
+  callbacks.remove_connection_id = RemoveId;
+  callbacks.path_validation = PathValidation;
+}
+
+ServerProxyConn::ServerProxyConn(ServerProxy &proxy, ::Handler &handler, ngtcp2_ccerr &last_error,
+                                 OuterConnection id)
+  : ProxyConnection(*proxy.proxy(), id, http3_),
+    proxy_(proxy),
+    handler_(handler),
+    http3_(handler, last_error) {}
+
+void ServerProxyConn::Start() {
+  proxy_.CountConnection();
+  auto *conn = handler_.conn();
   std::vector<ngtcp2_cid> scids(ngtcp2_conn_get_scid2(conn, nullptr));
   ngtcp2_conn_get_scid2(conn, scids.data());
+  std::vector<ConnectionId> ids;
   for (const auto &scid : scids) {
-    // With a conflict the connection has no way to know its own packets from forwarded ones.
-    if (!new_scid(scid)) {
-      proxy_.Complain("a connection ID of another client's target is in the way");
-      proxy_.proxy()->RemoveConnection(id_);
-      registered_ = false;
-      return;
-    }
+    ids.push_back(ToConnectionId(scid));
+  }
+  http3_.SetHandler(this);
+  const auto &path = *ngtcp2_conn_get_path2(conn);
+  told_path_ = ToFourTuple(path);
+  endpoint_ = static_cast<const ::Endpoint *>(path.user_data);
+  validated_.Add(told_path_);
+  if (const auto registered = Register(told_path_, ids); !registered) {
+    proxy_.Complain(ErrorName(registered.error()));
   }
 }
 
-void ServerProxyConn::recv_request(int64_t stream_id, const ngtcp2::HTTPFields &fields) {
-  const auto stream = static_cast<StreamId>(stream_id);
-  if (!registered_ || !proxy_.proxy()) {
-    const HeaderField status[] = {{":status", std::to_string(refusal_)}};
-    Respond(stream, refusal_, status);
-    return;
-  }
-  std::vector<HeaderField> request;
-  request.reserve(fields.size());
-  for (const auto &[name, value] : fields) {
-    request.push_back({.name = name, .value = value});
-  }
-  proxy_.proxy()->OnRequest({.connection = id_, .stream = stream}, request);
-}
+void ServerProxyConn::Validated(const ngtcp2_path &path) { validated_.Add(ToFourTuple(path)); }
 
-void ServerProxyConn::recv_data(int64_t stream_id, std::span<const uint8_t> data) {
-  if (proxy_.proxy()) {
-    proxy_.proxy()->OnStreamData({.connection = id_, .stream = static_cast<StreamId>(stream_id)},
-                                 data);
+ngtcp2_ssize ServerProxyConn::write_pkt(ngtcp2_path *path, ngtcp2_pkt_info *pi, std::uint8_t *dest,
+                                        std::size_t size, ngtcp2_tstamp now) {
+  // After every packet that was read: a connection goes back to a path that it knows without a
+  // callback.
+  const auto &used = *ngtcp2_conn_get_path2(handler_.conn());
+  if (const auto tuple = ToFourTuple(used); tuple != told_path_ && validated_.Use(tuple)) {
+    told_path_ = tuple;
+    endpoint_ = static_cast<const ::Endpoint *>(used.user_data);
+    OnPathChanged(tuple);
   }
-}
-
-void ServerProxyConn::stream_closed(int64_t stream_id) {
-  Refresh(static_cast<StreamId>(stream_id));
-  if (proxy_.proxy()) {
-    proxy_.proxy()->OnStreamClosed({.connection = id_, .stream = static_cast<StreamId>(stream_id)});
+  if (!http3_.ResumeStreams()) {
+    return NGTCP2_ERR_CALLBACK_FAILURE;
   }
-}
-
-std::expected<void, uint64_t> ServerProxyConn::recv_datagram(std::span<const uint8_t> data) {
-  if (proxy_.proxy() && !proxy_.proxy()->OnDatagram(id_, data)) {
-    proxy_.Complain("malformed datagram");
-    return std::unexpected(NGHTTP3_H3_GENERAL_PROTOCOL_ERROR);
-  }
-  return {};
-}
-
-std::span<const uint8_t> ServerProxyConn::datagram() { return queue_.Front(); }
-
-void ServerProxyConn::datagram_done(bool sent) {
-  if (!sent) {
-    Drop(queue_.front_tunnel(), queue_.Front(), DropReason::kTooLarge);
-  }
-  queue_.Pop();
-}
-
-void ServerProxyConn::Drop(DatagramQueue::Key tunnel, std::span<const std::uint8_t> datagram,
-                           DropReason reason) {
-  if (proxy_.proxy()) {
-    proxy_.proxy()->OnDatagramDropped(id_, tunnel, datagram, reason);
-  }
-}
-
-void ServerProxyConn::path_validated(const ngtcp2_path &path) {
-  const auto tuple = ToFourTuple(path);
-  if (tuple && registered_ && proxy_.proxy()) {
-    std::erase(validated_, *tuple);
-    if (validated_.size() == kMaxValidated) {
-      validated_.pop_front();
-    }
-    validated_.push_back(*tuple);
-    endpoint_ = static_cast<const ::Endpoint *>(path.user_data);
-    proxy_.proxy()->MoveConnection(id_, *tuple);
-  }
-}
-
-// Back to a path that was validated before the connection goes without path_validated.
-void ServerProxyConn::packet_read() {
-  if (!registered_) {
-    return;
-  }
-  const auto &path = *ngtcp2_conn_get_path2(handler_.conn());
-  // The path that it uses now may not be validated yet.
-  if (const auto tuple = ToFourTuple(path);
-      tuple && *tuple != validated_.back() && std::ranges::contains(validated_, *tuple)) {
-    path_validated(path);
-  }
-}
-
-bool ServerProxyConn::new_scid(const ngtcp2_cid &cid) {
-  return !registered_ || !proxy_.proxy() || proxy_.proxy()->Reserve(id_, ToConnectionId(cid));
-}
-
-void ServerProxyConn::remove_scid(const ngtcp2_cid &cid) {
-  if (registered_ && proxy_.proxy()) {
-    proxy_.proxy()->Unreserve(id_, ToConnectionId(cid));
-  }
-}
-
-std::expected<void, DropReason>
-ServerProxyConn::SendDatagram(std::uint64_t tunnel, std::span<const std::uint8_t> prefix,
-                              std::span<const std::uint8_t> payload) {
-  if (prefix.size() + payload.size() > MaxDatagram(handler_.conn())) {
-    return std::unexpected(DropReason::kTooLarge);
-  }
-  if (!queue_.Push(tunnel, prefix, payload)) {
-    return std::unexpected(DropReason::kQueueFull);
-  }
-  handler_.signal_write();
-  return {};
-}
-
-std::expected<void, DropReason>
-ServerProxyConn::SendOnStream(StreamId stream, std::span<const std::uint8_t> prefix,
-                              std::span<const std::uint8_t> payload) {
-  // The server does not say when data is acknowledged: it is looked at as more comes, of this stream
-  // and of the others in turn.
-  Refresh(stream);
-  if (auto next = on_streams_.upper_bound(refreshed_); next != on_streams_.end()) {
-    Refresh(refreshed_ = next->first);
-  } else {
-    refreshed_ = 0;
-  }
-  const auto size = prefix.size() + payload.size();
-  if (waiting_->room() < size) {
-    return std::unexpected(DropReason::kQueueFull);
-  }
-  std::vector<std::uint8_t> data(prefix.begin(), prefix.end());
-  data.insert(data.end(), payload.begin(), payload.end());
-  if (!handler_.send_ext_data(static_cast<int64_t>(stream), std::move(data))) {
-    return std::unexpected(DropReason::kQueueFull);
-  }
-  auto &taken = on_streams_.try_emplace(stream, waiting_).first->second;
-  std::ignore = taken.Resize(taken.bytes() + size); // There is room.
-  handler_.signal_write();
-  return {};
-}
-
-void ServerProxyConn::Refresh(StreamId id) {
-  const auto known = on_streams_.find(id);
-  if (known == on_streams_.end()) {
-    return;
-  }
-  const auto *stream = handler_.find_stream(static_cast<int64_t>(id));
-  auto &taken = known->second;
-  const auto left = stream && stream->ext ? std::min(stream->ext->datalen, taken.bytes()) : 0;
-  if (left == 0) {
-    on_streams_.erase(known);
-  } else {
-    std::ignore = taken.Resize(left);
-  }
+  return http3_.WritePacket(path, pi, {dest, size}, now);
 }
 
 // Not by the server, which takes what the system refuses for sent, and prints a line for each.
@@ -229,24 +164,6 @@ SendOutcome ServerProxyConn::Forward(const FourTuple &tuple, const Burst &packet
 
 void ServerProxyConn::OnActivity() {
   ngtcp2_conn_restart_idle_timer(handler_.conn(), util::timestamp());
-}
-
-void ServerProxyConn::Respond(StreamId stream, unsigned status,
-                              std::span<const HeaderField> fields) {
-  ngtcp2::HTTPFields response;
-  response.reserve(fields.size());
-  for (const auto &field : fields) {
-    response.emplace_back(field.name, field.value);
-  }
-  if (!handler_.submit_ext_response(static_cast<int64_t>(stream), response, status >= 300)) {
-    handler_.reset_ext_stream(static_cast<int64_t>(stream), NGHTTP3_H3_INTERNAL_ERROR);
-  }
-  handler_.signal_write();
-}
-
-void ServerProxyConn::ResetStream(StreamId stream) {
-  handler_.reset_ext_stream(static_cast<int64_t>(stream), NGHTTP3_H3_CONNECT_ERROR);
-  handler_.signal_write();
 }
 
 } // namespace ngmasque::examples

@@ -2,6 +2,8 @@
 
 #include "http3_endpoint_impl.h"
 
+#include "ngmasque/quic/http3_callbacks.h"
+
 #include <gnutls/crypto.h>
 
 namespace ngmasque {
@@ -22,18 +24,7 @@ void Rand(std::uint8_t *out, std::size_t size, const ngtcp2_rand_ctx *) {
 
 struct Http3Endpoint::Impl::Callbacks {
   static Impl &Self(void *user_data) { return *static_cast<Impl *>(user_data); }
-
-  static int RecvRxKey(ngtcp2_conn *, ngtcp2_encryption_level level, void *user_data) {
-    auto &self = Self(user_data);
-    return Result(level != NGTCP2_ENCRYPTION_LEVEL_1RTT || self.role == Role::kServer ||
-                  self.self.Open());
-  }
-
-  static int RecvTxKey(ngtcp2_conn *, ngtcp2_encryption_level level, void *user_data) {
-    auto &self = Self(user_data);
-    return Result(level != NGTCP2_ENCRYPTION_LEVEL_1RTT || self.role == Role::kClient ||
-                  self.self.Open());
-  }
+  static Http3Connection *Http3(void *user_data) { return &Self(user_data).self; }
 
   static int HandshakeCompleted(ngtcp2_conn *conn, void *user_data) {
     auto &self = Self(user_data);
@@ -43,55 +34,9 @@ struct Http3Endpoint::Impl::Callbacks {
     return 0;
   }
 
-  static int RecvStreamData(ngtcp2_conn *, std::uint32_t flags, std::int64_t id, std::uint64_t,
-                            const std::uint8_t *data, std::size_t size, void *user_data, void *) {
-    const bool fin = (flags & NGTCP2_STREAM_DATA_FLAG_FIN) != 0;
-    return Result(Self(user_data).self.RecvStreamData(id, fin, {data, size}));
-  }
-
-  static int AckedStreamDataOffset(ngtcp2_conn *, std::int64_t id, std::uint64_t,
-                                   std::uint64_t size, void *user_data, void *) {
-    return Result(Self(user_data).self.AckedStreamData(id, size));
-  }
-
-  static int StreamClose(ngtcp2_conn *, std::uint32_t flags, std::int64_t id, std::uint64_t code,
-                         void *user_data, void *) {
-    const bool has_code = (flags & NGTCP2_STREAM_CLOSE_FLAG_APP_ERROR_CODE_SET) != 0;
-    return Result(Self(user_data).self.StreamClosed(id, has_code ? code : kH3NoError));
-  }
-
-  // RESET_STREAM has come.
-  static int StreamReset(ngtcp2_conn *, std::int64_t id, std::uint64_t, std::uint64_t code,
-                         void *user_data, void *) {
-    return Result(Self(user_data).self.StreamReset(id, code));
-  }
-
-  // We have stopped reading.
-  static int StreamStopSending(ngtcp2_conn *, std::int64_t id, std::uint64_t, void *user_data,
-                               void *) {
-    return Result(Self(user_data).self.StreamStopSending(id));
-  }
-
-  // STOP_SENDING has come.
-  static int RecvStopSending(ngtcp2_conn *, std::int64_t id, std::uint64_t code, void *user_data,
-                             void *) {
-    Self(user_data).self.RecvStopSending(id, code);
-    return 0;
-  }
-
-  static int ExtendMaxStreamData(ngtcp2_conn *, std::int64_t id, std::uint64_t, void *user_data,
-                                 void *) {
-    return Result(Self(user_data).self.ExtendMaxStreamData(id));
-  }
-
   static int ExtendMaxLocalStreams(ngtcp2_conn *, std::uint64_t, void *user_data) {
     Self(user_data).self.OnStreamsAvailable();
     return 0;
-  }
-
-  static int RecvDatagram(ngtcp2_conn *, std::uint32_t, const std::uint8_t *data, std::size_t size,
-                          void *user_data) {
-    return Result(Self(user_data).self.RecvDatagram({data, size}));
   }
 
   static int GetNewConnectionId(ngtcp2_conn *, ngtcp2_cid *cid, ngtcp2_stateless_reset_token *token,
@@ -152,18 +97,9 @@ ngtcp2_callbacks Http3Endpoint::Impl::MakeCallbacks() {
   callbacks.version_negotiation = ngtcp2_crypto_version_negotiation_cb;
   callbacks.get_path_challenge_data2 = ngtcp2_crypto_get_path_challenge_data2_cb;
   callbacks.rand = Rand;
-  callbacks.recv_rx_key = Callbacks::RecvRxKey;
-  callbacks.recv_tx_key = Callbacks::RecvTxKey;
+  Http3Callbacks<Callbacks::Http3>::Set(callbacks);
   callbacks.handshake_completed = Callbacks::HandshakeCompleted;
-  callbacks.recv_stream_data = Callbacks::RecvStreamData;
-  callbacks.acked_stream_data_offset = Callbacks::AckedStreamDataOffset;
-  callbacks.stream_close = Callbacks::StreamClose;
-  callbacks.stream_reset = Callbacks::StreamReset;
-  callbacks.stream_stop_sending = Callbacks::StreamStopSending;
-  callbacks.recv_stop_sending = Callbacks::RecvStopSending;
-  callbacks.extend_max_stream_data = Callbacks::ExtendMaxStreamData;
   callbacks.extend_max_local_streams_bidi = Callbacks::ExtendMaxLocalStreams;
-  callbacks.recv_datagram = Callbacks::RecvDatagram;
   callbacks.get_new_connection_id2 = Callbacks::GetNewConnectionId;
   callbacks.remove_connection_id = Callbacks::RemoveConnectionId;
   callbacks.path_validation = Callbacks::PathValidation;

@@ -47,6 +47,7 @@ void Impl::Fail(int error) {
   switch (error) {
   case NGTCP2_ERR_DRAINING:
     state = State::kClosed;
+    lingers = !stateless_reset;
     reason = stateless_reset ? CloseReason{.kind = CloseKind::kStatelessReset,
                                            .text = "the peer has reset the connection"}
                              : PeerReason(*ngtcp2_conn_get_ccerr2(conn.get()));
@@ -100,6 +101,17 @@ void Impl::Fail(int error) {
   tell_closed = true;
 }
 
+void Impl::FailLocal(std::uint64_t code) {
+  if (state != State::kOpen) {
+    return;
+  }
+  state = State::kClosePacket;
+  self.CloseHttp3();
+  ngtcp2_ccerr_set_application_error(&close_error, code, nullptr, 0);
+  reason = {.kind = CloseKind::kLocal, .application = true, .code = code, .text = "closed"};
+  tell_closed = true;
+}
+
 void Impl::WriteClose(Nanoseconds now, const BurstSink &sink) {
   state = State::kClosed;
   self.CloseHttp3();
@@ -110,7 +122,9 @@ void Impl::WriteClose(Nanoseconds now, const BurstSink &sink) {
     conn.get(), &storage.path, &pi, buffer.data(), buffer.size(), &close_error, now);
   if (written > 0) {
     const auto size = static_cast<std::size_t>(written);
-    // It is sent once: a peer that does not get it has its idle timeout.
+    close_size = size;
+    lingers = true;
+    // A client sends it once: a server that does not get it has its idle timeout.
     (void)sink({.path = ToFourTuple(storage.path),
                 .ecn = pi.ecn,
                 .data = {buffer.data(), size},

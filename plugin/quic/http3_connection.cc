@@ -51,6 +51,7 @@ bool Http3Connection::Impl::OpenH3() {
 void Http3Connection::Impl::Fail(std::uint64_t code, std::string_view text) {
   if (!failure) {
     failure = {.code = code, .text = std::string(text)};
+    self.OnFailure();
   }
 }
 
@@ -75,7 +76,7 @@ void Http3Connection::Attach(ngtcp2_conn *conn) { impl_->conn = conn; }
 
 bool Http3Connection::Open() { return impl_->OpenH3(); }
 
-bool Http3Connection::open() const { return impl_->h3 != nullptr; }
+bool Http3Connection::is_server() const { return impl_->is_server(); }
 
 bool Http3Connection::RecvStreamData(std::int64_t stream, bool fin,
                                      std::span<const std::uint8_t> data) {
@@ -147,6 +148,12 @@ void Http3Connection::RecvStopSending(std::int64_t stream, std::uint64_t code) {
   if (const auto *found = impl_->Find(stream);
       found && (impl_->is_server() || found->status / 100 == 2)) {
     impl_->EndStream(stream, StreamEnd::kReset, code);
+  }
+}
+
+void Http3Connection::ExtendMaxRemoteStreams(std::uint64_t max) {
+  if (impl_->h3 && impl_->is_server()) {
+    nghttp3_conn_set_max_client_streams_bidi(impl_->h3.get(), max);
   }
 }
 

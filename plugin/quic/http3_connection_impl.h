@@ -1,5 +1,5 @@
 // What an Http3Connection is made of.  Its functions are in http3_connection.cc (the interface),
-// http3_callbacks.cc (callbacks of nghttp3), http3_streams.cc (request streams) and http3_write.cc
+// nghttp3_callbacks.cc (callbacks of nghttp3), http3_streams.cc (request streams) and http3_write.cc
 // (packets).
 #pragma once
 

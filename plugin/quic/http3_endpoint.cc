@@ -167,10 +167,7 @@ void Http3Endpoint::Ping() {
 }
 
 void Http3Endpoint::Close(std::uint64_t code, Nanoseconds now, const BurstSink &sink) {
-  if (impl_->state == Impl::State::kOpen) {
-    ngtcp2_ccerr_set_application_error(&impl_->close_error, code, nullptr, 0);
-    impl_->state = Impl::State::kClosePacket;
-  }
+  impl_->FailLocal(code);
   impl_->tell_closed = false;
   if (impl_->state == Impl::State::kClosePacket) {
     impl_->WriteClose(now, sink);

@@ -58,7 +58,13 @@ struct Http3Endpoint::Impl {
   // endpoint_close.cc
   /// The connection ends because a function of ngtcp2 returned `error`.
   void Fail(int error);
+  /// ... because it is wanted here, with a code of HTTP/3.
+  void FailLocal(std::uint64_t code);
   void WriteClose(Nanoseconds now, const BurstSink &sink);
+  /// What WriteClose has written, until the buffer is used again; empty if nothing.
+  [[nodiscard]] std::span<const std::uint8_t> close_packet() const {
+    return buffer.first(close_size);
+  }
 
   /// Tells the handler what could not be told from within a callback.
   void Deliver();
@@ -87,6 +93,9 @@ struct Http3Endpoint::Impl {
   bool tell_path = false;
   FourTuple told_path;
   bool tell_closed = false;
+  std::size_t close_size = 0;
+  /// The peer has been told, or has told: packets of its may come for a while still.
+  bool lingers = false;
   bool stateless_reset = false;
 
   struct Callbacks;

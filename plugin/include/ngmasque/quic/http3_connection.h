@@ -2,7 +2,7 @@
 // RFC 9114, RFC 9221, and draft-schinazi-quic-h3-datagram-05.
 //
 // The QUIC connection is that of a class derived from this one: Http3Endpoint, which has one of its
-// own, or whatever else has an ngtcp2_conn and hands on what its callbacks say.
+// own, or whatever else has an ngtcp2_conn and hands on what its callbacks say: Http3Callbacks.
 #pragma once
 
 #include "ngmasque/quic/datagram_queue.h"
@@ -160,13 +160,13 @@ protected:
   /// What it is on, which has to be there until the last call; before anything else.
   void Attach(ngtcp2_conn *conn);
 
-  /// Starts HTTP/3: in recv_rx_key of a client, and in recv_tx_key of a server, for the level of
-  /// 1-RTT.  False: see failure().
-  [[nodiscard]] bool Open();
-  [[nodiscard]] bool open() const;
+  [[nodiscard]] bool is_server() const;
 
-  // To be called by the callbacks of ngtcp2 with those names; without effect before Open.  False:
-  // they return NGTCP2_ERR_CALLBACK_FAILURE, and the connection is closed for failure().
+  /// Starts HTTP/3.  False: see failure().
+  [[nodiscard]] bool Open();
+
+  // Called by Http3Callbacks; without effect before Open.  False: the callback fails, and the
+  // connection is to be closed for failure().
   [[nodiscard]] bool RecvStreamData(std::int64_t stream, bool fin,
                                     std::span<const std::uint8_t> data);
   [[nodiscard]] bool AckedStreamData(std::int64_t stream, std::uint64_t size);
@@ -174,6 +174,7 @@ protected:
   [[nodiscard]] bool StreamReset(std::int64_t stream, std::uint64_t code);
   [[nodiscard]] bool StreamStopSending(std::int64_t stream);
   void RecvStopSending(std::int64_t stream, std::uint64_t code);
+  void ExtendMaxRemoteStreams(std::uint64_t max);
   [[nodiscard]] bool ExtendMaxStreamData(std::int64_t stream);
   [[nodiscard]] bool RecvDatagram(std::span<const std::uint8_t> datagram);
 
@@ -197,7 +198,12 @@ protected:
   /// There is something to be written that was not there before.
   virtual void OnWantWrite() {}
 
+  /// failure() says why the connection is to be closed, with a code of HTTP/3.
+  virtual void OnFailure() {}
+
 private:
+  template <Http3Connection *(*find)(void *user_data)> friend class Http3Callbacks;
+
   std::unique_ptr<Impl> impl_;
 };
 

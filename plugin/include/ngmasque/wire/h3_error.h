@@ -7,6 +7,7 @@ namespace ngmasque {
 
 inline constexpr std::uint64_t kH3NoError = 0x100;
 inline constexpr std::uint64_t kH3GeneralProtocolError = 0x101;
+inline constexpr std::uint64_t kH3InternalError = 0x102;
 inline constexpr std::uint64_t kH3ExcessiveLoad = 0x107;
 inline constexpr std::uint64_t kH3SettingsError = 0x109;
 inline constexpr std::uint64_t kH3RequestCancelled = 0x10c;

@@ -1,0 +1,130 @@
+// The server's end of HTTP/3 connections: what comes from where, and what is done with it before and
+// after it is a connection.  RFC 9000, sections 5, 8 and 10.
+//
+// Without sockets and clocks, as Http3Endpoint.
+#pragma once
+
+#include "ngmasque/quic/http3_endpoint.h"
+#include "ngmasque/quic/packet_size.h"
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <expected>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace ngmasque {
+
+class Http3Server {
+public:
+  struct Options {
+    std::filesystem::path certificate_file{}; ///< PEM, with those of its issuers.
+    std::filesystem::path key_file{};         ///< PEM.
+    std::filesystem::path qlog_dir{};         ///< Empty: none.  File: ID.outer.sqlog, ID in hex.
+    std::filesystem::path key_log_file{};     ///< Empty: none.  Appended to.
+    std::chrono::nanoseconds idle_timeout = std::chrono::seconds(30);
+    std::chrono::nanoseconds handshake_timeout = std::chrono::seconds(10);
+    /// UDP payload of packets in bytes, kMinUdpPayload to 65527.
+    std::size_t max_udp_payload = kOuterUdpPayload;
+    /// Whether SETTINGS_H3_DATAGRAM of the draft and max_datagram_frame_size are announced.
+    bool datagrams = true;
+    /// Requests that a client may have at a time on one connection.
+    std::uint64_t max_requests = 100;
+    Http3Connection::QueueBounds queues{};
+    /// Beyond it clients are answered with CONNECTION_REFUSED.
+    std::size_t max_connections = 20'000;
+    /// Connections whose handshake is not complete: the same.
+    std::size_t max_handshakes = 2'000;
+    /// From so many of them on clients have to show by Retry that they are where they say.
+    std::size_t retry_from = 200;
+    /// Which of the workers that share a port this is: its connection IDs tell, if all have one key.
+    std::uint8_t worker = 0;
+  };
+
+  /// A client's connection; its handshake is complete.  It is there until Handler::OnClosed returns.
+  class Connection : public Http3Endpoint {
+  public:
+    /// Those that the client may use now.
+    [[nodiscard]] std::vector<ConnectionId> local_ids() const;
+
+    /// The client has done something that is no packet of this connection.
+    void RestartIdleTimer(Nanoseconds now);
+
+    /// Closes the connection with an error code of HTTP/3, with the next WritePackets: then the
+    /// handler is told, with kLocal.
+    void CloseSoon(std::uint64_t code);
+
+  protected:
+    using Http3Endpoint::Http3Endpoint;
+    ~Connection() = default;
+  };
+
+  class Handler {
+  public:
+    virtual ~Handler() = default;
+    /// A client has completed its handshake.  Returns who is told of what comes, which has to be there
+    /// until its OnClosed is called, and may be gone when that returns; null: the connection is closed.
+    /// From within it nothing may be called but const functions.
+    virtual Http3Endpoint::Handler *OnConnection(Connection &connection) = 0;
+  };
+
+  struct Statistics {
+    std::uint64_t accepted = 0;    ///< Connections that were begun.
+    std::uint64_t handshakes = 0;  ///< Of these, those that were completed.
+    std::uint64_t retries = 0;
+    std::uint64_t refused = 0;     ///< With CONNECTION_REFUSED or INVALID_TOKEN.
+    std::uint64_t resets = 0;      ///< Stateless ones.
+    std::uint64_t negotiations = 0; ///< Version Negotiation packets.
+    std::uint64_t dropped = 0;     ///< UDP payloads that are of no connection and get no answer.
+  };
+
+  /// `handler` has to outlive it.  Errors: kTls, kArgument, kInternal.
+  [[nodiscard]] static std::expected<std::unique_ptr<Http3Server>, QuicError>
+  Create(Options options, Handler &handler);
+
+  /// Handlers of connections are not told.
+  ~Http3Server();
+  Http3Server(const Http3Server &) = delete;
+  Http3Server &operator=(const Http3Server &) = delete;
+
+  /// Takes a UDP payload.  `ecn`: 0 to 3.  What is not a connection's is answered to `sink` at once,
+  /// if at all.
+  void Receive(const FourTuple &path, unsigned ecn, std::span<const std::uint8_t> packet,
+               Nanoseconds now, const BurstSink &sink);
+
+  /// To be called at Expiry().
+  void HandleExpiry(Nanoseconds now);
+
+  /// When HandleExpiry and WritePackets are to be called; kNever if there is nothing to wait for.
+  [[nodiscard]] Nanoseconds Expiry() const;
+
+  /// Whether WritePackets has something to do.
+  [[nodiscard]] bool wants_write() const;
+
+  /// Writes what connections can send now.  To be called after everything that may have made
+  /// something to send, and when the sink takes more again.
+  void WritePackets(Nanoseconds now, const BurstSink &sink);
+
+  /// Closes all connections with an error code of HTTP/3; their handlers are told, with kLocal.
+  void Close(std::uint64_t code, Nanoseconds now, const BurstSink &sink);
+
+  /// New connections get this certificate and key from now on.  Error: kTls, and nothing changes.
+  [[nodiscard]] std::expected<void, QuicError>
+  ReplaceCertificate(const std::filesystem::path &certificate_file,
+                     const std::filesystem::path &key_file);
+
+  /// How many connections there are, those in their handshake included.
+  [[nodiscard]] std::size_t connections() const;
+  [[nodiscard]] Statistics statistics() const;
+
+  struct Impl; // Of the implementation.
+
+private:
+  explicit Http3Server(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+} // namespace ngmasque

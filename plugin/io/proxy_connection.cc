@@ -1,0 +1,120 @@
+#include "ngmasque/io/proxy_connection.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+namespace ngmasque {
+
+namespace {
+
+DropReason ToDropReason(QuicError::Code code) {
+  switch (code) {
+  case QuicError::kFull: return DropReason::kQueueFull;
+  case QuicError::kTooLarge: return DropReason::kTooLarge;
+  case QuicError::kUnknownStream: return DropReason::kUnknownFlow;
+  default: return DropReason::kSendError; // The connection is at its end.
+  }
+}
+
+} // namespace
+
+ProxyConnection::~ProxyConnection() { Deregister(); }
+
+void ProxyConnection::Deregister() {
+  if (std::exchange(registered_, false)) {
+    proxy_.RemoveConnection(id_);
+  }
+}
+
+std::expected<void, SessionError>
+ProxyConnection::Register(const FourTuple &path, std::span<const ConnectionId> local_ids,
+                          const std::optional<ClientKey> &client) {
+  auto added = proxy_.AddConnection(id_, path, *this, client);
+  if (!added) {
+    refusal_ = HttpStatus(added.error());
+    return std::unexpected(added.error());
+  }
+  registered_ = true;
+  // With a conflict the connection has no way to know its own packets from forwarded ones.
+  if (!std::ranges::all_of(local_ids,
+                           [this](const ConnectionId &id) { return proxy_.Reserve(id_, id); })) {
+    Deregister();
+    return std::unexpected(SessionError::kTooManyReserved);
+  }
+  http3_.ShareWith(*std::move(added));
+  proxy_.SetDatagrams(id_, http3_.datagrams());
+  return {};
+}
+
+void ProxyConnection::OnHeaders(StreamId stream, std::span<const HeaderField> fields) {
+  if (!registered_) {
+    const HeaderField status[] = {{.name = ":status", .value = std::to_string(refusal_)}};
+    Respond(stream, refusal_, status);
+    return;
+  }
+  proxy_.OnRequest(Key(stream), fields);
+}
+
+void ProxyConnection::OnData(StreamId stream, std::span<const std::uint8_t> data) {
+  proxy_.OnStreamData(Key(stream), data);
+}
+
+void ProxyConnection::OnStreamClosed(StreamId stream, StreamEnd, std::uint64_t) {
+  proxy_.OnStreamClosed(Key(stream));
+}
+
+bool ProxyConnection::OnDatagram(std::span<const std::uint8_t> datagram) {
+  return proxy_.OnDatagram(id_, datagram);
+}
+
+void ProxyConnection::OnDatagramDropped(DatagramQueue::Key tunnel,
+                                        std::span<const std::uint8_t> datagram,
+                                        QuicError::Code reason) {
+  proxy_.OnDatagramDropped(id_, tunnel, datagram, ToDropReason(reason));
+}
+
+bool ProxyConnection::OnNewLocalId(const ConnectionId &id) {
+  return !registered_ || proxy_.Reserve(id_, id);
+}
+
+void ProxyConnection::OnRetiredLocalId(const ConnectionId &id) {
+  if (registered_) {
+    proxy_.Unreserve(id_, id);
+  }
+}
+
+void ProxyConnection::OnPathChanged(const FourTuple &path) {
+  if (registered_) {
+    proxy_.MoveConnection(id_, path);
+  }
+}
+
+std::expected<void, DropReason>
+ProxyConnection::SendDatagram(std::uint64_t tunnel, std::span<const std::uint8_t> prefix,
+                              std::span<const std::uint8_t> payload) {
+  return http3_.SendDatagram(tunnel, prefix, payload).transform_error([](const QuicError &error) {
+    return ToDropReason(error.code);
+  });
+}
+
+std::expected<void, DropReason>
+ProxyConnection::SendOnStream(StreamId stream, std::span<const std::uint8_t> prefix,
+                              std::span<const std::uint8_t> payload) {
+  return http3_.SendData(stream, prefix, payload).transform_error([](const QuicError &error) {
+    return ToDropReason(error.code);
+  });
+}
+
+void ProxyConnection::Respond(StreamId stream, unsigned status,
+                              std::span<const HeaderField> fields) {
+  if (!http3_.Respond(stream, fields, status >= 300)) {
+    http3_.CloseStream(stream, kH3InternalError);
+  }
+}
+
+void ProxyConnection::ResetStream(StreamId stream) {
+  http3_.CloseStream(stream, kH3ConnectError);
+}
+
+} // namespace ngmasque

@@ -1,0 +1,198 @@
+#include "ngmasque/quic/http3_server.h"
+
+#include "http3_server_impl.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <gnutls/crypto.h>
+
+namespace ngmasque {
+
+namespace {
+
+using Impl = Http3Server::Impl;
+
+[[nodiscard]] bool Random(std::span<std::uint8_t> out) {
+  return gnutls_rnd(GNUTLS_RND_RANDOM, out.data(), out.size()) == 0;
+}
+
+// RFC 9000, section 10.2: closing and draining take three times the PTO.
+constexpr unsigned kClosingPtos = 3;
+
+} // namespace
+
+void Impl::SetTimer(ServerConnection &connection, Nanoseconds when) {
+  if (when == connection.timer) {
+    return;
+  }
+  // The node is used again.
+  auto node = timers.extract({connection.timer, &connection});
+  connection.timer = when;
+  if (when == kNever) {
+    return;
+  }
+  if (node.empty()) {
+    timers.emplace(when, &connection);
+  } else {
+    node.value() = {when, &connection};
+    timers.insert(std::move(node));
+  }
+}
+
+void Impl::Accept(const FourTuple &path, unsigned ecn, std::span<const std::uint8_t> packet,
+                  const Acceptor::Accept &accept, Nanoseconds now) {
+  auto made = std::make_unique<ServerConnection>(*this, options);
+  auto &connection = *made;
+  connections.emplace(&connection, std::move(made));
+  ++handshakes;
+  ++statistics.accepted;
+  if (!connection.Start(path, accept, now)) {
+    Remove(connection, now);
+    return;
+  }
+  connection.Receive(path, ecn, packet, now);
+  Queue(connection);
+}
+
+void Impl::Remove(ServerConnection &connection, Nanoseconds now) {
+  const auto ids = connection.ids();
+  for (const auto &id : ids) {
+    // The client's first one may be that of another connection, too.
+    if (const auto found = by_id.find(id); found != by_id.end() && found->second == &connection) {
+      by_id.erase(found);
+    }
+  }
+  auto &endpoint = connection.endpoint();
+  if (endpoint.lingers) {
+    closed.Add(ids, endpoint.close_packet(),
+               now + kClosingPtos * ngtcp2_conn_get_pto2(endpoint.conn.get()));
+  }
+  SetTimer(connection, kNever);
+  if (connection.queued) {
+    std::erase(writers, &connection);
+  }
+  if (!connection.handshake_completed) {
+    --handshakes;
+  }
+  connections.erase(&connection);
+}
+
+Http3Server::Http3Server(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Http3Server::~Http3Server() = default;
+
+std::expected<std::unique_ptr<Http3Server>, QuicError> Http3Server::Create(Options options,
+                                                                           Handler &handler) {
+  if (options.max_udp_payload < kMinUdpPayload ||
+      options.max_udp_payload > NGTCP2_MAX_TX_UDP_PAYLOAD_SIZE) {
+    return std::unexpected(QuicError{QuicError::kArgument, "size of UDP payloads"});
+  }
+  HashKey key;
+  std::array<std::uint8_t, sizeof(key)> bytes;
+  if (!Random(bytes)) {
+    return std::unexpected(QuicError{QuicError::kInternal, "no random bytes"});
+  }
+  std::memcpy(&key, bytes.data(), sizeof(key));
+  auto impl = std::make_unique<Impl>(std::move(options), handler, key);
+  const auto &o = impl->options;
+  auto tls = TlsServerContext::Create(o.certificate_file, o.key_file, o.key_log_file);
+  if (!tls) {
+    return std::unexpected(std::move(tls.error()));
+  }
+  impl->tls = *std::move(tls);
+  return std::unique_ptr<Http3Server>(new Http3Server(std::move(impl)));
+}
+
+void Http3Server::Receive(const FourTuple &path, unsigned ecn, std::span<const std::uint8_t> packet,
+                          Nanoseconds now, const BurstSink &sink) {
+  auto &impl = *impl_;
+  const auto answer = [&](std::span<const std::uint8_t> bytes) {
+    // What the socket does not take is lost, as if it had been on the way.
+    (void)sink({.path = path, .data = bytes, .segment = bytes.size()});
+  };
+  ngtcp2_version_cid parsed;
+  if (const int rv = ngtcp2_pkt_decode_version_cid(&parsed, packet.data(), packet.size(),
+                                                   kLocalIdLength);
+      rv == 0) {
+    const auto id = ConnectionId::From({parsed.dcid, parsed.dcidlen});
+    if (const auto found = impl.by_id.find(*id); found != impl.by_id.end()) {
+      auto &connection = *found->second;
+      connection.Receive(path, ecn, packet, now);
+      impl.Queue(connection);
+      return;
+    }
+    if (const auto closed = impl.closed.OnPacket(*id)) {
+      if (!closed->empty()) {
+        answer(*closed);
+      }
+      return;
+    }
+  }
+  const bool full = impl.connections.size() >= impl.options.max_connections;
+  const auto result = impl.acceptor->OnPacket(
+    path, packet, full ? impl.options.max_handshakes : impl.handshakes, impl.buffer, now);
+  if (const auto *accept = std::get_if<Acceptor::Accept>(&result)) {
+    impl.Accept(path, ecn, packet, *accept, now);
+  } else if (const auto *bytes = std::get_if<Acceptor::Answer>(&result)) {
+    answer(bytes->bytes);
+  }
+}
+
+void Http3Server::HandleExpiry(Nanoseconds now) {
+  auto &impl = *impl_;
+  impl.closed.Expire(now);
+  while (!impl.timers.empty() && impl.timers.begin()->first <= now) {
+    auto &connection = *impl.timers.begin()->second;
+    impl.SetTimer(connection, kNever);
+    connection.HandleExpiry(now);
+    impl.Queue(connection);
+  }
+}
+
+Nanoseconds Http3Server::Expiry() const {
+  const auto &timers = impl_->timers;
+  return std::min(timers.empty() ? kNever : timers.begin()->first, impl_->closed.NextExpiry());
+}
+
+bool Http3Server::wants_write() const { return !impl_->writers.empty(); }
+
+void Http3Server::WritePackets(Nanoseconds now, const BurstSink &sink) {
+  auto &impl = *impl_;
+  bool room = true;
+  const auto to_sink = [&](const OutgoingBurst &burst) { return room = sink(burst); };
+  while (room && !impl.writers.empty()) {
+    auto &connection = *impl.writers.front();
+    impl.writers.pop_front();
+    connection.queued = false;
+    connection.Write(now, to_sink);
+    if (connection.over()) {
+      impl.Remove(connection, now);
+    } else {
+      impl.SetTimer(connection, connection.Expiry());
+      if (!room) {
+        impl.Queue(connection);
+      }
+    }
+  }
+}
+
+void Http3Server::Close(std::uint64_t code, Nanoseconds now, const BurstSink &sink) {
+  for (const auto &[connection, owned] : impl_->connections) {
+    connection->CloseSoon(code);
+  }
+  // A full socket loses the rest: their clients have an idle timeout.
+  WritePackets(now, [&](const OutgoingBurst &burst) {
+    (void)sink(burst);
+    return true;
+  });
+}
+
+std::expected<void, QuicError>
+Http3Server::ReplaceCertificate(const std::filesystem::path &certificate_file,
+                                const std::filesystem::path &key_file) {
+  return impl_->tls->Replace(certificate_file, key_file);
+}
+
+std::size_t Http3Server::connections() const { return impl_->connections.size(); }
+
+} // namespace ngmasque

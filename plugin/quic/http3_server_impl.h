@@ -1,0 +1,107 @@
+// What an Http3Server is made of: http3_server.cc (the interface and the loop over connections) and
+// server_connection.cc (one of them).
+#pragma once
+
+#include "acceptor.h"
+#include "closed_connections.h"
+#include "http3_endpoint_impl.h"
+#include "local_ids.h"
+#include "tls_server.h"
+
+#include "ngmasque/quic/http3_server.h"
+#include "ngmasque/routing/siphash.h"
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <set>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace ngmasque {
+
+/// Keyed, as the first connection ID of a connection is the client's choice.
+class ConnectionIdHash {
+public:
+  explicit ConnectionIdHash(const HashKey &key) : key_(key) {}
+  [[nodiscard]] std::size_t operator()(const ConnectionId &id) const noexcept {
+    return SipHash<1, 3>(key_, id.bytes());
+  }
+
+private:
+  HashKey key_;
+};
+
+class ServerConnection final : public Http3Server::Connection {
+public:
+  ServerConnection(Http3Server::Impl &server, const Http3Server::Options &options);
+  ~ServerConnection();
+
+  [[nodiscard]] std::expected<void, QuicError> Start(const FourTuple &path,
+                                                     const Acceptor::Accept &accept,
+                                                     Nanoseconds now);
+
+  using Http3Endpoint::Close;
+  using Http3Endpoint::endpoint;
+  using Http3Endpoint::Expiry;
+  using Http3Endpoint::HandleExpiry;
+  using Http3Endpoint::Receive;
+
+  void Write(Nanoseconds now, const BurstSink &sink);
+
+  /// By which packets come to it: those of the endpoint, and the client's first one until the
+  /// handshake is complete.
+  [[nodiscard]] std::vector<ConnectionId> ids() const;
+
+  bool over() const { return endpoint().state == Http3Endpoint::Impl::State::kClosed; }
+  bool handshake_completed = false;
+  bool queued = false; ///< It is among Http3Server::Impl::writers.
+  std::optional<std::uint64_t> close_code; ///< Of CloseSoon.
+  Nanoseconds timer = kNever;              ///< When it is among Http3Server::Impl::timers.
+
+private:
+  void OnHandshakeCompleted() override;
+  bool OnNewLocalId(const ConnectionId &id) override;
+  void OnRetiredLocalId(const ConnectionId &id) override;
+  void OnWantWrite() override;
+
+  Http3Server::Impl &server_;
+  const Http3Server::Options &options_;
+  std::optional<ConnectionId> first_id_; ///< The client's, see ids().
+};
+
+struct Http3Server::Impl {
+  Impl(Options options_in, Handler &handler_in, const HashKey &key)
+    : options(std::move(options_in)), handler(handler_in), by_id(0, ConnectionIdHash(key)) {}
+
+  void Queue(ServerConnection &connection) {
+    if (!std::exchange(connection.queued, true)) {
+      writers.push_back(&connection);
+    }
+  }
+  void SetTimer(ServerConnection &connection, Nanoseconds when);
+  void Accept(const FourTuple &path, unsigned ecn, std::span<const std::uint8_t> packet,
+              const Acceptor::Accept &accept, Nanoseconds now);
+  /// It is over.
+  void Remove(ServerConnection &connection, Nanoseconds now);
+
+  Options options;
+  Handler &handler;
+  std::unique_ptr<TlsServerContext> tls;
+  std::optional<LocalIds> ids;
+  std::optional<Acceptor> acceptor;
+  ClosedConnections closed;
+  std::vector<std::uint8_t> buffer = std::vector<std::uint8_t>(kBurstBuffer); ///< For all.
+  std::size_t handshakes = 0; ///< Connections whose handshake is not complete.
+  Statistics statistics;
+
+  std::unordered_map<ConnectionId, ServerConnection *, ConnectionIdHash> by_id;
+  std::unordered_map<ServerConnection *, std::unique_ptr<ServerConnection>>
+    connections; ///< At most Options::max_connections.
+  std::set<std::pair<Nanoseconds, ServerConnection *>> timers; ///< One for each.
+  std::deque<ServerConnection *> writers; ///< Each at most once.
+};
+
+} // namespace ngmasque

@@ -1,0 +1,191 @@
+// Http3Server: one of its connections.
+
+#include "http3_server_impl.h"
+#include "qlog.h"
+
+#include <algorithm>
+
+#include <ngtcp2/ngtcp2_crypto.h>
+
+namespace ngmasque {
+
+namespace {
+
+// Flow control.  What comes on request streams is small, but for payloads from a client that has no
+// datagrams; they are consumed at once.
+constexpr std::uint64_t kStreamWindow = std::uint64_t{256} << 10;
+constexpr std::uint64_t kConnectionWindow = std::uint64_t{1} << 20;
+// Control, two of QPACK, and a few of types that are ignored (RFC 9114, section 6.2).
+constexpr std::uint64_t kMaxUniStreams = 8;
+// The largest DATAGRAM frame that is taken; RFC 9221, section 3, recommends this for any.
+constexpr std::uint64_t kMaxDatagramFrame = 65535;
+constexpr std::uint64_t kActiveConnectionIds = 7;
+
+const ngtcp2_callbacks &Callbacks() {
+  static const ngtcp2_callbacks callbacks = [] {
+    auto made = Http3Endpoint::Impl::MakeCallbacks();
+    made.recv_client_initial = ngtcp2_crypto_recv_client_initial_cb;
+    return made;
+  }();
+  return callbacks;
+}
+
+ConnectionId ToConnectionId(const ngtcp2_cid &cid) {
+  return *ConnectionId::From({cid.data, cid.datalen});
+}
+
+} // namespace
+
+std::vector<ConnectionId> Http3Server::Connection::local_ids() const {
+  const auto *conn = endpoint().conn.get();
+  std::vector<ngtcp2_cid> cids(ngtcp2_conn_get_scid2(conn, nullptr));
+  ngtcp2_conn_get_scid2(conn, cids.data());
+  std::vector<ConnectionId> ids;
+  ids.reserve(cids.size());
+  std::ranges::transform(cids, std::back_inserter(ids), ToConnectionId);
+  return ids;
+}
+
+void Http3Server::Connection::RestartIdleTimer(Nanoseconds now) {
+  ngtcp2_conn_restart_idle_timer(endpoint().conn.get(), now);
+}
+
+void Http3Server::Connection::CloseSoon(std::uint64_t code) {
+  auto &self = static_cast<ServerConnection &>(*this);
+  self.close_code = code;
+  OnWantWrite();
+}
+
+ServerConnection::ServerConnection(Http3Server::Impl &server, const Http3Server::Options &options)
+  : Connection(Role::kServer, options.datagrams, options.queues),
+    server_(server),
+    options_(options) {}
+
+ServerConnection::~ServerConnection() = default;
+
+std::expected<void, QuicError> ServerConnection::Start(const FourTuple &path,
+                                                       const Acceptor::Accept &accept,
+                                                       Nanoseconds now) {
+  auto &impl = endpoint();
+  impl.buffer = server_.buffer;
+  impl.reset_secret = server_.ids->reset_secret();
+  impl.draw_id = [this](std::span<std::uint8_t> id) {
+    return server_.ids->Draw(options_.worker, id);
+  };
+  ngtcp2_cid scid;
+  if (!impl.DrawLocalId(scid, nullptr)) {
+    return std::unexpected(QuicError{QuicError::kInternal, "no connection ID can be drawn"});
+  }
+  first_id_ = ToConnectionId(accept.header.dcid);
+  server_.by_id.emplace(*first_id_, this);
+
+  ngtcp2_settings settings;
+  ngtcp2_settings_default(&settings);
+  settings.initial_ts = now;
+  settings.handshake_timeout = static_cast<ngtcp2_duration>(options_.handshake_timeout.count());
+  settings.token = accept.header.token;
+  settings.tokenlen = accept.header.tokenlen;
+  settings.token_type = accept.token_type;
+  // A client whose first packets are large has a path for such ones.
+  if (accept.packet_size < options_.max_udp_payload) {
+    ProbePacketSize(settings, options_.max_udp_payload);
+  } else {
+    FixPacketSize(settings, options_.max_udp_payload);
+  }
+  if (!options_.qlog_dir.empty()) {
+    auto opened = OpenQlog(options_.qlog_dir, scid);
+    if (!opened) {
+      return std::unexpected(std::move(opened.error()));
+    }
+    impl.qlog = *std::move(opened);
+    settings.qlog_write = Http3Endpoint::Impl::WriteQlog;
+  }
+
+  ngtcp2_transport_params params;
+  ngtcp2_transport_params_default(&params);
+  params.original_dcid_present = 1;
+  params.original_dcid = accept.header.dcid;
+  if (accept.original_dcid) {
+    params.original_dcid = *accept.original_dcid;
+    params.retry_scid_present = 1;
+    params.retry_scid = accept.header.dcid;
+  }
+  params.initial_max_stream_data_bidi_remote = kStreamWindow;
+  params.initial_max_stream_data_uni = kStreamWindow;
+  params.initial_max_data = kConnectionWindow;
+  params.initial_max_streams_bidi = options_.max_requests;
+  params.initial_max_streams_uni = kMaxUniStreams;
+  params.max_idle_timeout = static_cast<ngtcp2_duration>(options_.idle_timeout.count());
+  params.active_connection_id_limit = kActiveConnectionIds;
+  params.grease_quic_bit = 1;
+  params.max_datagram_frame_size = options_.datagrams ? kMaxDatagramFrame : 0;
+  params.stateless_reset_token_present = 1;
+  if (ngtcp2_crypto_generate_stateless_reset_token(
+        params.stateless_reset_token, impl.reset_secret.data(), impl.reset_secret.size(), &scid) !=
+      0) {
+    return std::unexpected(QuicError{QuicError::kInternal, "stateless reset token"});
+  }
+
+  QuicPath quic_path(path);
+  const auto raw_path = quic_path.get();
+  ngtcp2_conn *raw = nullptr;
+  if (const int rv = ngtcp2_conn_server_new(&raw, &accept.header.scid, &scid, &raw_path,
+                                            accept.header.version, &Callbacks(), &settings,
+                                            &params, nullptr, &impl);
+      rv != 0) {
+    return std::unexpected(QuicError{QuicError::kInternal, ngtcp2_strerror(rv)});
+  }
+  impl.Attach(raw);
+
+  auto session = server_.tls->NewSession(Http3Endpoint::Impl::Conn, &impl);
+  if (!session) {
+    return std::unexpected(std::move(session.error()));
+  }
+  impl.tls = *std::move(session);
+  ngtcp2_conn_set_tls_native_handle(raw, impl.tls->session());
+  return {};
+}
+
+void ServerConnection::OnHandshakeCompleted() {
+  handshake_completed = true;
+  --server_.handshakes;
+  ++server_.statistics.handshakes;
+  // RFC 9000, section 8.1.3: so that the next connection needs no Retry.
+  auto *conn = endpoint().conn.get();
+  if (const auto token = server_.acceptor->NewToken(path().remote,
+                                                    ngtcp2_conn_get_timestamp(conn))) {
+    // Without it the next one takes a round trip more.
+    (void)ngtcp2_conn_submit_new_token(conn, token->data(), token->size());
+  }
+  if (auto *handler = server_.handler.OnConnection(*this)) {
+    SetHandler(handler);
+  } else {
+    CloseSoon(kH3ExcessiveLoad);
+  }
+}
+
+bool ServerConnection::OnNewLocalId(const ConnectionId &id) {
+  return server_.by_id.emplace(id, this).second;
+}
+
+void ServerConnection::OnRetiredLocalId(const ConnectionId &id) { server_.by_id.erase(id); }
+
+void ServerConnection::OnWantWrite() { server_.Queue(*this); }
+
+std::vector<ConnectionId> ServerConnection::ids() const {
+  auto ids = endpoint().conn ? local_ids() : std::vector<ConnectionId>();
+  if (first_id_) {
+    ids.push_back(*first_id_);
+  }
+  return ids;
+}
+
+void ServerConnection::Write(Nanoseconds now, const BurstSink &sink) {
+  auto &impl = endpoint();
+  if (close_code && impl.state == Http3Endpoint::Impl::State::kOpen) {
+    impl.FailLocal(*close_code);
+  }
+  WritePackets(now, sink);
+}
+
+} // namespace ngmasque
