@@ -1,10 +1,6 @@
 #include "tls_client.h"
 
-#include <cerrno>
-#include <cstdint>
-#include <cstring>
-#include <span>
-#include <string_view>
+#include <utility>
 
 #include <arpa/inet.h>
 #include <gnutls/x509.h>
@@ -14,51 +10,13 @@ namespace ngmasque {
 
 namespace {
 
-// What the sample programs of ngtcp2 offer: RFC 9001 leaves no more of TLS 1.3.
-constexpr const char *kPriority =
-  "%DISABLE_TLS13_COMPAT_MODE:NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:"
-  "+AES-256-GCM:+CHACHA20-POLY1305:+AES-128-CCM:-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:"
-  "+GROUP-SECP384R1:+GROUP-SECP521R1";
-
-std::unexpected<QuicError> TlsFailure(std::string_view what, int code) {
-  return std::unexpected(
-    QuicError{QuicError::kTls, std::string(what) + ": " + gnutls_strerror(code)});
-}
-
 bool IsAddress(const std::string &name) {
   in6_addr address;
   return inet_pton(AF_INET, name.c_str(), &address) == 1 ||
          inet_pton(AF_INET6, name.c_str(), &address) == 1;
 }
 
-void AppendHex(std::string &line, std::span<const unsigned char> bytes) {
-  for (const auto byte : bytes) {
-    constexpr std::string_view kDigits = "0123456789abcdef";
-    line += kDigits[byte >> 4];
-    line += kDigits[byte & 0xf];
-  }
-}
-
 } // namespace
-
-int TlsClient::WriteKey(gnutls_session_t session, const char *label, const gnutls_datum_t *secret) {
-  const auto *reference = static_cast<Reference *>(
-    static_cast<ngtcp2_crypto_conn_ref *>(gnutls_session_get_ptr(session)));
-  gnutls_datum_t client_random;
-  gnutls_datum_t server_random;
-  gnutls_session_get_random(session, &client_random, &server_random);
-
-  std::string line = label;
-  line += ' ';
-  AppendHex(line, {client_random.data, client_random.size});
-  line += ' ';
-  AppendHex(line, {secret->data, secret->size});
-  line += '\n';
-  // A reader may wait for the keys of a connection that is alive.
-  std::fwrite(line.data(), 1, line.size(), reference->key_log);
-  std::fflush(reference->key_log);
-  return 0;
-}
 
 std::expected<void, QuicError> TlsClient::Trust(const std::filesystem::path &ca_file) {
   gnutls_certificate_credentials_t credentials = nullptr;
@@ -88,23 +46,11 @@ std::expected<void, QuicError> TlsClient::OpenSession() {
     return TlsFailure("session", rv);
   }
   session_.reset(session);
-  if (const int rv = gnutls_priority_set_direct(session, kPriority, nullptr); rv != 0) {
-    return TlsFailure("priorities", rv);
-  }
   if (ngtcp2_crypto_gnutls_configure_client_session(session) != 0) {
     return std::unexpected(QuicError{QuicError::kTls, "session cannot be set up for QUIC"});
   }
-  // The base, for ngtcp2 takes the pointer as one to it.
-  gnutls_session_set_ptr(session, static_cast<ngtcp2_crypto_conn_ref *>(&reference_));
-  if (const int rv = gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, credentials_.get());
-      rv != 0) {
-    return TlsFailure("credentials", rv);
-  }
-
-  unsigned char protocol[] = {'h', '3'};
-  const gnutls_datum_t alpn{.data = protocol, .size = sizeof(protocol)};
-  if (const int rv = gnutls_alpn_set_protocols(session, &alpn, 1, GNUTLS_ALPN_MANDATORY); rv != 0) {
-    return TlsFailure("ALPN", rv);
+  if (auto configured = ConfigureTls(session, credentials_.get(), reference_); !configured) {
+    return configured;
   }
   // RFC 6066, section 3: literal addresses are not permitted in SNI.
   if (!name_.empty() && !IsAddress(name_)) {
@@ -115,9 +61,6 @@ std::expected<void, QuicError> TlsClient::OpenSession() {
   }
   if (verify_) {
     gnutls_session_set_verify_cert(session, name_.c_str(), 0);
-  }
-  if (key_log_) {
-    gnutls_session_set_keylog_function(session, WriteKey);
   }
   return {};
 }
@@ -130,14 +73,12 @@ TlsClient::Create(const std::string &server_name, const std::filesystem::path &c
   tls->name_ = server_name;
   tls->reference_.get_conn = get_conn;
   tls->reference_.user_data = user_data;
-  if (!key_log_file.empty()) {
-    tls->key_log_.reset(std::fopen(key_log_file.c_str(), "ae"));
-    if (!tls->key_log_) {
-      return std::unexpected(QuicError{
-        QuicError::kQlog, "key log file " + key_log_file.string() + ": " + std::strerror(errno)});
-    }
-    tls->reference_.key_log = tls->key_log_.get();
+  auto key_log = OpenKeyLog(key_log_file);
+  if (!key_log) {
+    return std::unexpected(std::move(key_log.error()));
   }
+  tls->key_log_ = *std::move(key_log);
+  tls->reference_.key_log = tls->key_log_.get();
   if (auto trusted = tls->Trust(ca_file); !trusted) {
     return std::unexpected(std::move(trusted.error()));
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "handles.h"
+#include "tls_common.h"
 #include "tls_end.h"
 
 #include "ngmasque/quic/error.h"
@@ -29,19 +30,13 @@ public:
   [[nodiscard]] std::string CertificateError() const override;
 
 private:
-  // What GnuTLS hands back to callbacks.
-  struct Reference : ngtcp2_crypto_conn_ref {
-    std::FILE *key_log;
-  };
-
   TlsClient() = default;
   [[nodiscard]] std::expected<void, QuicError> Trust(const std::filesystem::path &ca_file);
   [[nodiscard]] std::expected<void, QuicError> OpenSession();
-  static int WriteKey(gnutls_session_t session, const char *label, const gnutls_datum_t *secret);
 
   // The session uses what stands before it.
   std::string name_;
-  Reference reference_{};
+  TlsReference reference_{};
   File key_log_;
   TlsCredentials credentials_;
   TlsSession session_;

@@ -193,19 +193,17 @@ ngtcp2_path RawPath(SocketAddress &local, SocketAddress &remote) {
 Server::Server(Options options, const Certificate &certificate, const Packet &initial,
                ngmasque::Nanoseconds now)
   : options_(options) {
-  gnutls_init(&tls_, GNUTLS_SERVER);
-  gnutls_priority_set_direct(tls_, "NORMAL:-VERS-ALL:+VERS-TLS1.3:%DISABLE_TLS13_COMPAT_MODE",
-                             nullptr);
-  ngtcp2_crypto_gnutls_configure_server_session(tls_);
-  reference_.user_data = this;
-  reference_.get_conn = [](ngtcp2_crypto_conn_ref *reference) {
+  const auto get_conn = [](ngtcp2_crypto_conn_ref *reference) {
     return static_cast<Server *>(reference->user_data)->conn_;
   };
-  gnutls_session_set_ptr(tls_, &reference_);
-  gnutls_credentials_set(tls_, GNUTLS_CRD_CERTIFICATE, certificate.credentials());
-  unsigned char protocol[] = {'h', '3'};
-  const gnutls_datum_t alpn{.data = protocol, .size = sizeof(protocol)};
-  gnutls_alpn_set_protocols(tls_, &alpn, 1, GNUTLS_ALPN_MANDATORY);
+  if (options.tls) {
+    session_ = options.tls->NewSession(get_conn, this).value();
+    tls_ = session_->session();
+  } else {
+    reference_.user_data = this;
+    reference_.get_conn = get_conn;
+    OpenPlainSession(certificate);
+  }
 
   ngtcp2_pkt_hd header;
   MUST(ngtcp2_accept(&header, initial.bytes.data(), initial.bytes.size()) == 0);
@@ -240,10 +238,24 @@ Server::Server(Options options, const Certificate &certificate, const Packet &in
   ngtcp2_conn_set_tls_native_handle(conn_, tls_);
 }
 
+void Server::OpenPlainSession(const Certificate &certificate) {
+  gnutls_init(&tls_, GNUTLS_SERVER);
+  gnutls_priority_set_direct(tls_, "NORMAL:-VERS-ALL:+VERS-TLS1.3:%DISABLE_TLS13_COMPAT_MODE",
+                             nullptr);
+  ngtcp2_crypto_gnutls_configure_server_session(tls_);
+  gnutls_session_set_ptr(tls_, &reference_);
+  gnutls_credentials_set(tls_, GNUTLS_CRD_CERTIFICATE, certificate.credentials());
+  unsigned char protocol[] = {'h', '3'};
+  const gnutls_datum_t alpn{.data = protocol, .size = sizeof(protocol)};
+  gnutls_alpn_set_protocols(tls_, &alpn, 1, GNUTLS_ALPN_MANDATORY);
+}
+
 Server::~Server() {
   nghttp3_conn_del(h3_);
   ngtcp2_conn_del(conn_);
-  gnutls_deinit(tls_);
+  if (!session_) {
+    gnutls_deinit(tls_);
+  }
 }
 
 void Server::Receive(const Packet &packet, ngmasque::Nanoseconds now) {
@@ -252,9 +264,10 @@ void Server::Receive(const Packet &packet, ngmasque::Nanoseconds now) {
   SocketAddress remote(packet.path.remote);
   const auto raw = RawPath(local, remote);
   const ngtcp2_pkt_info pi{.ecn = static_cast<std::uint8_t>(packet.ecn)};
-  if (ngtcp2_conn_read_pkt(conn_, &raw, &pi, packet.bytes.data(), packet.bytes.size(), now) ==
-      NGTCP2_ERR_DRAINING) {
-    close_code = ngtcp2_conn_get_ccerr2(conn_)->error_code;
+  switch (
+    ngtcp2_conn_read_pkt(conn_, &raw, &pi, packet.bytes.data(), packet.bytes.size(), now)) {
+  case NGTCP2_ERR_DRAINING: close_code = ngtcp2_conn_get_ccerr2(conn_)->error_code; break;
+  case NGTCP2_ERR_CRYPTO: tls_alert = ngtcp2_conn_get_tls_alert2(conn_); break;
   }
 }
 

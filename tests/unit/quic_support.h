@@ -2,6 +2,8 @@
 // them.
 #pragma once
 
+#include "../../plugin/quic/tls_server.h"
+
 #include "ngmasque/quic/http3_client.h"
 
 #include <gtest/gtest.h>
@@ -62,6 +64,8 @@ public:
     std::uint64_t max_streams = 100;
     bool disable_migration = false;
     std::uint64_t stream_window = 1 << 20;
+    /// That of the library, otherwise GnuTLS at its plainest.
+    const ngmasque::TlsServerContext *tls = nullptr;
   };
 
   Server(Options options, const Certificate &certificate, const Packet &initial,
@@ -83,6 +87,8 @@ public:
   void StopReading(std::int64_t stream, std::uint64_t code);
   void EndBody(std::int64_t stream);
   void GoAway();
+  /// If there is a context in the options.
+  [[nodiscard]] ngmasque::TlsServerSession &tls_session() { return *session_; }
   void Close(std::uint64_t code, std::string reason);
 
   // What has come.
@@ -94,6 +100,7 @@ public:
   std::vector<Bytes> datagrams;
   std::vector<std::string> order;          ///< "request" and "datagram", as they came.
   std::optional<std::uint64_t> close_code; ///< The client's, of HTTP/3 if it is one.
+  std::uint8_t tls_alert = 0;              ///< That the handshake has failed with.
   bool client_h3_datagram = false;
   ngmasque::FourTuple path; ///< That of the last packet.
 
@@ -104,9 +111,11 @@ private:
     bool end = false;
   };
   friend struct ServerCallbacks;
+  void OpenPlainSession(const Certificate &certificate);
 
   Options options_;
-  gnutls_session_t tls_ = nullptr;
+  gnutls_session_t tls_ = nullptr; // Of this, or that of session_.
+  std::unique_ptr<ngmasque::TlsServerSession> session_;
   ngtcp2_crypto_conn_ref reference_{};
   ngtcp2_conn *conn_ = nullptr;
   nghttp3_conn *h3_ = nullptr;

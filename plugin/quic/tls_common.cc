@@ -1,0 +1,87 @@
+#include "tls_common.h"
+
+#include <cerrno>
+#include <cstring>
+#include <span>
+#include <string>
+
+namespace ngmasque {
+
+namespace {
+
+// What the sample programs of ngtcp2 offer: RFC 9001 leaves no more of TLS 1.3.
+constexpr const char *kPriority =
+  "%DISABLE_TLS13_COMPAT_MODE:NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:"
+  "+AES-256-GCM:+CHACHA20-POLY1305:+AES-128-CCM:-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:"
+  "+GROUP-SECP384R1:+GROUP-SECP521R1";
+
+void AppendHex(std::string &line, std::span<const unsigned char> bytes) {
+  for (const auto byte : bytes) {
+    constexpr std::string_view kDigits = "0123456789abcdef";
+    line += kDigits[byte >> 4];
+    line += kDigits[byte & 0xf];
+  }
+}
+
+int WriteKey(gnutls_session_t session, const char *label, const gnutls_datum_t *secret) {
+  const auto *reference = static_cast<TlsReference *>(
+    static_cast<ngtcp2_crypto_conn_ref *>(gnutls_session_get_ptr(session)));
+  gnutls_datum_t client_random;
+  gnutls_datum_t server_random;
+  gnutls_session_get_random(session, &client_random, &server_random);
+
+  std::string line = label;
+  line += ' ';
+  AppendHex(line, {client_random.data, client_random.size});
+  line += ' ';
+  AppendHex(line, {secret->data, secret->size});
+  line += '\n';
+  // A reader may wait for the keys of a connection that is alive.
+  std::fwrite(line.data(), 1, line.size(), reference->key_log);
+  std::fflush(reference->key_log);
+  return 0;
+}
+
+} // namespace
+
+std::unexpected<QuicError> TlsFailure(std::string_view what, int code) {
+  return std::unexpected(
+    QuicError{QuicError::kTls, std::string(what) + ": " + gnutls_strerror(code)});
+}
+
+std::expected<File, QuicError> OpenKeyLog(const std::filesystem::path &file) {
+  if (file.empty()) {
+    return File();
+  }
+  File opened(std::fopen(file.c_str(), "ae"));
+  if (!opened) {
+    return std::unexpected(
+      QuicError{QuicError::kQlog, "key log file " + file.string() + ": " + std::strerror(errno)});
+  }
+  return opened;
+}
+
+std::expected<void, QuicError> ConfigureTls(gnutls_session_t session,
+                                            gnutls_certificate_credentials_t credentials,
+                                            TlsReference &reference) {
+  if (const int rv = gnutls_priority_set_direct(session, kPriority, nullptr); rv != 0) {
+    return TlsFailure("priorities", rv);
+  }
+  // The base, for ngtcp2 takes the pointer as one to it.
+  gnutls_session_set_ptr(session, static_cast<ngtcp2_crypto_conn_ref *>(&reference));
+  if (const int rv = gnutls_credentials_set(session, GNUTLS_CRD_CERTIFICATE, credentials);
+      rv != 0) {
+    return TlsFailure("credentials", rv);
+  }
+  unsigned char protocol[] = {'h', '3'};
+  const gnutls_datum_t alpn{.data = protocol, .size = sizeof(protocol)};
+  if (const int rv = gnutls_alpn_set_protocols(session, &alpn, 1, GNUTLS_ALPN_MANDATORY); rv != 0) {
+    return TlsFailure("ALPN", rv);
+  }
+  if (reference.key_log) {
+    gnutls_session_set_keylog_function(session, WriteKey);
+  }
+  return {};
+}
+
+} // namespace ngmasque
