@@ -141,8 +141,7 @@ struct Client {
     (void)Write(now);
   }
 
-  static inline const FourTuple kPath{.local = Local(1000),
-                                      .remote = Local(443)};
+  static inline const FourTuple kPath{.local = Local(1000), .remote = Local(443)};
   Recorder recorder;
   std::unique_ptr<Http3Client> client;
 };
