@@ -23,9 +23,6 @@
 
 namespace ngmasque {
 
-// A packet that gets another connection ID may need so much more.
-inline constexpr std::size_t kPacketRoom = kMaxConnectionIdLength;
-
 struct ProxyServer::State {
   struct Target {
     State *state;

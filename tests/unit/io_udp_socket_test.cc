@@ -1,57 +1,19 @@
 // SendOn: packets on a socket that is not connected, as the sample server's are.
 
 #include "ngmasque/io/udp_socket.h"
-#include "ngmasque/quic/socket_address.h"
+
+#include "io_support.h"
 
 #include <gtest/gtest.h>
 
 #include <cerrno>
-#include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include <arpa/inet.h>
-#include <unistd.h>
-
 namespace ngmasque {
 namespace {
-
-Endpoint At(std::string_view address) {
-  Endpoint endpoint;
-  if (inet_pton(AF_INET6, address.data(), endpoint.address.data()) != 1) {
-    ADD_FAILURE() << address;
-  }
-  return endpoint;
-}
-
-// Bound to an address and a port that the system chooses.
-class Bound {
-public:
-  explicit Bound(const Endpoint &at) {
-    SocketAddress address(at);
-    fd = ::socket(address.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    socklen_t size = address.size();
-    if (::bind(fd, address.get(), size) == 0 && ::getsockname(fd, address.get(), &size) == 0) {
-      endpoint = ToEndpoint(address.get());
-    }
-  }
-  ~Bound() { ::close(fd); }
-  Bound(const Bound &) = delete;
-  Bound &operator=(const Bound &) = delete;
-
-  // The size of the next packet, and where it has come from.
-  std::pair<ssize_t, Endpoint> Receive() const {
-    SocketAddress from(*endpoint);
-    socklen_t size = from.size();
-    std::vector<std::uint8_t> packet(65536);
-    const auto got = ::recvfrom(fd, packet.data(), packet.size(), 0, from.get(), &size);
-    return {got, ToEndpoint(from.get()).value_or(Endpoint{})};
-  }
-
-  int fd = -1;
-  std::optional<Endpoint> endpoint; // Nothing if the machine has no such address.
-};
 
 TEST(UdpSocket, SendsFromTheAddressOfThePath) {
   struct Case {
@@ -90,6 +52,45 @@ TEST(UdpSocket, SaysWhatWasNotSent) {
   EXPECT_EQ(outcome.rest.size(), bytes.size());
   EXPECT_TRUE(outcome.gave_up.empty());
   EXPECT_TRUE(extras.gso && extras.ecn);
+}
+
+TEST(UdpSocket, SendsSeveralBursts) {
+  const Bound receiver(At("::ffff:127.0.0.1"));
+  auto socket = UdpSocket::Connect(*receiver.endpoint);
+  ASSERT_TRUE(socket);
+  const std::vector<std::uint8_t> bytes(65'527);
+  const auto data = std::span(bytes);
+  const std::vector<Burst> bursts{{.data = data.first(250), .segment = 100},
+                                  {.data = {}, .segment = 1},
+                                  {.data = data.first(30), .segment = 30, .ecn = 1},
+                                  {.data = data, .segment = data.size()},
+                                  {.data = data.first(20), .segment = 20}};
+  const auto front = socket->SendFront(bursts);
+  EXPECT_EQ(front.sent, 3u) << "the fourth is too large";
+  EXPECT_EQ(front.calls, 1u);
+  EXPECT_FALSE(front.refused);
+  for (const ssize_t size : {100, 100, 50, 0, 30}) {
+    EXPECT_EQ(receiver.Receive(), std::pair(size, socket->local()));
+  }
+  EXPECT_EQ(socket->Send(bursts[3]).error, EMSGSIZE);
+  EXPECT_EQ(socket->SendFront(std::span(bursts).last(1)).sent, 1u);
+  EXPECT_EQ(receiver.Receive().first, 20);
+}
+
+// Each payload is a message of its own, and they leave together all the same.
+TEST(UdpSocket, SendsSeveralWithoutGso) {
+  const Bound receiver(At("::ffff:127.0.0.1"));
+  auto socket = UdpSocket::Connect(*receiver.endpoint);
+  ASSERT_TRUE(socket);
+  socket->use_gso(false);
+  const std::vector<std::uint8_t> bytes(200);
+  const auto data = std::span(bytes);
+  const std::vector<Burst> bursts(40, {.data = data.first(100), .segment = 100});
+  const auto front = socket->SendFront(bursts);
+  EXPECT_EQ(front.sent, bursts.size());
+  EXPECT_EQ(front.calls, 2u);
+  const std::vector<Burst> long_one{{.data = data, .segment = 100}};
+  EXPECT_EQ(socket->SendFront(long_one).sent, 0u) << "it takes two calls";
 }
 
 } // namespace

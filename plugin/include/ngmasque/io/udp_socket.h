@@ -3,6 +3,7 @@
 
 #include "ngmasque/io/error.h"
 #include "ngmasque/routing/types.h"
+#include "ngmasque/wire/quic_header.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -15,6 +16,12 @@ namespace ngmasque {
 
 /// Room for the largest UDP payload, or for as many as the kernel hands over at once.
 inline constexpr std::size_t kReadBufferSize = std::size_t{64} << 10;
+
+/// A packet that gets another connection ID may need so much more, before or behind it.
+inline constexpr std::size_t kPacketRoom = kMaxConnectionIdLength;
+
+/// The most payloads of one burst that the kernel takes at once (its UDP_MAX_SEGMENTS).
+inline constexpr std::size_t kMaxSegmentsPerCall = 64;
 
 /// UDP payloads that arrived, or are to be sent, together.
 struct Burst {
@@ -32,6 +39,14 @@ struct SendOutcome {
   bool refused = false;
   /// What this socket does without from now on, for the log; empty unless that is new.
   std::string gave_up{};
+  std::size_t calls = 0; ///< System calls that it took.
+};
+
+/// What became of several bursts.
+struct FrontOutcome {
+  std::size_t sent = 0;  ///< How many of them have left, from the first on, and whole.
+  bool refused = false;  ///< As in SendOutcome; what was to be sent then has not been tried.
+  std::size_t calls = 0; ///< System calls that it took.
 };
 
 /// What goes with packets beyond their bytes, until the system has refused it.
@@ -86,7 +101,11 @@ public:
   /// cannot do that, or `use_gso(false)` was called.  A system that refuses to mark packets with
   /// ECN bits gets them without.
   [[nodiscard]] SendOutcome Send(const Burst &burst);
+  /// Sends several bursts with as few system calls as it takes, up to the first one that does not
+  /// leave or takes more than one call: Send says why, or does it.
+  [[nodiscard]] FrontOutcome SendFront(std::span<const Burst> bursts);
   void use_gso(bool on) { extras_.gso = on; }
+  [[nodiscard]] bool uses_gso() const { return extras_.gso; }
 
 private:
   UdpSocket(int fd, const Endpoint &remote) : fd_(fd), remote_(remote) {}

@@ -1,0 +1,353 @@
+#include "ngmasque/io/udp_listener.h"
+
+#include "batch_reader.h"
+#include "common.h"
+#include "socket_error.h"
+#include "socket_options.h"
+
+#include "ngmasque/quic/socket_address.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <format>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <arpa/inet.h>
+#include <ev.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace ngmasque {
+
+namespace {
+
+std::string ToText(const Endpoint &endpoint) {
+  SocketAddress address(endpoint);
+  std::array<char, INET6_ADDRSTRLEN> host{};
+  const bool ipv4 = address.family() == AF_INET;
+  const void *bytes = ipv4 ? static_cast<const void *>(
+                               &reinterpret_cast<const sockaddr_in *>(address.get())->sin_addr)
+                           : &reinterpret_cast<const sockaddr_in6 *>(address.get())->sin6_addr;
+  inet_ntop(address.family(), bytes, host.data(), host.size());
+  return ipv4 ? std::format("{}:{}", host.data(), endpoint.port)
+              : std::format("[{}]:{}", host.data(), endpoint.port);
+}
+
+bool IsWildcard(const Endpoint &endpoint) {
+  const auto bytes = std::span(endpoint.address).subspan(IsIpv4(endpoint) ? 12 : 0);
+  return std::ranges::all_of(bytes, [](std::uint8_t byte) { return byte == 0; });
+}
+
+std::size_t PacketsOf(std::span<const std::uint8_t> data, std::size_t segment) {
+  return std::max((data.size() + segment - 1) / segment, std::size_t{1});
+}
+
+} // namespace
+
+struct UdpListener::State {
+  struct Socket {
+    Socket() = default;
+    ~Socket() {
+      if (fd != -1) {
+        ::close(fd);
+      }
+    }
+    Socket(const Socket &) = delete;
+    Socket &operator=(const Socket &) = delete;
+
+    State *state = nullptr;
+    int fd = -1;
+    Endpoint local;
+    bool wildcard = false;
+    SendExtras extras;
+    ev_io readable{};
+    ev_io writable{}; // Active as long as `kept` waits.
+    // Of one burst that the full socket did not take: at most what there is of a burst.
+    OutgoingBurst kept;
+    std::vector<std::uint8_t> kept_bytes;
+  };
+
+  State(struct ev_loop *l, Options o, Handler &h)
+    : loop(l), options(std::move(o)), handler(h) {}
+  ~State();
+
+  std::expected<void, IoError> Bind(const Endpoint &address);
+  static int Open(Socket &socket, const Endpoint &address, const Options &options);
+
+  static void OnReadable(struct ev_loop *loop, ev_io *watcher, int events);
+  static void OnWritable(struct ev_loop *loop, ev_io *watcher, int events);
+  void Read(Socket &socket);
+  void Split(const Socket &socket, const ReceivedBurst &burst, Nanoseconds now);
+
+  Socket *Find(const Endpoint &local) const;
+  // Returns what is left because the socket is full.
+  std::span<const std::uint8_t> SendNow(Socket &socket, const OutgoingBurst &burst);
+  void Drop(DropReason reason, std::size_t packets, std::string_view what);
+
+  struct ev_loop *loop;
+  Options options;
+  Handler &handler;
+  std::vector<std::unique_ptr<Socket>> sockets; // One for each of Options::addresses.
+  BatchReader reader;
+  std::span<const ReceivedBurst> batch; // What OnPacket tells of.
+  Statistics statistics;
+  std::array<LogLimit, kDropReasons> drop_lines;
+  LogLimit read_lines;
+  std::set<std::string> gave_up; // What has been logged of SendOutcome::gave_up, a few texts.
+};
+
+UdpListener::State::~State() {
+  for (const auto &socket : sockets) {
+    ev_io_stop(loop, &socket->readable);
+    ev_io_stop(loop, &socket->writable);
+  }
+}
+
+// Returns what the system says.
+int UdpListener::State::Open(Socket &socket, const Endpoint &address, const Options &options) {
+  SocketAddress name(address);
+  socket.fd =
+    ::socket(name.family(), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
+  if (socket.fd == -1) {
+    return errno;
+  }
+  const int on = 1;
+  const bool ipv4 = name.family() == AF_INET;
+  if ((!ipv4 && ::setsockopt(socket.fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) != 0) ||
+      (options.reuse_port &&
+       ::setsockopt(socket.fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0)) {
+    return errno;
+  }
+  PrepareUdp(socket.fd, ipv4);
+  socket.wildcard = IsWildcard(address);
+  // Without it, what a wildcard's packets came to is not known, and answers would come from
+  // elsewhere.
+  if (socket.wildcard &&
+      ::setsockopt(socket.fd, ipv4 ? IPPROTO_IP : IPPROTO_IPV6,
+                   ipv4 ? IP_PKTINFO : IPV6_RECVPKTINFO, &on, sizeof(on)) != 0) {
+    return errno;
+  }
+  GrowBuffer(socket.fd, SO_RCVBUF, SO_RCVBUFFORCE, options.receive_buffer);
+  GrowBuffer(socket.fd, SO_SNDBUF, SO_SNDBUFFORCE, options.send_buffer);
+  socklen_t size = name.size();
+  if (::bind(socket.fd, name.get(), size) != 0 ||
+      ::getsockname(socket.fd, name.get(), &size) != 0) {
+    return errno;
+  }
+  socket.local = ToEndpoint(name.get()).value_or(address);
+  return 0;
+}
+
+std::expected<void, IoError> UdpListener::State::Bind(const Endpoint &address) {
+  auto socket = std::make_unique<Socket>();
+  if (const int error = Open(*socket, address, options); error != 0) {
+    IoError result(IoError::kSocket, error);
+    result.text = ToText(address);
+    return std::unexpected(std::move(result));
+  }
+  socket->state = this;
+  ev_io_init(&socket->readable, OnReadable, socket->fd, EV_READ);
+  ev_io_init(&socket->writable, OnWritable, socket->fd, EV_WRITE);
+  socket->readable.data = socket->writable.data = socket.get();
+  ev_io_start(loop, &socket->readable);
+  sockets.push_back(std::move(socket));
+  return {};
+}
+
+void UdpListener::State::OnReadable(struct ev_loop *, ev_io *watcher, int) {
+  auto &socket = *static_cast<Socket *>(watcher->data);
+  socket.state->Read(socket);
+}
+
+// Once: the loop calls again if more is there, after others have had their turn.
+void UdpListener::State::Read(Socket &socket) {
+  ++statistics.received.calls;
+  const auto got = reader.Read(socket.fd, false);
+  if (!got) {
+    if (const auto end = got.error().system != EAGAIN && options.log
+                           ? read_lines.Take(SteadyNow())
+                           : std::nullopt) {
+      options.log(LogLevel::kWarning, std::format("{}: {}{}", ToText(socket.local),
+                                                  std::strerror(got.error().system), *end));
+    }
+    return;
+  }
+  const auto now = SteadyNow();
+  batch = *got;
+  for (const auto &burst : batch) {
+    Split(socket, burst, now);
+  }
+  handler.OnBatchEnd(now);
+  batch = {};
+}
+
+void UdpListener::State::Split(const Socket &socket, const ReceivedBurst &burst, Nanoseconds now) {
+  const auto packets = PacketsOf(burst.data, burst.segment);
+  statistics.received.packets += packets;
+  statistics.received.bytes += burst.data.size();
+  // Port 0 is nobody's: what is sent there is refused by the system.
+  if (burst.remote.port == 0) {
+    Drop(DropReason::kWrongSource, packets, "received from port 0");
+    return;
+  }
+  FourTuple path{.local = socket.local, .remote = burst.remote};
+  if (socket.wildcard) {
+    path.local = burst.local;
+    path.local.port = socket.local.port;
+  }
+  auto rest = burst.data;
+  do {
+    const auto packet = rest.first(std::min(burst.segment, rest.size()));
+    rest = rest.subspan(packet.size());
+    handler.OnPacket(path, burst.ecn, packet, now);
+  } while (!rest.empty());
+}
+
+UdpListener::State::Socket *UdpListener::State::Find(const Endpoint &local) const {
+  Socket *found = nullptr;
+  for (const auto &socket : sockets) {
+    if (socket->local == local) {
+      return socket.get();
+    }
+    if (socket->wildcard && socket->local.port == local.port &&
+        IsIpv4(socket->local) == IsIpv4(local)) {
+      found = socket.get();
+    }
+  }
+  return found;
+}
+
+std::span<const std::uint8_t> UdpListener::State::SendNow(Socket &socket,
+                                                          const OutgoingBurst &burst) {
+  auto path = burst.path;
+  if (!socket.wildcard) {
+    path.local = {}; // It is the only one.
+  }
+  auto rest = burst.data;
+  // An error is about the full-sized ones: a shorter one at the end may leave all the same.
+  for (bool again = true; again;) {
+    again = false;
+    const auto segment = std::max(burst.segment, std::size_t{1});
+    const auto outcome =
+      SendOn(socket.fd, path, {.data = rest, .segment = segment, .ecn = burst.ecn}, socket.extras);
+    statistics.sent.calls += outcome.calls;
+    if (IsNews(outcome, gave_up) && options.log) {
+      options.log(LogLevel::kWarning,
+                  std::format("{}: {}", ToText(socket.local), outcome.gave_up));
+    }
+    const auto left = outcome.sent ? 0 : PacketsOf(outcome.rest, segment);
+    statistics.sent.packets += PacketsOf(rest, segment) - left;
+    statistics.sent.bytes += rest.size() - (outcome.sent ? 0 : outcome.rest.size());
+    if (outcome.sent) {
+      return {};
+    }
+    if (outcome.error == 0) {
+      // An empty payload that waits could not be told from none, and is worth nothing.
+      if (outcome.rest.empty()) {
+        Drop(DropReason::kBlocked, 1, "to be sent");
+      }
+      return outcome.rest;
+    }
+    const auto reason = ToDropReason(outcome.error);
+    const auto last = outcome.rest.size() % segment;
+    again = last > 0 && outcome.rest.size() > segment && reason != DropReason::kUnreachable;
+    Drop(reason, again ? left - 1 : left, "to be sent");
+    rest = outcome.rest.last(last);
+  }
+  return {};
+}
+
+void UdpListener::State::Drop(DropReason reason, std::size_t packets, std::string_view what) {
+  const auto index = static_cast<std::size_t>(reason);
+  statistics.dropped[index] += packets;
+  if (!options.log) {
+    return;
+  }
+  if (const auto end = drop_lines[index].Take(SteadyNow())) {
+    options.log(LogLevel::kWarning,
+                std::format("packets {} are dropped: {}{}", what, ReasonName(reason), *end));
+  }
+}
+
+void UdpListener::State::OnWritable(struct ev_loop *loop, ev_io *watcher, int) {
+  auto &socket = *static_cast<Socket *>(watcher->data);
+  socket.kept.data = socket.state->SendNow(socket, socket.kept);
+  if (socket.kept.data.empty()) {
+    ev_io_stop(loop, watcher);
+    socket.state->handler.OnWritable();
+  }
+}
+
+UdpListener::UdpListener(std::unique_ptr<State> state) : state_(std::move(state)) {}
+UdpListener::~UdpListener() = default;
+
+std::expected<std::unique_ptr<UdpListener>, IoError>
+UdpListener::Create(struct ev_loop *loop, Options options, Handler &handler) {
+  if (options.addresses.empty()) {
+    return std::unexpected(IoError(IoError::kArgument));
+  }
+  auto state = std::make_unique<State>(loop, std::move(options), handler);
+  for (const auto &address : state->options.addresses) {
+    if (auto bound = state->Bind(address); !bound) {
+      return std::unexpected(std::move(bound.error()));
+    }
+  }
+  return std::unique_ptr<UdpListener>(new UdpListener(std::move(state)));
+}
+
+std::vector<Endpoint> UdpListener::addresses() const {
+  std::vector<Endpoint> bound;
+  for (const auto &socket : state_->sockets) {
+    bound.push_back(socket->local);
+  }
+  return bound;
+}
+
+bool UdpListener::Send(const OutgoingBurst &burst) {
+  auto *socket = state_->Find(burst.path.local);
+  const auto packets = PacketsOf(burst.data, std::max(burst.segment, std::size_t{1}));
+  if (!socket) {
+    state_->Drop(DropReason::kUnknownSocket, packets, "to be sent");
+    return true;
+  }
+  if (ev_is_active(&socket->writable)) {
+    state_->Drop(DropReason::kBlocked, packets, "to be sent");
+    return false;
+  }
+  const auto left = state_->SendNow(*socket, burst);
+  if (left.empty()) {
+    return true;
+  }
+  socket->kept = burst;
+  socket->kept_bytes.assign(left.begin(), left.end());
+  socket->kept.data = socket->kept_bytes;
+  ev_io_start(state_->loop, &socket->writable);
+  return false;
+}
+
+bool UdpListener::CanSend(const Endpoint &local) const {
+  const auto *socket = state_->Find(local);
+  return socket && !ev_is_active(&socket->writable);
+}
+
+MutablePacket UdpListener::WithRoom(std::span<std::uint8_t> packet) const {
+  MutablePacket result{.bytes = packet};
+  for (const auto &burst : state_->batch) {
+    const auto *begin = burst.data.data(), *end = begin + burst.data.size();
+    if (packet.data() >= begin && packet.data() + packet.size() <= end) {
+      result.before = packet.data() == begin ? kPacketRoom : 0;
+      result.behind = packet.data() + packet.size() == end ? kPacketRoom : 0;
+    }
+  }
+  return result;
+}
+
+const UdpListener::Statistics &UdpListener::statistics() const { return state_->statistics; }
+
+} // namespace ngmasque
