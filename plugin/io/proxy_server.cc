@@ -17,9 +17,6 @@ namespace ngmasque {
 
 namespace {
 
-// Of one socket, before others get their turn; each can bring 64 packets.
-constexpr int kReadsPerEvent = 8;
-
 // What may wait at a socket to be read: for each of its flows about as much as a system gives a
 // socket by default, and at most so much for all of them.
 constexpr std::size_t kReceiveBytesPerFlow = std::size_t{128} << 10;
@@ -125,6 +122,7 @@ void ProxyServer::State::Perform(ProxyActions actions) {
 void ProxyServer::State::Lookup(const proxy_action::Lookup &action) {
   resolver->Lookup(action.host, [this, id = action.lookup, host = action.host](
                                   const Resolver::Result &result) {
+    EndBatch();
     if (!result) {
       Log(lookup_lines, LogLevel::kWarning, "{}: {}", host, ErrorName(result.error()));
     }
@@ -184,17 +182,19 @@ void ProxyServer::State::OnReadable(struct ev_loop *, ev_io *watcher, int) {
 }
 
 void ProxyServer::State::Read(Target &target) {
-  for (int i = 0; i < kReadsPerEvent && ev_is_active(&target.watcher); ++i) {
-    const auto packets = std::span(buffer).subspan(kPacketRoom, kReadBufferSize);
-    const auto burst = target.socket.ReadBurst(packets);
-    if (burst) {
-      ToClients(target.handle, packets.first(burst->data.size()), *burst);
-      continue;
+  // Once, before others get their turn; the loop calls again if more is there.
+  const auto bursts = reader.Read(target.socket.fd(), true);
+  if (!bursts) {
+    if (bursts.error().system != EAGAIN) {
+      OnSocketError(target, bursts.error().system);
     }
-    if (burst.error().system == EAGAIN) {
-      return;
+    return;
+  }
+  for (const auto &burst : *bursts) {
+    if (!ev_is_active(&target.watcher)) {
+      return; // Closed.
     }
-    OnSocketError(target, burst.error().system);
+    ToClients(target.handle, burst);
   }
 }
 

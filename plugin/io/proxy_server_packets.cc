@@ -3,9 +3,11 @@
 #include "proxy_server_state.h"
 #include "socket_error.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <format>
+#include <tuple>
 #include <utility>
 
 namespace ngmasque {
@@ -50,16 +52,93 @@ void ProxyServer::State::Report(Tunnel &tunnel, Way way, const Unsent &unsent) {
   }
 }
 
-// They are not marked: the bits of the outer connection's packets are not theirs.
 void ProxyServer::State::SendTunnelled(const PayloadToTarget &payload) {
   auto &tunnel = *payload.tunnel;
+  if (in_batch) {
+    // Later ones do not overtake earlier ones.
+    if (!run.data.empty() && run_of->socket == tunnel.socket) {
+      EndRun();
+    }
+    if (!batch.Add(tunnel, payload.payload)) {
+      EndTunnelled();
+      std::ignore = batch.Add(tunnel, payload.payload);
+    }
+    return;
+  }
   // If the target is unreachable, the tunnel is gone afterwards and not before.
-  const auto was_in_batch = std::exchange(in_batch, true);
+  in_batch = true;
   Report(tunnel, Way::kTunnelledToTarget,
          SendToTarget(TargetOf(*tunnel.socket), OnePacket(payload.payload)));
-  in_batch = was_in_batch;
-  if (!in_batch) {
-    ActOnFailed();
+  in_batch = false;
+  ActOnFailed();
+}
+
+void ProxyServer::State::EndTunnelled() {
+  if (batch.empty()) {
+    return;
+  }
+  auto rest = batch.Take();
+  while (!rest.empty()) {
+    const auto *socket = rest.front().tunnel->socket;
+    const auto end = std::ranges::find_if(rest, [&](const TunnelledBatch::Entry &entry) {
+      return entry.tunnel->socket != socket;
+    });
+    const auto count = static_cast<std::size_t>(end - rest.begin());
+    SendTunnelled(rest.first(count));
+    rest = rest.subspan(count);
+  }
+}
+
+// Of one socket.
+void ProxyServer::State::SendTunnelled(std::span<const TunnelledBatch::Entry> entries) {
+  auto &target = TargetOf(*entries.front().tunnel->socket);
+  plan.Make(entries, target.socket);
+  std::size_t next = 0;
+  while (next < plan.size()) {
+    if (next + 1 < plan.size()) {
+      const auto front = target.socket.SendFront(plan.From(next));
+      next += front.sent;
+      if (front.refused) {
+        OnSocketError(target, ECONNREFUSED);
+      }
+      if (next == plan.size()) {
+        return;
+      }
+    }
+    const auto burst = plan[next];
+    const auto outcome = target.socket.Send(burst);
+    if (const int error = outcome.refused ? ECONNREFUSED : outcome.error) {
+      OnSocketError(target, error);
+    }
+    const auto reason = Account(burst, outcome, "targets").reason;
+    if (outcome.sent) {
+      ++next;
+      continue;
+    }
+    // What has left is of the full size.
+    const auto begin = plan.First(next) + (burst.data.size() - outcome.rest.size()) / burst.segment;
+    const auto end = outcome.error == 0 ? entries.size() : plan.First(next + 1);
+    const auto last = entries[end - 1].payload;
+    // An error may be about the size, and the last one is shorter.
+    if (outcome.error != 0 && end - begin > 1 && last.size() < burst.segment &&
+        reason != DropReason::kUnreachable) {
+      ReportTunnelled(entries.subspan(begin, end - 1 - begin), reason);
+      plan.KeepLast(next, last);
+      continue;
+    }
+    ReportTunnelled(entries.subspan(begin, end - begin), reason);
+    if (end == entries.size()) {
+      return; // The socket is full, or that was all.
+    }
+    ++next;
+  }
+}
+
+void ProxyServer::State::ReportTunnelled(std::span<const TunnelledBatch::Entry> entries,
+                                         DropReason reason) {
+  for (const auto &entry : entries) {
+    Report(*entry.tunnel, Way::kTunnelledToTarget,
+           {.traffic = TrafficOf(OnePacket(entry.payload)), .reason = reason});
   }
 }
 
@@ -83,13 +162,13 @@ void ProxyServer::State::EndRun() {
 
 void ProxyServer::State::EndBatch() {
   EndRun();
+  EndTunnelled();
   path = nullptr;
   in_batch = false;
   ActOnFailed();
 }
 
-void ProxyServer::State::ToClients(const ServerSocket *socket, std::span<std::uint8_t> packets,
-                                   const Burst &burst) {
+void ProxyServer::State::ToClients(const ServerSocket *socket, const ReceivedBurst &burst) {
   const auto now = SteadyNow();
   // Neighbours that are forwarded for the same tunnel go together.
   Tunnel *of = nullptr;
@@ -101,14 +180,15 @@ void ProxyServer::State::ToClients(const ServerSocket *socket, std::span<std::ui
     }
   };
 
-  auto rest = packets;
+  auto rest = burst.data;
   do {
     const auto bytes = rest.first(std::min(burst.segment, rest.size()));
     rest = rest.subspan(bytes.size());
     // Around the others are packets that wait to be sent, or to be looked at.
+    const bool first = bytes.data() == burst.data.data();
     const auto way = proxy.FromTarget(socket,
                                       {.bytes = bytes,
-                                       .before = bytes.data() == packets.data() ? kPacketRoom : 0,
+                                       .before = first ? kPacketRoom : 0,
                                        .behind = rest.empty() ? kPacketRoom : 0},
                                       now);
     if (!way) {
@@ -206,6 +286,9 @@ bool ProxyServer::OnClientPacket(const FourTuple &tuple, std::span<std::uint8_t>
     run.data = {run.data.data(), run.data.size() + data.size()};
   } else {
     s.EndRun();
+    if (s.batch.Has(tunnel->socket)) {
+      s.EndTunnelled();
+    }
     s.run_of = tunnel;
     run = {.data = data, .segment = data.size(), .ecn = ecn};
   }

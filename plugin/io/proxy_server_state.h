@@ -19,7 +19,9 @@
 #include <utility>
 #include <vector>
 
+#include "batch_reader.h"
 #include "common.h"
+#include "tunnelled_batch.h"
 
 namespace ngmasque {
 
@@ -61,9 +63,13 @@ struct ProxyServer::State {
     DropReason reason{};
   };
   static Traffic TrafficOf(const Burst &burst);
+  // In a batch the payload waits for its end, and otherwise it leaves at once.
   void SendTunnelled(const PayloadToTarget &payload);
-  // `packets`: the data of the burst, with kPacketRoom around it.
-  void ToClients(const ServerSocket *socket, std::span<std::uint8_t> packets, const Burst &burst);
+  // Sends what waits of `batch`.
+  void EndTunnelled();
+  void SendTunnelled(std::span<const TunnelledBatch::Entry> entries);
+  void ReportTunnelled(std::span<const TunnelledBatch::Entry> entries, DropReason reason);
+  void ToClients(const ServerSocket *socket, const ReceivedBurst &burst);
   void Forward(Tunnel &tunnel, const Burst &packets);
   [[nodiscard]] Unsent SendToTarget(Target &target, const Burst &packets);
   // What has become of packets to `where`.
@@ -101,6 +107,10 @@ struct ProxyServer::State {
   // anything else is done, so that the tunnel is there still.
   Tunnel *run_of = nullptr;
   Burst run;
+  // Payloads of tunnels, which were in datagrams.  They, too, are sent before anything else is
+  // done, and before later packets for the same socket.
+  TunnelledBatch batch;
+  BurstPlan plan;
   // Where the last packet of a client came from, until OnClientPacketsDone; null if not known.
   const ClientPath *path = nullptr;
   FourTuple path_tuple;
@@ -109,8 +119,7 @@ struct ProxyServer::State {
   // be theirs.
   std::set<SocketId> failed; // At most one per socket.
 
-  std::vector<std::uint8_t> buffer =
-    std::vector<std::uint8_t>(kPacketRoom + kReadBufferSize + kPacketRoom);
+  BatchReader reader;
   // The last one, so that it is the first to go: it calls back no more.
   std::unique_ptr<Resolver> resolver;
 };

@@ -147,13 +147,12 @@ int SendWithout(const Outlet &outlet, std::span<const std::uint8_t> &packets, co
   return error;
 }
 
-// How many bytes of a burst one call takes.
+} // namespace
+
 std::size_t CallBytes(std::size_t segment, const SendExtras &extras) {
   const auto segments = std::min(kMaxCallBytes / segment, kMaxSegmentsPerCall);
   return extras.gso ? std::max(segments, std::size_t{1}) * segment : segment;
 }
-
-} // namespace
 
 SendOutcome SendAll(const Outlet &outlet, const Burst &burst, SendExtras &extras) {
   SendOutcome outcome{.rest = burst.data};

@@ -16,6 +16,9 @@ struct Outlet {
   const FourTuple *path = nullptr; ///< Null if it is connected.
 };
 
+/// See UdpSocket::MaxBurst.
+[[nodiscard]] std::size_t CallBytes(std::size_t segment, const SendExtras &extras);
+
 /// See UdpSocket::Send and SendOn.
 [[nodiscard]] SendOutcome SendAll(const Outlet &outlet, const Burst &burst, SendExtras &extras);
 

@@ -112,6 +112,8 @@ SendOutcome UdpSocket::Send(const Burst &burst) {
   return SendAll({.fd = fd_, .ipv4 = IsIpv4(remote_), .path = nullptr}, burst, extras_);
 }
 
+std::size_t UdpSocket::MaxBurst(std::size_t segment) const { return CallBytes(segment, extras_); }
+
 FrontOutcome UdpSocket::SendFront(std::span<const Burst> bursts) {
   return SendFrontOf({.fd = fd_, .ipv4 = IsIpv4(remote_), .path = nullptr}, bursts, extras_);
 }

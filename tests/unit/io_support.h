@@ -54,8 +54,11 @@ public:
   std::optional<Endpoint> endpoint; // Nothing if the machine has no such address.
 };
 
-// What ::sendmsg returns in this program before it does anything: for each call an error, or 0.  It
-// is empty again when the calls have been made.
+// What ::sendmsg and ::sendmmsg return in this program before they do anything: for each call an
+// error, or 0.  It is empty again when the calls have been made.
 std::vector<int> &SendErrors();
+
+// How often they were called.
+int &SendCalls();
 
 } // namespace ngmasque

@@ -81,7 +81,9 @@ public:
 
   // Packets.
 
-  /// False is an error of the connection: H3_GENERAL_PROTOCOL_ERROR.
+  /// False is an error of the connection: H3_GENERAL_PROTOCOL_ERROR.  After an OnClientPacket the
+  /// payload may wait, as a copy, for OnClientPacketsDone, to leave together with others; otherwise
+  /// it leaves at once.
   [[nodiscard]] bool OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram);
   void OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> data);
 

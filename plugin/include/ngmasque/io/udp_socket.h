@@ -105,7 +105,8 @@ public:
   /// leave or takes more than one call: Send says why, or does it.
   [[nodiscard]] FrontOutcome SendFront(std::span<const Burst> bursts);
   void use_gso(bool on) { extras_.gso = on; }
-  [[nodiscard]] bool uses_gso() const { return extras_.gso; }
+  /// The most bytes of a burst of such payloads that leave with one system call.
+  [[nodiscard]] std::size_t MaxBurst(std::size_t segment) const;
 
 private:
   UdpSocket(int fd, const Endpoint &remote) : fd_(fd), remote_(remote) {}
