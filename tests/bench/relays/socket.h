@@ -74,7 +74,8 @@ private:
   int fd_;
 };
 
-// Whether a call on a UDP socket failed for now, or because nobody was there to receive: to UDP a loss.
+// Whether a call on a UDP socket failed for now, or because nobody was there to receive, which is a
+// loss to UDP.
 inline bool Passing(int error) {
   return error == EAGAIN || error == EINTR || error == ECONNREFUSED || error == ENOBUFS;
 }

@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +34,20 @@ class Place:
     site: Site  # what is downloaded
     upload: Path  # a file of the same size
     small: Site  # what a server has that is not downloaded from
+    # Of the relay, of the proxy's client, and of the target: chosen once, since a choice is never given back
+    addrs: list[Addr] = field(default_factory=lambda: net.free_addrs("127.0.0.1", "127.0.0.1", "127.0.0.2"))
+
+    @property
+    def front(self) -> Addr:
+        return self.addrs[0]
+
+    @property
+    def local(self) -> Addr:
+        return self.addrs[1]
+
+    @property
+    def target(self) -> Addr:
+        return self.addrs[2]
 
     @property
     def relays(self) -> Path:
@@ -53,7 +67,6 @@ class Setting(NamedTuple):
 
     place: Place
     run: Path  # an empty directory
-    target: Addr
     stack: ExitStack  # ends the programs
     wrap: Wrap = lambda argv: argv
 
@@ -65,11 +78,8 @@ class Setting(NamedTuple):
         return program
 
 
-def _front() -> Addr:
-    return net.free_addrs("127.0.0.1")[0]
-
-
-def _needs(program: str) -> str:
+def needs(program: str) -> str:
+    """Where the program is; raises Skipped."""
     # Debian has nginx where only root looks.
     found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
     if not found:
@@ -78,21 +88,21 @@ def _needs(program: str) -> str:
 
 
 def _direct(setting: Setting, datagrams: bool) -> Way:
-    return Way(setting.target)
+    return Way(setting.place.target)
 
 
 def _floor(how: str) -> Callable[[Setting, bool], Way]:
     def start(setting: Setting, datagrams: bool) -> Way:
-        front = _front()
-        return Way(front, (), setting.start([setting.place.relays / "udp-relay", how, str(front), str(setting.target)],
+        front = setting.place.front
+        return Way(front, (), setting.start([setting.place.relays / "udp-relay", how, str(front), str(setting.place.target)],
                                             "udp-relay", front))
     return start
 
 
 def _socat(setting: Setting, datagrams: bool) -> Way:
-    front = _front()
+    front = setting.place.front
     return Way(front, (), setting.start(
-        [_needs("socat"), "-b65536", f"UDP4-LISTEN:{front.port},bind={front.host}", f"UDP4:{setting.target}"],
+        [needs("socat"), "-b65536", f"UDP4-LISTEN:{front.port},bind={front.host}", f"UDP4:{setting.place.target}"],
         "socat", front))
 
 
@@ -108,27 +118,27 @@ stream {{ server {{ listen {front} udp; proxy_pass {target}; proxy_timeout 10m; 
 
 
 def _nginx(setting: Setting, datagrams: bool) -> Way:
-    program, front = _needs("nginx"), _front()
+    program, front = needs("nginx"), setting.place.front
     if not NGINX_STREAM.exists():
         raise Skipped(f"{NGINX_STREAM.name} is missing")
     conf = setting.run / "nginx.conf"
-    conf.write_text(_NGINX.format(run=setting.run, module=NGINX_STREAM, front=front, target=setting.target))
+    conf.write_text(_NGINX.format(run=setting.run, module=NGINX_STREAM, front=front, target=setting.place.target))
     return Way(front, (), setting.start([program, "-e", "stderr", "-p", setting.run, "-c", conf], "nginx", front))
 
 
 def _proxy(mode: str) -> Callable[[Setting, bool], Way]:
     def start(setting: Setting, datagrams: bool) -> Way:
-        front = _front()
+        front = setting.place.front
         if datagrams and mode == "forward":
             raise Skipped("only QUIC packets with a short header are forwarded")
         proxy = setting.start([setting.place.build / "examples" / "gtlsserver", "--quiet", "--connect-udp", *ALLOW,
                                f"--htdocs={setting.place.small.htdocs}", front.host, str(front.port),
                                *setting.place.site.certificate], "proxy", front)
         if not datagrams:
-            return Way(setting.target, (f"--proxy=https://{front}", f"--proxy-mode={mode}"), proxy)
-        local, = net.free_addrs("127.0.0.1")
+            return Way(setting.place.target, (f"--proxy=https://{front}", f"--proxy-mode={mode}"), proxy)
+        local = setting.place.local
         forward = setting.start([setting.place.relays / "udp-forward", front.host, str(front.port),
-                                 str(setting.target), str(local.port)], "udp-forward", wrapped=False)
+                                 str(setting.place.target), str(local.port)], "udp-forward", wrapped=False)
         forward.wait_output("open")
         return Way(local, (), proxy)
     return start

@@ -1,13 +1,14 @@
-// Sends numbered datagrams with their time through whatever stands between ENTRY and TARGET, receives
-// them at the other end, and prints as one JSON object how many came and after which time.
+// Sends numbered datagrams with their time through whatever stands between ENTRY and TARGET,
+// receives them at the other end, and prints as one JSON object how many came and after which time.
 //
 //     udp-load ENTRY TARGET up|down SIZE RATE|max COUNT SECONDS
 //
-// `up` is from a socket that is connected to ENTRY to one that is bound to TARGET, `down` the way back.
-// SIZE is in bytes (16 to 1472).  At most COUNT datagrams are sent, in at most SECONDS: RATE a second, in
-// batches every half of a millisecond; with `max` as fast as they arrive, so that no more than kWindow are
-// on their way.  Without that bound the sender would measure what queues throw away.  Both ends are
-// one thread, so the times are of one clock, and the program takes one core at most.
+// `up` is from a socket that is connected to ENTRY to one that is bound to TARGET, `down` the way
+// back.  SIZE is in bytes (16 to 1472).  At most COUNT datagrams are sent, in at most SECONDS: RATE
+// a second, in batches every half of a millisecond; with `max` as fast as they arrive, so that no
+// more than kWindow are on their way.  Without that bound the sender would measure what queues throw
+// away.  Both ends are one thread, so the times are of one clock, and the program takes one core at
+// most.
 #include "socket.h"
 
 #include <algorithm>
@@ -175,7 +176,8 @@ public:
   void Print() {
     std::ranges::sort(latencies_);
     const auto quantile = [&](double share) {
-      return latencies_[static_cast<std::size_t>(share * static_cast<double>(latencies_.size() - 1))];
+      const auto last = static_cast<double>(latencies_.size() - 1);
+      return latencies_[static_cast<std::size_t>(share * last)];
     };
     std::printf("{\"sent\": %llu, \"received\": %zu, \"seconds\": %.9f",
                 static_cast<unsigned long long>(sent_), latencies_.size(),
@@ -244,7 +246,8 @@ private:
       seen_[header->number] = true;
       // Nothing overtakes on the way: those before it are lost.
       gone_ = std::max(gone_, header->number + 1);
-      latencies_.push_back(Microseconds(now.time_since_epoch() - Clock::duration(header->time)).count());
+      const Clock::time_point sent{Clock::duration(header->time)};
+      latencies_.push_back(Microseconds(now - sent).count());
       last_ = now;
     }
     return true;

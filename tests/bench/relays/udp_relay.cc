@@ -1,5 +1,5 @@
-// The least that a UDP relay can do, to compare proxies with: what comes to FRONT goes to TARGET, and
-// what TARGET answers goes to whoever has sent last.
+// The least that a UDP relay can do, to compare proxies with: what comes to FRONT goes to TARGET,
+// and what TARGET answers goes to whoever has sent last.
 //
 //     udp-relay plain|gso FRONT TARGET
 //
@@ -96,7 +96,9 @@ bool PumpGso(const Way &way) {
       message.msg_control = control.data();
       message.msg_controllen = CMSG_SPACE(sizeof *segment);
       auto *part = CMSG_FIRSTHDR(&message);
-      *part = {.cmsg_len = CMSG_LEN(sizeof *segment), .cmsg_level = SOL_UDP, .cmsg_type = UDP_SEGMENT};
+      part->cmsg_len = CMSG_LEN(sizeof *segment);
+      part->cmsg_level = SOL_UDP;
+      part->cmsg_type = UDP_SEGMENT;
       std::memcpy(CMSG_DATA(part), &*segment, sizeof *segment);
     }
     if (sendmsg(way.to, &message, 0) < 0 && !Passing(errno)) {

@@ -14,10 +14,8 @@ from typing import NamedTuple
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 
 import callgrind  # noqa: E402
-import net  # noqa: E402
 import procs  # noqa: E402
 import stats  # noqa: E402
-from net import Addr  # noqa: E402
 from procs import Program, ProgramError  # noqa: E402
 from proxied import EXIT  # noqa: E402
 from subjects import SUBJECTS, Place, Setting, Way, Wrap, cpu_ns  # noqa: E402
@@ -77,9 +75,8 @@ def measure(place: Place, subject: str, load: Workload, run: Path, wrap: Wrap = 
     """In the directory `run`, which is made anew.  Raises Skipped, ProgramError and StatsError."""
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True)
-    target, = net.free_addrs("127.0.0.2")
     with ExitStack() as stack:
-        way = SUBJECTS[subject](setting := Setting(place, run, target, stack, wrap), load.rate is not None)
+        way = SUBJECTS[subject](setting := Setting(place, run, stack, wrap), load.rate is not None)
         before = cpu_ns(way.relay.pid) if way.relay else 0
         measured, units = (_transfer if load.rate is None else _datagrams)(setting, way, load)
         if not way.relay:
@@ -91,12 +88,12 @@ def measure(place: Place, subject: str, load: Workload, run: Path, wrap: Wrap = 
 
 def _transfer(setting: Setting, way: Way, load: Workload) -> tuple[Measured, float]:
     place, run, up = setting.place, setting.run, load.direction == "up"
-    examples, target = place.build / "examples", setting.target
+    examples, target = place.build / "examples", place.target
     # Not what is measured, and so not under callgrind
     server = setting.start(
         [examples / "gtlsserver", "--quiet", f"--htdocs={(place.small if up else place.site).htdocs}",
-         f"--stats={run}/server.json", *(_UPLOAD if up else ()), target.host, str(target.port), *place.site.certificate], "gtlsserver", target,
-        wrapped=False)
+         f"--stats={run}/server.json", *(_UPLOAD if up else ()), target.host, str(target.port),
+         *place.site.certificate], "gtlsserver", target, wrapped=False)
     began = time.monotonic()
     client = setting.start(
         [examples / "gtlsclient", "--quiet", "--no-quic-dump", "--no-http-dump", EXIT, f"--stats={run}/client.json",
@@ -120,14 +117,15 @@ def _wait_end(program: Program) -> None:
     """Exactly: Python's own wait with a time-out looks every 50 ms."""
     fd = os.pidfd_open(program.pid)
     try:
-        select.select([fd], [], [], TIMEOUT)
+        (waiting := select.poll()).register(fd, select.POLLIN)
+        waiting.poll(1000 * TIMEOUT)
     finally:
         os.close(fd)
 
 
 def _datagrams(setting: Setting, way: Way, load: Workload) -> tuple[Measured, float]:
     status, out, err = procs.run(
-        [setting.place.relays / "udp-load", str(way.entry), str(setting.target), load.direction, str(load.size),
+        [setting.place.relays / "udp-load", str(way.entry), str(setting.place.target), load.direction, str(load.size),
          str(load.rate), str(load.count), str(load.seconds)], TIMEOUT)
     if status != 0:
         raise ProgramError(f"udp-load: {err.decode(errors='replace').strip()}")
