@@ -37,7 +37,8 @@ public:
   bool Start(const ngmasque::Authority &target, std::uint16_t local_port) {
     const sockaddr_in local{.sin_family = AF_INET,
                             .sin_port = htons(local_port),
-                            .sin_addr = {htonl(INADDR_LOOPBACK)}};
+                            .sin_addr = {htonl(INADDR_LOOPBACK)},
+                            .sin_zero = {}};
     if (bind(fd_, reinterpret_cast<const sockaddr *>(&local), sizeof local) != 0) {
       std::println(stderr, "port {} is in use", local_port);
       return false;

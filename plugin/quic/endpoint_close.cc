@@ -56,6 +56,7 @@ void Impl::Fail(int error) {
     state = State::kClosed;
     reason = {.kind = CloseKind::kIdleTimeout, .text = "idle timeout"};
     break;
+  case NGTCP2_ERR_RETRY: retry = true; [[fallthrough]];
   case NGTCP2_ERR_DROP_CONN:
   case NGTCP2_ERR_RECV_VERSION_NEGOTIATION:
     state = State::kClosed;

@@ -97,6 +97,7 @@ struct Http3Endpoint::Impl {
   /// The peer has been told, or has told: packets of its may come for a while still.
   bool lingers = false;
   bool stateless_reset = false;
+  bool retry = false; ///< A server's: the client is to show its address first.
 
   struct Callbacks;
 };

@@ -3,7 +3,9 @@
 #include "http3_server_impl.h"
 
 #include <algorithm>
+#include <type_traits>
 #include <utility>
+#include <variant>
 
 #include <gnutls/crypto.h>
 
@@ -21,6 +23,16 @@ using Impl = Http3Server::Impl;
 constexpr unsigned kClosingPtos = 3;
 
 } // namespace
+
+Impl::Impl(Options options_in, Handler &handler_in, const Secrets &secrets)
+  : options(std::move(options_in)),
+    handler(handler_in),
+    ids(kLocalIdLength, secrets.ids, Random),
+    acceptor({.worker = options.worker,
+              .retry_from = options.retry_from,
+              .max_handshakes = options.max_handshakes},
+             ids, secrets.token, Random),
+    by_id(0, ConnectionIdHash(secrets.table)) {}
 
 void Impl::SetTimer(ServerConnection &connection, Nanoseconds when) {
   if (when == connection.timer) {
@@ -41,18 +53,29 @@ void Impl::SetTimer(ServerConnection &connection, Nanoseconds when) {
 }
 
 void Impl::Accept(const FourTuple &path, unsigned ecn, std::span<const std::uint8_t> packet,
-                  const Acceptor::Accept &accept, Nanoseconds now) {
+                  const Acceptor::Accept &accept, Nanoseconds now, const BurstSink &sink) {
   auto made = std::make_unique<ServerConnection>(*this, options);
   auto &connection = *made;
   connections.emplace(&connection, std::move(made));
-  ++handshakes;
-  ++statistics.accepted;
+  ++in_handshake;
   if (!connection.Start(path, accept, now)) {
     Remove(connection, now);
     return;
   }
   connection.Receive(path, ecn, packet, now);
+  if (connection.endpoint().retry) {
+    Remove(connection, now);
+    Answer(path, acceptor.Retry(path, accept.header, buffer, now), sink);
+    return;
+  }
   Queue(connection);
+}
+
+void Impl::Answer(const FourTuple &path, const Acceptor::Result &result, const BurstSink &sink) {
+  if (const auto *answer = std::get_if<Acceptor::Answer>(&result)) {
+    // What the socket does not take is lost, as if it had been on the way.
+    (void)sink({.path = path, .data = answer->bytes, .segment = answer->bytes.size()});
+  }
 }
 
 void Impl::Remove(ServerConnection &connection, Nanoseconds now) {
@@ -73,7 +96,7 @@ void Impl::Remove(ServerConnection &connection, Nanoseconds now) {
     std::erase(writers, &connection);
   }
   if (!connection.handshake_completed) {
-    --handshakes;
+    --in_handshake;
   }
   connections.erase(&connection);
 }
@@ -87,13 +110,12 @@ std::expected<std::unique_ptr<Http3Server>, QuicError> Http3Server::Create(Optio
       options.max_udp_payload > NGTCP2_MAX_TX_UDP_PAYLOAD_SIZE) {
     return std::unexpected(QuicError{QuicError::kArgument, "size of UDP payloads"});
   }
-  HashKey key;
-  std::array<std::uint8_t, sizeof(key)> bytes;
-  if (!Random(bytes)) {
+  Impl::Secrets secrets;
+  static_assert(std::is_trivially_copyable_v<Impl::Secrets>);
+  if (!Random({reinterpret_cast<std::uint8_t *>(&secrets), sizeof(secrets)})) {
     return std::unexpected(QuicError{QuicError::kInternal, "no random bytes"});
   }
-  std::memcpy(&key, bytes.data(), sizeof(key));
-  auto impl = std::make_unique<Impl>(std::move(options), handler, key);
+  auto impl = std::make_unique<Impl>(std::move(options), handler, secrets);
   const auto &o = impl->options;
   auto tls = TlsServerContext::Create(o.certificate_file, o.key_file, o.key_log_file);
   if (!tls) {
@@ -106,10 +128,6 @@ std::expected<std::unique_ptr<Http3Server>, QuicError> Http3Server::Create(Optio
 void Http3Server::Receive(const FourTuple &path, unsigned ecn, std::span<const std::uint8_t> packet,
                           Nanoseconds now, const BurstSink &sink) {
   auto &impl = *impl_;
-  const auto answer = [&](std::span<const std::uint8_t> bytes) {
-    // What the socket does not take is lost, as if it had been on the way.
-    (void)sink({.path = path, .data = bytes, .segment = bytes.size()});
-  };
   ngtcp2_version_cid parsed;
   if (const int rv = ngtcp2_pkt_decode_version_cid(&parsed, packet.data(), packet.size(),
                                                    kLocalIdLength);
@@ -121,20 +139,20 @@ void Http3Server::Receive(const FourTuple &path, unsigned ecn, std::span<const s
       impl.Queue(connection);
       return;
     }
-    if (const auto closed = impl.closed.OnPacket(*id)) {
+    if (const auto closed = impl.closed.OnPacket(*id, packet.size())) {
       if (!closed->empty()) {
-        answer(*closed);
+        (void)sink({.path = path, .data = *closed, .segment = closed->size()});
       }
       return;
     }
   }
   const bool full = impl.connections.size() >= impl.options.max_connections;
-  const auto result = impl.acceptor->OnPacket(
-    path, packet, full ? impl.options.max_handshakes : impl.handshakes, impl.buffer, now);
+  const auto result = impl.acceptor.OnPacket(
+    path, packet, full ? impl.options.max_handshakes : impl.in_handshake, impl.buffer, now);
   if (const auto *accept = std::get_if<Acceptor::Accept>(&result)) {
-    impl.Accept(path, ecn, packet, *accept, now);
-  } else if (const auto *bytes = std::get_if<Acceptor::Answer>(&result)) {
-    answer(bytes->bytes);
+    impl.Accept(path, ecn, packet, *accept, now, sink);
+  } else {
+    impl.Answer(path, result, sink);
   }
 }
 
@@ -194,5 +212,22 @@ Http3Server::ReplaceCertificate(const std::filesystem::path &certificate_file,
 }
 
 std::size_t Http3Server::connections() const { return impl_->connections.size(); }
+
+Http3Server::Statistics Http3Server::statistics() const {
+  using Kind = Acceptor::AnswerKind;
+  const auto &acceptor = impl_->acceptor;
+  Statistics statistics{
+    .accepted = acceptor.accepted(),
+    .handshakes = impl_->handshakes,
+    .retries = acceptor.answered(Kind::kRetry),
+    .refused = acceptor.answered(Kind::kRefused) + acceptor.answered(Kind::kInvalidToken),
+    .resets = acceptor.answered(Kind::kReset),
+    .negotiations = acceptor.answered(Kind::kVersionNegotiation),
+  };
+  for (std::size_t i = 0; i < Acceptor::kDropReasons; ++i) {
+    statistics.dropped += acceptor.dropped(static_cast<Acceptor::DropReason>(i));
+  }
+  return statistics;
+}
 
 } // namespace ngmasque

@@ -73,8 +73,13 @@ private:
 };
 
 struct Http3Server::Impl {
-  Impl(Options options_in, Handler &handler_in, const HashKey &key)
-    : options(std::move(options_in)), handler(handler_in), by_id(0, ConnectionIdHash(key)) {}
+  /// What is drawn once.
+  struct Secrets {
+    HashKey table;
+    LocalIds::Secrets ids;
+    QuicSecret token;
+  };
+  Impl(Options options_in, Handler &handler_in, const Secrets &secrets);
 
   void Queue(ServerConnection &connection) {
     if (!std::exchange(connection.queued, true)) {
@@ -83,19 +88,21 @@ struct Http3Server::Impl {
   }
   void SetTimer(ServerConnection &connection, Nanoseconds when);
   void Accept(const FourTuple &path, unsigned ecn, std::span<const std::uint8_t> packet,
-              const Acceptor::Accept &accept, Nanoseconds now);
+              const Acceptor::Accept &accept, Nanoseconds now, const BurstSink &sink);
+  /// Answers a packet that is of no connection, if at all.
+  void Answer(const FourTuple &path, const Acceptor::Result &result, const BurstSink &sink);
   /// It is over.
   void Remove(ServerConnection &connection, Nanoseconds now);
 
   Options options;
   Handler &handler;
   std::unique_ptr<TlsServerContext> tls;
-  std::optional<LocalIds> ids;
-  std::optional<Acceptor> acceptor;
+  LocalIds ids;
+  Acceptor acceptor;
   ClosedConnections closed;
   std::vector<std::uint8_t> buffer = std::vector<std::uint8_t>(kBurstBuffer); ///< For all.
-  std::size_t handshakes = 0; ///< Connections whose handshake is not complete.
-  Statistics statistics;
+  std::size_t in_handshake = 0;   ///< Connections whose handshake is not complete.
+  std::uint64_t handshakes = 0;   ///< That were completed.
 
   std::unordered_map<ConnectionId, ServerConnection *, ConnectionIdHash> by_id;
   std::unordered_map<ServerConnection *, std::unique_ptr<ServerConnection>>

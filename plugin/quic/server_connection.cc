@@ -68,9 +68,9 @@ std::expected<void, QuicError> ServerConnection::Start(const FourTuple &path,
                                                        Nanoseconds now) {
   auto &impl = endpoint();
   impl.buffer = server_.buffer;
-  impl.reset_secret = server_.ids->reset_secret();
+  impl.reset_secret = server_.ids.reset_secret();
   impl.draw_id = [this](std::span<std::uint8_t> id) {
-    return server_.ids->Draw(options_.worker, id);
+    return server_.ids.Draw(options_.worker, id);
   };
   ngtcp2_cid scid;
   if (!impl.DrawLocalId(scid, nullptr)) {
@@ -148,15 +148,16 @@ std::expected<void, QuicError> ServerConnection::Start(const FourTuple &path,
 
 void ServerConnection::OnHandshakeCompleted() {
   handshake_completed = true;
-  --server_.handshakes;
-  ++server_.statistics.handshakes;
-  // RFC 9000, section 8.1.3: so that the next connection needs no Retry.
+  --server_.in_handshake;
+  ++server_.handshakes;
+  // For the next connection, which takes a round trip more if there is no token or ticket: RFC 9000,
+  // section 8.1.3, and RFC 9001, section 4.5.
   auto *conn = endpoint().conn.get();
-  if (const auto token = server_.acceptor->NewToken(path().remote,
-                                                    ngtcp2_conn_get_timestamp(conn))) {
-    // Without it the next one takes a round trip more.
+  if (const auto token =
+        server_.acceptor.NewToken(path().remote, ngtcp2_conn_get_timestamp(conn))) {
     (void)ngtcp2_conn_submit_new_token(conn, token->data(), token->size());
   }
+  (void)static_cast<TlsServerSession &>(*endpoint().tls).SendTicket();
   if (auto *handler = server_.handler.OnConnection(*this)) {
     SetHandler(handler);
   } else {
