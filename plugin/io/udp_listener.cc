@@ -86,6 +86,8 @@ struct UdpListener::State {
   void Split(const Socket &socket, const ReceivedBurst &burst, Nanoseconds now);
 
   Socket *Find(const Endpoint &local) const;
+  // Counts and logs, but for drops.
+  SendOutcome SendOnce(Socket &socket, FourTuple path, const Burst &burst);
   // Returns what is left because the socket is full.
   std::span<const std::uint8_t> SendNow(Socket &socket, const OutgoingBurst &burst);
   void Drop(DropReason reason, std::size_t packets, std::string_view what);
@@ -223,27 +225,30 @@ UdpListener::State::Socket *UdpListener::State::Find(const Endpoint &local) cons
   return found;
 }
 
-std::span<const std::uint8_t> UdpListener::State::SendNow(Socket &socket,
-                                                          const OutgoingBurst &burst) {
-  auto path = burst.path;
+SendOutcome UdpListener::State::SendOnce(Socket &socket, FourTuple path, const Burst &burst) {
   if (!socket.wildcard) {
     path.local = {}; // It is the only one.
   }
+  auto outcome = SendOn(socket.fd, path, burst, socket.extras);
+  statistics.sent.calls += outcome.calls;
+  if (IsNews(outcome, gave_up) && options.log) {
+    options.log(LogLevel::kWarning, std::format("{}: {}", ToText(socket.local), outcome.gave_up));
+  }
+  const auto left = outcome.sent ? 0 : PacketsOf(outcome.rest, burst.segment);
+  statistics.sent.packets += PacketsOf(burst.data, burst.segment) - left;
+  statistics.sent.bytes += burst.data.size() - (outcome.sent ? 0 : outcome.rest.size());
+  return outcome;
+}
+
+std::span<const std::uint8_t> UdpListener::State::SendNow(Socket &socket,
+                                                          const OutgoingBurst &burst) {
   auto rest = burst.data;
   // An error is about the full-sized ones: a shorter one at the end may leave all the same.
   for (bool again = true; again;) {
     again = false;
     const auto segment = std::max(burst.segment, std::size_t{1});
     const auto outcome =
-      SendOn(socket.fd, path, {.data = rest, .segment = segment, .ecn = burst.ecn}, socket.extras);
-    statistics.sent.calls += outcome.calls;
-    if (IsNews(outcome, gave_up) && options.log) {
-      options.log(LogLevel::kWarning,
-                  std::format("{}: {}", ToText(socket.local), outcome.gave_up));
-    }
-    const auto left = outcome.sent ? 0 : PacketsOf(outcome.rest, segment);
-    statistics.sent.packets += PacketsOf(rest, segment) - left;
-    statistics.sent.bytes += rest.size() - (outcome.sent ? 0 : outcome.rest.size());
+      SendOnce(socket, burst.path, {.data = rest, .segment = segment, .ecn = burst.ecn});
     if (outcome.sent) {
       return {};
     }
@@ -255,6 +260,7 @@ std::span<const std::uint8_t> UdpListener::State::SendNow(Socket &socket,
       return outcome.rest;
     }
     const auto reason = ToDropReason(outcome.error);
+    const auto left = PacketsOf(outcome.rest, segment);
     const auto last = outcome.rest.size() % segment;
     again = last > 0 && outcome.rest.size() > segment && reason != DropReason::kUnreachable;
     Drop(reason, again ? left - 1 : left, "to be sent");
@@ -329,6 +335,14 @@ bool UdpListener::Send(const OutgoingBurst &burst) {
   socket->kept.data = socket->kept_bytes;
   ev_io_start(state_->loop, &socket->writable);
   return false;
+}
+
+SendOutcome UdpListener::Forward(const FourTuple &path, const Burst &packets) {
+  auto *socket = state_->Find(path.local);
+  if (!socket || ev_is_active(&socket->writable)) {
+    return {.rest = packets.data, .error = socket ? 0 : EBADF};
+  }
+  return state_->SendOnce(*socket, path, packets);
 }
 
 bool UdpListener::CanSend(const Endpoint &local) const {

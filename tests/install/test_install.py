@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""The installed library, and a program that somebody else builds on it.
+"""The installed library, and programs that somebody else builds on it.
 
     tests/install/test_install.py --build DIR [--filter TEXT]
 
 Installs into an empty prefix, has CMake build a copy of examples/tutorial with what pkg-config says of that prefix, and
-lets the program carry a UDP service through a proxy.
+lets the client carry a UDP service through a proxy: the sample server, and the tutorial's own.
 """
 
 import os
@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
@@ -85,38 +86,60 @@ class InstallTest(PacketCase):
         self.tell(program)
         self.assertNotIn("libngmasque", self.tell("ldd", program))
 
-    def test_tutorial(self):
-        """udp-forward carries a service through a proxy, both ways; what it loads is that of the prefix."""
-        if not shutil.which("cmake"):
-            self.skipTest("cmake is missing")
-        source = self.work / "tutorial"
-        shutil.copytree(ROOT / "examples" / "tutorial", source)
-        environment = {"PKG_CONFIG_PATH": str(self.prefix / "lib" / "pkgconfig"), "CXX": "clang++-19"}
-        self.tell("cmake", "-S", source, "-B", source / "build", **environment)
-        self.tell("cmake", "--build", source / "build")
-        program = source / "build" / "udp-forward"
-        for library in ("libngmasque", "libngtcp2", "libnghttp3"):
-            self.assertIn(f"{library}.so", (loaded := self.tell("ldd", program)))
-            self.assertEqual({line.split()[2].startswith(str(self.prefix)) for line in loaded.splitlines() if library in line},
-                             {True}, loaded)
+    @classmethod
+    def tutorial(cls) -> Path:
+        """Where the tutorial's programs are, which are built once."""
+        source = cls.work / "tutorial"
+        if not source.exists():
+            shutil.copytree(ROOT / "examples" / "tutorial", source)
+            environment = {"PKG_CONFIG_PATH": str(cls.prefix / "lib" / "pkgconfig"), "CXX": "clang++-19"}
+            cls.tell("cmake", "-S", source, "-B", source / "build", **environment)
+            cls.tell("cmake", "--build", source / "build")
+        return source / "build"
+
+    def check_service(self, host: str, port: int, *trust: Path):
+        """udp-forward carries a service through the proxy, both ways."""
         (local,) = net.free_addrs("127.0.0.1")
-        with self.proxy() as world, Target() as target:
-            with Program([program, world.proxy_addr.host, str(world.proxy_addr.port), target.authority, str(local.port)],
-                         self.work / "udp-forward.log") as forward:
-                forward.wait_output("open")
-                with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as user:
-                    user.settimeout(PATIENCE)
-                    for number in range(20):
-                        # Not QUIC: first bytes of both forms of header, and packets of one byte.
-                        question, answer = bytes([13 * number % 256]) * (1 + 50 * number), bytes([255 - number]) * (1 + number)
-                        user.sendto(question, (local.host, local.port))
-                        target.sock.settimeout(PATIENCE)
-                        data, source_addr = target.sock.recvfrom(65536)
-                        self.assertEqual(data, question)
-                        target.sock.sendto(answer, source_addr)
-                        self.assertEqual(user.recv(65536), answer)
-                self.assertIsNone(forward.status)
+        with Target() as target, Program([self.tutorial() / "udp-forward", host, str(port), target.authority,
+                                          str(local.port), *trust], self.work / "udp-forward.log") as forward:
+            forward.wait_output("open")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as user:
+                user.settimeout(PATIENCE)
+                for number in range(20):
+                    # Not QUIC: first bytes of both forms of header, and packets of one byte.
+                    question, answer = bytes([13 * number % 256]) * (1 + 50 * number), bytes([255 - number]) * (1 + number)
+                    user.sendto(question, (local.host, local.port))
+                    target.sock.settimeout(PATIENCE)
+                    data, source_addr = target.sock.recvfrom(65536)
+                    self.assertEqual(data, question)
+                    target.sock.sendto(answer, source_addr)
+                    self.assertEqual(user.recv(65536), answer)
+            self.assertIsNone(forward.status)
+
+    @unittest.skipUnless(shutil.which("cmake"), "cmake is missing")
+    def test_tutorial_client(self):
+        """With the sample server as the proxy.  What the programs load is that of the prefix."""
+        for program in ("udp-forward", "udp-proxy"):
+            loaded = self.tell("ldd", self.tutorial() / program)
+            for library in ("libngmasque", "libngtcp2", "libnghttp3"):
+                self.assertIn(f"{library}.so", loaded)
+                self.assertEqual({line.split()[2].startswith(str(self.prefix)) for line in loaded.splitlines() if library in line},
+                                 {True}, loaded)
+        with self.proxy() as world:
+            self.check_service(*world.proxy_addr)
             self.stop(world)
+
+    @unittest.skipUnless(shutil.which("cmake"), "cmake is missing")
+    def test_tutorial_proxy(self):
+        """With the tutorial's own, whose certificate is verified."""
+        (address,) = net.free_addrs("127.0.0.1")
+        key, cert = self.site.certificate
+        with Program([self.tutorial() / "udp-proxy", str(address), cert, key, "127.0.0.0/8"],
+                     self.work / "udp-proxy.log") as proxy:
+            proxy.wait_output(f"port {address.port}")
+            self.check_service("localhost", address.port, cert)
+            self.assertEqual(proxy.stop(), 0)
+            proxy.wait_output("1 requests, 1 accepted")
 
 
 if __name__ == "__main__":

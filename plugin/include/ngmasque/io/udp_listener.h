@@ -3,6 +3,7 @@
 
 #include "ngmasque/io/common.h"
 #include "ngmasque/io/error.h"
+#include "ngmasque/io/udp_socket.h"
 #include "ngmasque/quic/types.h"
 #include "ngmasque/routing/types.h"
 #include "ngmasque/session/drop_reason.h"
@@ -77,6 +78,10 @@ public:
   /// one burst only, and a further one is dropped (kBlocked).  What cannot be sent for another
   /// reason is dropped: kUnknownSocket if no socket is bound to `path.local`.
   bool Send(const OutgoingBurst &burst);
+
+  /// The same for packets that somebody else accounts for: nothing is kept, and what has not left is
+  /// no drop of the listener's.
+  [[nodiscard]] SendOutcome Forward(const FourTuple &path, const Burst &packets);
 
   /// Whether Send would take a burst from there.
   [[nodiscard]] bool CanSend(const Endpoint &local) const;

@@ -1,0 +1,66 @@
+// A whole CONNECT-UDP proxy on a libev loop: sockets, HTTP/3 connections and tunnels.
+#pragma once
+
+#include "ngmasque/io/common.h"
+#include "ngmasque/io/error.h"
+#include "ngmasque/io/proxy_server.h"
+#include "ngmasque/io/udp_listener.h"
+#include "ngmasque/quic/http3_server.h"
+
+#include <expected>
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+struct ev_loop;
+
+namespace ngmasque {
+
+/// A UdpListener, an Http3Server and a ProxyServer.  Everything happens on the thread of the loop.
+class ConnectUdpProxy {
+public:
+  struct Options {
+    UdpListener::Options listener;
+    /// `max_requests` and `queues` follow from what `proxy` allows.
+    Http3Server::Options server;
+    /// The addresses of this machine, and where the proxy listens, are added to `policy`.
+    ProxyServer::Options proxy;
+    LogFunction log{}; ///< Null: no log.  Of all three.
+  };
+
+  /// `loop` has to outlive it.
+  /// Errors: kArgument and kSocket, see UdpListener; those of Http3Server; kResolve, if look-ups cannot
+  /// be set up.
+  [[nodiscard]] static std::expected<std::unique_ptr<ConnectUdpProxy>, IoError>
+  Create(struct ev_loop *loop, Options options);
+
+  /// The clients are not told: see Close.
+  ~ConnectUdpProxy();
+  ConnectUdpProxy(const ConnectUdpProxy &) = delete;
+  ConnectUdpProxy &operator=(const ConnectUdpProxy &) = delete;
+
+  /// Where it listens, in the order of UdpListener::Options::addresses, with the ports that the
+  /// system chose.
+  [[nodiscard]] std::vector<Endpoint> addresses() const;
+
+  /// New connections get this certificate and key from now on.  Error: kTls, and nothing changes.
+  [[nodiscard]] std::expected<void, QuicError>
+  ReplaceCertificate(const std::filesystem::path &certificate_file,
+                     const std::filesystem::path &key_file);
+
+  /// Closes all connections, and their tunnels with them.
+  void Close();
+
+  /// How many connections there are, those in their handshake included.
+  [[nodiscard]] std::size_t connections() const;
+  [[nodiscard]] ProxyCounters counters() const;
+  [[nodiscard]] Http3Server::Statistics server_statistics() const;
+  [[nodiscard]] const UdpListener::Statistics &listener_statistics() const;
+
+private:
+  class Impl;
+  explicit ConnectUdpProxy(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+} // namespace ngmasque

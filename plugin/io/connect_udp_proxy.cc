@@ -1,0 +1,212 @@
+#include "ngmasque/io/connect_udp_proxy.h"
+
+#include "common.h"
+
+#include "ngmasque/io/local_addresses.h"
+#include "ngmasque/io/proxy_connection.h"
+
+#include <cerrno>
+#include <format>
+#include <map>
+#include <string_view>
+#include <utility>
+
+#include <ev.h>
+
+namespace ngmasque {
+
+namespace {
+
+// What a client may open besides its requests for tunnels: so that one too many gets an answer.
+// Credit is per connection, and any one of its connections may have all of a client's requests.
+constexpr std::uint64_t kSpareStreams = 16;
+
+} // namespace
+
+class ConnectUdpProxy::Impl final : public UdpListener::Handler, public Http3Server::Handler {
+public:
+  Impl(struct ev_loop *loop, LogFunction log) : loop_(loop), log_(std::move(log)) {
+    ev_timer_init(&timer_, OnTimer, 0., 0.);
+    ev_prepare_init(&prepare_, OnPrepare);
+    timer_.data = prepare_.data = this;
+    ev_prepare_start(loop_, &prepare_);
+  }
+  ~Impl() override {
+    ev_timer_stop(loop_, &timer_);
+    ev_prepare_stop(loop_, &prepare_);
+    clients_.clear();
+  }
+
+  std::expected<void, IoError> Start(Options options);
+
+  // UdpListener::Handler.
+  void OnPacket(const FourTuple &path, unsigned ecn, std::span<std::uint8_t> packet,
+                Nanoseconds now) override {
+    if (!proxy_->OnClientPacket(path, packet, ecn)) {
+      server_->Receive(path, ecn, packet, now, Sink());
+    }
+  }
+  void OnBatchEnd(Nanoseconds) override { proxy_->OnClientPacketsDone(); }
+  void OnWritable() override { blocked_ = false; }
+
+  // Http3Server::Handler.
+  Http3Endpoint::Handler *OnConnection(Http3Server::Connection &connection) override;
+
+  void Close() {
+    server_->Close(kH3NoError, SteadyNow(), Sink());
+    clients_.clear();
+  }
+
+  struct ev_loop *loop_;
+  LogFunction log_;
+  // The connections are the server's, and use the proxy.
+  std::unique_ptr<UdpListener> listener_;
+  std::unique_ptr<ProxyServer> proxy_;
+  std::unique_ptr<Http3Server> server_;
+
+private:
+  class Client;
+
+  static void OnTimer(struct ev_loop *, ev_timer *watcher, int) {
+    auto &self = *static_cast<Impl *>(watcher->data);
+    self.server_->HandleExpiry(SteadyNow());
+  }
+  // Before the loop waits: what all its events have brought is written at once.
+  static void OnPrepare(struct ev_loop *, ev_prepare *watcher, int) {
+    static_cast<Impl *>(watcher->data)->Write();
+  }
+  void Write();
+  void Log(LogLevel level, std::string_view line) const {
+    if (log_) {
+      log_(level, line);
+    }
+  }
+  BurstSink Sink() {
+    return [this](const OutgoingBurst &burst) { return listener_->Send(burst); };
+  }
+
+  ev_timer timer_;
+  ev_prepare prepare_;
+  bool blocked_ = false; // Until OnWritable.
+  Nanoseconds timer_at_ = kNever;
+  std::uint64_t next_ = 0;
+  LogLimit refused_lines_;
+  std::map<OuterConnection, std::unique_ptr<Client>> clients_; // Http3Server::connections at most.
+};
+
+/// A client's connection.
+class ConnectUdpProxy::Impl::Client final : public ProxyConnection {
+public:
+  Client(Impl &impl, OuterConnection id, Http3Server::Connection &connection)
+    : ProxyConnection(*impl.proxy_, id, connection), impl_(impl), connection_(connection) {}
+
+  SendOutcome Forward(const FourTuple &tuple, const Burst &packets) override {
+    return impl_.listener_->Forward(tuple, packets);
+  }
+  void OnActivity() override { connection_.RestartIdleTimer(SteadyNow()); }
+  void OnClosed(const CloseReason &reason) override {
+    impl_.Log(LogLevel::kInfo,
+              std::format("connection {}: {}", std::to_underlying(id()), reason.text));
+    impl_.clients_.erase(id()); // This one.
+  }
+
+private:
+  Impl &impl_;
+  Http3Server::Connection &connection_;
+};
+
+std::expected<void, IoError> ConnectUdpProxy::Impl::Start(Options options) {
+  options.listener.log = options.proxy.log = log_;
+  auto listener = UdpListener::Create(loop_, std::move(options.listener), *this);
+  if (!listener) {
+    return std::unexpected(std::move(listener.error()));
+  }
+  listener_ = *std::move(listener);
+
+  auto &policy = options.proxy.policy;
+  for (const auto &address : listener_->addresses()) {
+    policy.own.push_back(address);
+  }
+  for (const auto &address : LocalAddresses()) {
+    policy.local.push_back(address);
+  }
+  options.server.queues = kProxyQueueBounds;
+  options.server.max_requests = options.proxy.proxy.routing.max_streams_per_client + kSpareStreams;
+  proxy_ = ProxyServer::Create(loop_, std::move(options.proxy));
+  if (!proxy_) {
+    return std::unexpected(IoError(IoError::kResolve));
+  }
+  auto server = Http3Server::Create(std::move(options.server), *this);
+  if (!server) {
+    return std::unexpected(std::move(server.error()));
+  }
+  server_ = *std::move(server);
+  return {};
+}
+
+Http3Endpoint::Handler *ConnectUdpProxy::Impl::OnConnection(Http3Server::Connection &connection) {
+  const OuterConnection id{next_++};
+  auto &client = *clients_.emplace(id, std::make_unique<Client>(*this, id, connection)).first->second;
+  if (const auto registered = client.Register(connection.path(), connection.local_ids());
+      !registered) {
+    if (const auto end = refused_lines_.Take(SteadyNow())) {
+      Log(LogLevel::kWarning, std::format("connection {}: {}{}", std::to_underlying(id),
+                                          ErrorName(registered.error()), *end));
+    }
+  }
+  return &client;
+}
+
+void ConnectUdpProxy::Impl::Write() {
+  const auto now = SteadyNow();
+  if (!blocked_ && server_->wants_write()) {
+    server_->WritePackets(now, [this](const OutgoingBurst &burst) {
+      blocked_ = !listener_->Send(burst);
+      return !blocked_;
+    });
+  }
+  const auto expiry = server_->Expiry();
+  if (std::exchange(timer_at_, expiry) == expiry && ev_is_active(&timer_)) {
+    return;
+  }
+  ev_timer_stop(loop_, &timer_);
+  if (expiry != kNever) {
+    const auto wait = expiry > now ? double(expiry - now) / 1e9 : 0.;
+    // From now on, and not from when the loop last looked at its clock.
+    ev_timer_set(&timer_, wait + (ev_time() - ev_now(loop_)), 0.);
+    ev_timer_start(loop_, &timer_);
+  }
+}
+
+ConnectUdpProxy::ConnectUdpProxy(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+ConnectUdpProxy::~ConnectUdpProxy() = default;
+
+std::expected<std::unique_ptr<ConnectUdpProxy>, IoError>
+ConnectUdpProxy::Create(struct ev_loop *loop, Options options) {
+  auto impl = std::make_unique<Impl>(loop, options.log);
+  if (auto started = impl->Start(std::move(options)); !started) {
+    return std::unexpected(std::move(started.error()));
+  }
+  return std::unique_ptr<ConnectUdpProxy>(new ConnectUdpProxy(std::move(impl)));
+}
+
+std::vector<Endpoint> ConnectUdpProxy::addresses() const { return impl_->listener_->addresses(); }
+
+std::expected<void, QuicError>
+ConnectUdpProxy::ReplaceCertificate(const std::filesystem::path &certificate_file,
+                                    const std::filesystem::path &key_file) {
+  return impl_->server_->ReplaceCertificate(certificate_file, key_file);
+}
+
+void ConnectUdpProxy::Close() { impl_->Close(); }
+
+std::size_t ConnectUdpProxy::connections() const { return impl_->server_->connections(); }
+ProxyCounters ConnectUdpProxy::counters() const { return impl_->proxy_->counters(); }
+Http3Server::Statistics ConnectUdpProxy::server_statistics() const {
+  return impl_->server_->statistics();
+}
+const UdpListener::Statistics &ConnectUdpProxy::listener_statistics() const {
+  return impl_->listener_->statistics();
+}
+
+} // namespace ngmasque
