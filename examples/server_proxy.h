@@ -2,6 +2,7 @@
 #pragma once
 
 #include "proxy_options.h"
+#include "server_proxy_options.h"
 
 #include "ngmasque/io/proxy_connection.h"
 #include "ngmasque/quic/socket_address.h"
@@ -75,7 +76,7 @@ public:
   std::span<const option> options() const override;
   std::expected<void, ngtcp2::Error> set_option(std::string_view name, const char *arg) override;
   void print_help(FILE *out) const override;
-  bool enabled() const override { return enabled_; }
+  bool enabled() const override { return options_.enabled; }
   std::string stats() const override;
 
   // ServerExt.
@@ -97,8 +98,7 @@ public:
   void Complain(std::string_view line);
 
 private:
-  bool enabled_ = false;
-  ProxyServer::Options options_;
+  ServerProxyOptions options_;
   std::unique_ptr<ProxyServer> proxy_;
   std::uint64_t next_connection_ = 0;
   std::uint64_t connections_ = 0;

@@ -63,6 +63,8 @@ constexpr auto kTable = std::to_array<Row>({
   Internal(kAddressBlock, "not an address, or not a block of addresses"),
   Internal(kPorts, "not ports and ranges of ports"),
 
+  // A proxy has nothing else: RFC 9110, section 15.6.2.
+  {kMethod, "not a CONNECT-UDP request", 501, "http_request_denied", ""},
   BadRequest(kPseudoHeader, "pseudo-header fields are not those of CONNECT-UDP"),
   BadRequest(kAuthority, "authority is not a host and a port"),
   BadRequest(kFlowId, "datagram-flow-id is not an Integer of 0 or more"),

@@ -174,7 +174,10 @@ bool IsConnectUdp(std::span<const HeaderField> fields) {
 //# pseudo-header.
 std::expected<ConnectUdpRequest, SessionError> ParseRequest(std::span<const HeaderField> fields) {
   const auto headers = ReadPseudoHeaders(fields);
-  if (!headers || !headers->method || *headers->method != kMethod || !headers->authority ||
+  if (headers && headers->method && *headers->method != kMethod) {
+    return std::unexpected(SessionError::kMethod);
+  }
+  if (!headers || !headers->method || !headers->authority ||
       !SchemeAndPathFit(*headers)) {
     return std::unexpected(SessionError::kPseudoHeader);
   }

@@ -37,9 +37,9 @@ enum class SessionError : std::uint8_t {
   kPorts,        ///< Not as ParsePorts wants it.
 
   // A request makes no sense.
-  kPseudoHeader,   ///< One is missing, doubled, unknown or after another field, `:method` is not
-                   ///< CONNECT-UDP, or `:scheme` and `:path` do not fit: both are absent, or they
-                   ///< are masque or https, and "/".
+  kMethod,         ///< It is not CONNECT-UDP, but nothing else is wrong with pseudo-headers.
+  kPseudoHeader,   ///< One is missing, doubled, unknown or after another field, or `:scheme` and
+                   ///< `:path` do not fit: both are absent, or they are masque or https, and "/".
   kAuthority,      ///< Not as ParseAuthority wants it.
   kFlowId,         ///< datagram-flow-id is no Item with an Integer of 0 or more, or is doubled.
   kNoFlowId,       ///< A connection ID header without datagram-flow-id.
