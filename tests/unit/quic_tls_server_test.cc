@@ -2,7 +2,7 @@
 
 #include "../../plugin/quic/tls_server.h"
 
-#include "quic_support.h"
+#include "quic_certificate_files.h"
 
 #include "ngmasque/quic/socket_address.h"
 
@@ -26,35 +26,18 @@ using ngmasque::Nanoseconds;
 using ngmasque::QuicError;
 using ngmasque::TlsServerContext;
 using quic_test::Bytes;
+using quic_test::CertificateFiles;
 using quic_test::Pair;
 using quic_test::Server;
 
 constexpr std::uint8_t kNoApplicationProtocol = 120;
 
-// A certificate, and files with it and its key.
-struct Files : quic_test::Certificate {
-  Files() : key(file().string() + ".key") {
-    gnutls_x509_privkey_t raw;
-    EXPECT_EQ(gnutls_certificate_get_x509_key(credentials(), 0, &raw), 0);
-    gnutls_datum_t pem;
-    EXPECT_EQ(gnutls_x509_privkey_export2(raw, GNUTLS_X509_FMT_PEM, &pem), 0);
-    std::ofstream(key).write(reinterpret_cast<const char *>(pem.data), pem.size);
-    gnutls_free(pem.data);
-    gnutls_x509_privkey_deinit(raw);
-  }
-  ~Files() {
-    std::error_code ignored;
-    std::filesystem::remove(key, ignored);
-  }
-  std::filesystem::path key;
-};
-
-std::unique_ptr<TlsServerContext> Context(const Files &files) {
+std::unique_ptr<TlsServerContext> Context(const CertificateFiles &files) {
   return TlsServerContext::Create(files.file(), files.key).value();
 }
 
 // Whether a client that trusts nobody but `trusted` gets through.
-bool Connects(const TlsServerContext &context, const Files &trusted) {
+bool Connects(const TlsServerContext &context, const CertificateFiles &trusted) {
   Pair pair({.tls = &context}, {.ca_file = trusted.file()});
   EXPECT_TRUE(pair.RunUntil(
     [&] { return pair.recorder.max_datagram.has_value() || pair.recorder.closed.has_value(); }));
@@ -239,15 +222,15 @@ bool EarlyData(Server &server) {
 }
 
 TEST(TlsServer, ClientsGetItsCertificate) {
-  const Files files;
-  const Files others;
+  const CertificateFiles files;
+  const CertificateFiles others;
   const auto context = Context(files);
   EXPECT_TRUE(Connects(*context, files));
   EXPECT_FALSE(Connects(*context, others));
 }
 
 TEST(TlsServer, NoOtherProtocolIsTaken) {
-  const Files files;
+  const CertificateFiles files;
   const auto context = Context(files);
   for (const auto &protocol : {std::optional<std::string>("h2"), std::optional<std::string>()}) {
     RawClient client(protocol);
@@ -263,7 +246,7 @@ TEST(TlsServer, NoOtherProtocolIsTaken) {
 }
 
 TEST(TlsServer, ATicketBringsEarlyData) {
-  const Files files;
+  const CertificateFiles files;
   const auto context = Context(files);
   RawClient first("h3");
   std::unique_ptr<Server> server;
@@ -275,7 +258,7 @@ TEST(TlsServer, ATicketBringsEarlyData) {
   ASSERT_FALSE(first.ticket.empty());
 
   // Certificates come and go, tickets stay good.
-  const Files later;
+  const CertificateFiles later;
   ASSERT_TRUE(context->Replace(later.file(), later.key));
   RawClient second("h3");
   second.Resume(first);
@@ -297,8 +280,8 @@ TEST(TlsServer, ATicketBringsEarlyData) {
 }
 
 TEST(TlsServer, ReplaceIsForNewConnections) {
-  const Files before;
-  const Files after;
+  const CertificateFiles before;
+  const CertificateFiles after;
   auto context = Context(before);
 
   // A session that is there already, but has not sent its certificate.
@@ -323,8 +306,8 @@ TEST(TlsServer, ReplaceIsForNewConnections) {
 }
 
 TEST(TlsServer, WhatCannotBeLoadedReplacesNothing) {
-  const Files files;
-  const Files others;
+  const CertificateFiles files;
+  const CertificateFiles others;
   const auto context = Context(files);
   const auto broken = files.file().string() + ".broken";
   // Not even PEM: with one that is in PEM and broken inside, GnuTLS 3.7 forgets some memory.
@@ -343,7 +326,7 @@ TEST(TlsServer, WhatCannotBeLoadedReplacesNothing) {
 }
 
 TEST(TlsServer, WithoutCertificateThereIsNone) {
-  const Files files;
+  const CertificateFiles files;
   const auto none = TlsServerContext::Create("/nonexistent/certificate", files.key);
   ASSERT_FALSE(none);
   EXPECT_EQ(none.error(), QuicError::kTls);
@@ -353,7 +336,7 @@ TEST(TlsServer, WithoutCertificateThereIsNone) {
 }
 
 TEST(TlsServer, KeysAreLogged) {
-  const Files files;
+  const CertificateFiles files;
   const std::filesystem::path log = files.file().string() + ".keys";
   const auto context = TlsServerContext::Create(files.file(), files.key, log).value();
   ASSERT_TRUE(Connects(*context, files));

@@ -170,11 +170,11 @@ private:
     const auto socket = registry_.FindFlow(connection, flow);
     ASSERT_EQ(socket ? std::optional(*socket) : std::nullopt, model_.FindFlow(connection, flow));
 
-    FromClient(tuples);
+    FromClient();
     FromTarget();
   }
 
-  void FromClient(const std::set<FourTuple> &tuples) {
+  void FromClient() {
     const auto tuple = AnyTuple();
     const auto rest = ids_.Packet();
     const auto owners = model_.FromClient(tuple, rest);
