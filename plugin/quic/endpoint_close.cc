@@ -69,7 +69,7 @@ void Impl::Fail(int error) {
   case NGTCP2_ERR_CRYPTO: {
     const auto alert = ngtcp2_conn_get_tls_alert2(conn.get());
     ngtcp2_ccerr_set_tls_alert(&close_error, alert, nullptr, 0);
-    const auto certificate = tls->CertificateError();
+    const auto certificate = tls ? tls->CertificateError() : std::string();
     const auto *name = gnutls_alert_get_name(static_cast<gnutls_alert_description_t>(alert));
     reason = certificate.empty()
                ? CloseReason{.kind = CloseKind::kTls,

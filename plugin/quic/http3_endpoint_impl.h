@@ -82,7 +82,7 @@ struct Http3Endpoint::Impl {
 
   // ngtcp2_conn uses these until it is gone.
   File qlog;
-  std::unique_ptr<TlsEnd> tls;
+  std::unique_ptr<TlsEnd> tls; ///< Of a server's, until the handshake is complete.
   QuicConn conn;
   std::span<std::uint8_t> buffer; ///< Of kBurstBuffer bytes; others may use it between the calls.
 

@@ -63,6 +63,7 @@ public:
 
 private:
   void OnHandshakeCompleted() override;
+  void Deliver() override;
   bool OnNewLocalId(const ConnectionId &id) override;
   void OnRetiredLocalId(const ConnectionId &id) override;
   void OnWantWrite() override;

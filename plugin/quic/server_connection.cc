@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include <gnutls/gnutls.h>
 #include <ngtcp2/ngtcp2_crypto.h>
 
 namespace ngmasque {
@@ -21,10 +22,27 @@ constexpr std::uint64_t kMaxUniStreams = 8;
 constexpr std::uint64_t kMaxDatagramFrame = 65535;
 constexpr std::uint64_t kActiveConnectionIds = 7;
 
+// There is no TLS any more once the handshake is complete.
+//
+//= RFC 9001, section 6
+//# Endpoints MUST treat the receipt of a TLS KeyUpdate message as a connection error of type 0x010a,
+//# equivalent to a fatal TLS alert of unexpected_message; see Section 4.8.
+//
+// Nor is there another message that a client may send, as no certificate is asked of it.
+int RecvCryptoData(ngtcp2_conn *conn, ngtcp2_encryption_level level, std::uint64_t offset,
+                   const std::uint8_t *data, std::size_t size, void *user_data) {
+  if (static_cast<Http3Endpoint::Impl *>(user_data)->tls) {
+    return ngtcp2_crypto_recv_crypto_data_cb(conn, level, offset, data, size, user_data);
+  }
+  ngtcp2_conn_set_tls_alert(conn, GNUTLS_A_UNEXPECTED_MESSAGE);
+  return NGTCP2_ERR_CRYPTO;
+}
+
 const ngtcp2_callbacks &Callbacks() {
   static const ngtcp2_callbacks callbacks = [] {
     auto made = Http3Endpoint::Impl::MakeCallbacks();
     made.recv_client_initial = ngtcp2_crypto_recv_client_initial_cb;
+    made.recv_crypto_data = RecvCryptoData;
     return made;
   }();
   return callbacks;
@@ -162,6 +180,15 @@ void ServerConnection::OnHandshakeCompleted() {
     SetHandler(handler);
   } else {
     CloseSoon(kH3ExcessiveLoad);
+  }
+}
+
+// What TLS has is more than a fifth of what a connection takes.
+void ServerConnection::Deliver() {
+  auto &impl = endpoint();
+  if (handshake_completed && impl.tls) {
+    ngtcp2_conn_set_tls_native_handle(impl.conn.get(), nullptr);
+    impl.tls.reset();
   }
 }
 

@@ -2,8 +2,10 @@
 
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <span>
 #include <string>
+#include <type_traits>
 
 namespace ngmasque {
 
@@ -14,6 +16,21 @@ constexpr const char *kPriority =
   "%DISABLE_TLS13_COMPAT_MODE:NORMAL:-VERS-ALL:+VERS-TLS1.3:-CIPHER-ALL:+AES-128-GCM:"
   "+AES-256-GCM:+CHACHA20-POLY1305:+AES-128-CCM:-GROUP-ALL:+GROUP-X25519:+GROUP-SECP256R1:"
   "+GROUP-SECP384R1:+GROUP-SECP521R1";
+
+using Priority =
+  std::unique_ptr<std::remove_pointer_t<gnutls_priority_t>, Destroy<gnutls_priority_deinit>>;
+
+// Read once, for all sessions: each of its own would take 8 kB.
+std::expected<gnutls_priority_t, int> ReadPriority() {
+  static const auto read = []() -> std::expected<Priority, int> {
+    gnutls_priority_t priority = nullptr;
+    if (const int rv = gnutls_priority_init(&priority, kPriority, nullptr); rv != 0) {
+      return std::unexpected(rv);
+    }
+    return Priority(priority);
+  }();
+  return read.transform([](const Priority &priority) { return priority.get(); });
+}
 
 void AppendHex(std::string &line, std::span<const unsigned char> bytes) {
   for (const auto byte : bytes) {
@@ -64,7 +81,9 @@ std::expected<File, QuicError> OpenKeyLog(const std::filesystem::path &file) {
 std::expected<void, QuicError> ConfigureTls(gnutls_session_t session,
                                             gnutls_certificate_credentials_t credentials,
                                             TlsReference &reference) {
-  if (const int rv = gnutls_priority_set_direct(session, kPriority, nullptr); rv != 0) {
+  const auto priority = ReadPriority();
+  if (const int rv = priority ? gnutls_priority_set(session, *priority) : priority.error();
+      rv != 0) {
     return TlsFailure("priorities", rv);
   }
   // The base, for ngtcp2 takes the pointer as one to it.

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <deque>
+#include <vector>
 
 namespace ngmasque {
 
@@ -21,7 +21,7 @@ public:
   void Add(const FourTuple &path) {
     std::erase(paths_, path);
     if (paths_.size() == kMax) {
-      paths_.pop_front();
+      paths_.erase(paths_.begin());
     }
     paths_.push_back(path);
   }
@@ -38,7 +38,7 @@ public:
   }
 
 private:
-  std::deque<FourTuple> paths_; // At most kMax, the oldest first.
+  std::vector<FourTuple> paths_; // At most kMax, the oldest first.
 };
 
 } // namespace ngmasque
