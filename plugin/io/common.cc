@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include <gnutls/crypto.h>
+#include <sys/resource.h>
 
 namespace ngmasque {
 
@@ -36,6 +38,19 @@ void Count(Traffic &count, const Burst &burst) {
     rest = rest.subspan(packet.size());
     count.Add(packet.size(), PeekHeaderForm(packet) == HeaderForm::kLong);
   } while (!rest.empty());
+}
+
+std::size_t RaiseDescriptorLimit(std::size_t wanted) {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    return 0;
+  }
+  const auto raised = std::clamp<rlim_t>(wanted, limit.rlim_cur, limit.rlim_max);
+  const auto old = std::exchange(limit.rlim_cur, raised);
+  if (limit.rlim_cur != old && ::setrlimit(RLIMIT_NOFILE, &limit) != 0) {
+    return old;
+  }
+  return limit.rlim_cur;
 }
 
 } // namespace ngmasque

@@ -27,6 +27,10 @@ template <typename... Functions> struct Overloaded : Functions... {
 /// A key from the system's random source; nothing if that fails.
 [[nodiscard]] std::optional<HashKey> DrawHashKey();
 
+/// Lets the process have `wanted` descriptors, or as many as the system allows; never fewer than it
+/// may have already.  Returns how many that are.
+std::size_t RaiseDescriptorLimit(std::size_t wanted);
+
 /// A burst of one packet, which may be empty.
 [[nodiscard]] inline Burst OnePacket(std::span<const std::uint8_t> packet) {
   return {.data = packet, .segment = std::max<std::size_t>(packet.size(), 1)};

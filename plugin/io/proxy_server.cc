@@ -22,6 +22,9 @@ namespace {
 constexpr std::size_t kReceiveBytesPerFlow = std::size_t{128} << 10;
 constexpr std::size_t kMaxReceiveBytes = std::size_t{4} << 20;
 
+// Besides the sockets to the targets: listeners, look-ups, logs.
+constexpr std::size_t kOtherDescriptors = 256;
+
 // What an access log would say.
 std::string ToText(const proxy_action::Ended &ended) {
   auto text = std::format("tunnel {} of connection {} to {}: {} after {} ms", ended.number,
@@ -223,7 +226,14 @@ std::unique_ptr<ProxyServer> ProxyServer::Create(struct ev_loop *loop, Options o
   if (!key) {
     return nullptr;
   }
+  const auto wanted = options.proxy.routing.max_sockets + kOtherDescriptors;
   auto state = std::make_unique<State>(loop, std::move(options), *key);
+  if (const auto allowed = RaiseDescriptorLimit(wanted); allowed < wanted) {
+    state->Log(LogLevel::kWarning,
+               std::format("{} descriptors are allowed: requests that need more sockets to targets "
+                           "will be answered with 503",
+                           allowed));
+  }
   state->resolver = Resolver::Create(loop);
   if (!state->resolver) {
     return nullptr;

@@ -6,12 +6,14 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <format>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <ev.h>
+#include <sys/resource.h>
 
 namespace ngmasque {
 namespace {
@@ -119,6 +121,24 @@ TEST_F(ProxyServerTest, CredentialsSayWhoseAConnectionIs) {
   EXPECT_EQ(again.error(), SessionError::kTooManyClientConnections);
   EXPECT_TRUE(server->AddConnection(kTwo, From("198.51.100.1"), client))
     << "the address is nobody's yet";
+}
+
+// In a process of its own: the limit stays.
+TEST(ProxyServerDeathTest, LetsTheProcessHaveItsDescriptors) {
+  EXPECT_EXIT(
+    {
+      rlimit limit{};
+      getrlimit(RLIMIT_NOFILE, &limit);
+      limit.rlim_cur = 64;
+      setrlimit(RLIMIT_NOFILE, &limit);
+      auto *loop = ev_loop_new(0);
+      ProxyServer::Options options;
+      options.proxy.routing.max_sockets = 500;
+      const auto proxy = ProxyServer::Create(loop, options);
+      getrlimit(RLIMIT_NOFILE, &limit);
+      std::exit(proxy && limit.rlim_cur >= 500 && limit.rlim_cur < 1000 ? 0 : 1);
+    },
+    testing::ExitedWithCode(0), "");
 }
 
 } // namespace

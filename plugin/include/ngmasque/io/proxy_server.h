@@ -55,7 +55,8 @@ public:
     virtual void ResetStream(StreamId stream) = 0;
   };
 
-  /// `loop` has to outlive it.  Nothing is returned if look-ups cannot be set up.
+  /// `loop` has to outlive it.  Lets the process have the descriptors that RoutingLimits::max_sockets
+  /// takes, as far as the system allows.  Nothing is returned if look-ups cannot be set up.
   [[nodiscard]] static std::unique_ptr<ProxyServer> Create(struct ev_loop *loop, Options options);
   ~ProxyServer();
   ProxyServer(const ProxyServer &) = delete;
