@@ -14,7 +14,6 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[2] / "e2e"))
 import net  # noqa: E402
 from net import Addr  # noqa: E402
 from procs import Program, ProgramError  # noqa: E402
-from proxied import ALLOW  # noqa: E402
 from transfer import Site  # noqa: E402
 
 NGINX_STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
@@ -131,9 +130,8 @@ def _proxy(mode: str) -> Callable[[Setting, bool], Way]:
         front = setting.place.front
         if datagrams and mode == "forward":
             raise Skipped("only QUIC packets with a short header are forwarded")
-        proxy = setting.start([setting.place.build / "examples" / "gtlsserver", "--quiet", "--connect-udp", *ALLOW,
-                               f"--htdocs={setting.place.small.htdocs}", front.host, str(front.port),
-                               *setting.place.site.certificate], "proxy", front)
+        key, certificate = setting.place.site.certificate
+        proxy = setting.start([setting.place.relays / "udp-proxy", str(front), certificate, key, "127.0.0.0/8"], "proxy", front)
         if not datagrams:
             return Way(setting.place.target, (f"--proxy=https://{front}", f"--proxy-mode={mode}"), proxy)
         local = setting.place.local
