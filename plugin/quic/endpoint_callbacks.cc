@@ -76,7 +76,12 @@ bool Http3Endpoint::Impl::DrawLocalId(ngtcp2_cid &cid, ngtcp2_stateless_reset_to
       return false;
     }
     const auto id = *ConnectionId::From({cid.data, cid.datalen});
-    if ((!handler || handler->OnNewLocalId(id)) && self.OnNewLocalId(id)) {
+    if (!self.OnNewLocalId(id)) {
+      continue;
+    }
+    if (handler && !handler->OnNewLocalId(id)) {
+      self.OnRetiredLocalId(id);
+    } else {
       return !token ||
              ngtcp2_crypto_generate_stateless_reset_token(token->data, reset_secret.data(),
                                                           reset_secret.size(), &cid) == 0;

@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -51,9 +52,9 @@ public:
 
   void Write(Nanoseconds now, const BurstSink &sink);
 
-  /// By which packets come to it: those of the endpoint, and the client's first one until the
-  /// handshake is complete.
-  [[nodiscard]] std::vector<ConnectionId> ids() const;
+  /// By which it is found in Http3Server::Impl::by_id: its own, and the client's first one, which
+  /// packets of the handshake have that come late.
+  [[nodiscard]] std::span<const ConnectionId> ids() const { return ids_; }
 
   bool over() const { return endpoint().state == Http3Endpoint::Impl::State::kClosed; }
   bool handshake_completed = false;
@@ -70,7 +71,9 @@ private:
 
   Http3Server::Impl &server_;
   const Http3Server::Options &options_;
-  std::optional<ConnectionId> first_id_; ///< The client's, see ids().
+  // Not asked of ngtcp2, which may not have come to know what was drawn for it.  As many as it
+  // keeps at a time, and the first one.
+  std::vector<ConnectionId> ids_;
 };
 
 struct Http3Server::Impl {

@@ -94,8 +94,8 @@ std::expected<void, QuicError> ServerConnection::Start(const FourTuple &path,
   if (!impl.DrawLocalId(scid, nullptr)) {
     return std::unexpected(QuicError{QuicError::kInternal, "no connection ID can be drawn"});
   }
-  first_id_ = ToConnectionId(accept.header.dcid);
-  server_.by_id.emplace(*first_id_, this);
+  // It is new, as the packet would not have come here otherwise.
+  (void)OnNewLocalId(ToConnectionId(accept.header.dcid));
 
   ngtcp2_settings settings;
   ngtcp2_settings_default(&settings);
@@ -193,20 +193,19 @@ void ServerConnection::Deliver() {
 }
 
 bool ServerConnection::OnNewLocalId(const ConnectionId &id) {
-  return server_.by_id.emplace(id, this).second;
+  if (!server_.by_id.emplace(id, this).second) {
+    return false;
+  }
+  ids_.push_back(id);
+  return true;
 }
 
-void ServerConnection::OnRetiredLocalId(const ConnectionId &id) { server_.by_id.erase(id); }
+void ServerConnection::OnRetiredLocalId(const ConnectionId &id) {
+  server_.by_id.erase(id);
+  std::erase(ids_, id);
+}
 
 void ServerConnection::OnWantWrite() { server_.Queue(*this); }
-
-std::vector<ConnectionId> ServerConnection::ids() const {
-  auto ids = endpoint().conn ? local_ids() : std::vector<ConnectionId>();
-  if (first_id_) {
-    ids.push_back(*first_id_);
-  }
-  return ids;
-}
 
 void ServerConnection::Write(Nanoseconds now, const BurstSink &sink) {
   auto &impl = endpoint();

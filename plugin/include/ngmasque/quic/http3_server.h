@@ -67,7 +67,7 @@ public:
     virtual ~Handler() = default;
     /// A client has completed its handshake.  Returns who is told of what comes, which has to be there
     /// until its OnClosed is called, and may be gone when that returns; null: the connection is closed.
-    /// From within it nothing may be called but const functions.
+    /// From within it nothing may be called but const functions and ShareWith.
     virtual Http3Endpoint::Handler *OnConnection(Connection &connection) = 0;
   };
 
