@@ -63,12 +63,16 @@ void Impl::Accept(const FourTuple &path, unsigned ecn, std::span<const std::uint
     return;
   }
   connection.Receive(path, ecn, packet, now);
-  if (connection.endpoint().retry) {
-    Remove(connection, now);
-    Answer(path, acceptor.Retry(path, accept.header, buffer, now), sink);
+  if (!connection.over()) {
+    Queue(connection);
     return;
   }
-  Queue(connection);
+  // Not with the next WritePackets: until then it would be in the way of others.
+  const bool retry = connection.endpoint().retry;
+  Remove(connection, now);
+  if (retry) {
+    Answer(path, acceptor.Retry(path, accept.header, buffer, now), sink);
+  }
 }
 
 void Impl::Answer(const FourTuple &path, const Acceptor::Result &result, const BurstSink &sink) {
@@ -81,10 +85,7 @@ void Impl::Answer(const FourTuple &path, const Acceptor::Result &result, const B
 void Impl::Remove(ServerConnection &connection, Nanoseconds now) {
   const auto ids = connection.ids();
   for (const auto &id : ids) {
-    // The client's first one may be that of another connection, too.
-    if (const auto found = by_id.find(id); found != by_id.end() && found->second == &connection) {
-      by_id.erase(found);
-    }
+    by_id.erase(id);
   }
   auto &endpoint = connection.endpoint();
   if (endpoint.lingers) {
@@ -128,10 +129,10 @@ std::expected<std::unique_ptr<Http3Server>, QuicError> Http3Server::Create(Optio
 void Http3Server::Receive(const FourTuple &path, unsigned ecn, std::span<const std::uint8_t> packet,
                           Nanoseconds now, const BurstSink &sink) {
   auto &impl = *impl_;
-  ngtcp2_version_cid parsed;
-  if (const int rv = ngtcp2_pkt_decode_version_cid(&parsed, packet.data(), packet.size(),
-                                                   kLocalIdLength);
-      rv == 0) {
+  // ngtcp2 takes no empty one, which anybody can send.
+  if (ngtcp2_version_cid parsed;
+      !packet.empty() && ngtcp2_pkt_decode_version_cid(&parsed, packet.data(), packet.size(),
+                                                       kLocalIdLength) == 0) {
     const auto id = ConnectionId::From({parsed.dcid, parsed.dcidlen});
     if (const auto found = impl.by_id.find(*id); found != impl.by_id.end()) {
       auto &connection = *found->second;
