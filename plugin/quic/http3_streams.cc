@@ -89,7 +89,14 @@ void Impl::OnData(std::int64_t id, std::span<const std::uint8_t> data) {
 
 void Impl::EndStream(std::int64_t id, StreamEnd end, std::uint64_t code) {
   auto *stream = Find(id);
-  if (!stream || stream->ended) {
+  if (!stream) {
+    // Reset before a request has begun.  It is the client's until both directions are over.
+    if (is_server() && ngtcp2_is_bidi_stream(id)) {
+      (void)ngtcp2_conn_shutdown_stream_write(conn, 0, id, kH3RequestCancelled);
+    }
+    return;
+  }
+  if (stream->ended) {
     return;
   }
   stream->ended = true;

@@ -6,7 +6,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <string>
+#include <string_view>
+#include <utility>
 
 namespace {
 
@@ -52,23 +55,6 @@ Bytes FirstPacket(Network &network) {
   return first;
 }
 
-// Some round trips of a client that is not one of the network's.
-void Talk(Network &network, RawClient &client, std::uint16_t port) {
-  for (int i = 0; i < 20; ++i) {
-    client.now = network.now;
-    for (auto &packet : client.Write()) {
-      network.Inject(port, std::move(packet));
-    }
-    network.Run(11'000'000);
-    client.now = network.now;
-    for (const auto &wire : std::exchange(network.strays, {})) {
-      if (wire.path.remote.port == port) {
-        client.Receive(wire.bytes);
-      }
-    }
-  }
-}
-
 TEST(Http3ServerAccept, FromManyHandshakesOnClientsShowTheirAddress) {
   Network network({.retry_from = 3});
   for (std::uint16_t i = 0; i < 3; ++i) {
@@ -96,23 +82,23 @@ TEST(Http3ServerAccept, FromManyHandshakesOnClientsShowTheirAddress) {
 TEST(Http3ServerAccept, ATokenOfAnEarlierConnectionShowsIt) {
   Network network({.retry_from = 0});
   RawClient first("h3");
-  Talk(network, first, 9000);
+  network.Talk(first, 9000);
   ASSERT_TRUE(first.completed());
   ASSERT_FALSE(first.token.empty());
   EXPECT_EQ(network.server->statistics().retries, 1u);
 
   RawClient second("h3", first.token);
-  Talk(network, second, 9000);
+  network.Talk(second, 9000);
   EXPECT_TRUE(second.completed());
   EXPECT_EQ(network.server->statistics().retries, 1u);
   RawClient port("h3", first.token);
-  Talk(network, port, 9005);
+  network.Talk(port, 9005);
   EXPECT_TRUE(port.completed());
   EXPECT_EQ(network.server->statistics().retries, 1u) << "the address is the same";
 
   Network other({.retry_from = 0});
   RawClient third("h3", first.token);
-  Talk(other, third, 9000);
+  other.Talk(third, 9000);
   EXPECT_TRUE(third.completed());
   EXPECT_EQ(other.server->statistics().retries, 1u) << "it is not the other server's token";
 }
@@ -132,6 +118,16 @@ TEST(Http3ServerAccept, UnknownVersionsAreNegotiated) {
   EXPECT_TRUE(std::ranges::contains_subrange(bytes, Bytes{0x6b, 0x33, 0x43, 0xcf}));
   EXPECT_EQ(network.server->statistics().negotiations, 1u);
   EXPECT_EQ(network.server->connections(), 0u);
+}
+
+TEST(Http3ServerAccept, VersionTwoIsSpoken) {
+  Network network({.retry_from = 0});
+  RawClient client("h3", {}, NGTCP2_PROTO_VER_V2);
+  network.Talk(client, 9000);
+  EXPECT_TRUE(client.completed());
+  EXPECT_EQ(network.server->statistics().handshakes, 1u);
+  EXPECT_EQ(network.server->statistics().negotiations, 0u);
+  EXPECT_EQ(network.server->statistics().retries, 1u);
 }
 
 // Real Initials, each with another source: what they cost is bounded, and what they bring is not
@@ -233,14 +229,14 @@ Bytes EarlyRequest() {
 TEST(Http3ServerAccept, ARequestInEarlyDataIsTooEarly) {
   Network network;
   RawClient first("h3");
-  Talk(network, first, 9000);
+  network.Talk(first, 9000);
   ASSERT_TRUE(first.completed());
   ASSERT_FALSE(first.ticket.empty());
 
   RawClient second("h3");
   second.Resume(first);
   second.early_frame = EarlyRequest();
-  Talk(network, second, 9001);
+  network.Talk(second, 9001);
   ASSERT_TRUE(second.completed());
   ASSERT_NE(network.app.From(9001), nullptr);
   EXPECT_TRUE(network.app.From(9001)->requests.empty());

@@ -112,6 +112,22 @@ TEST(Http3ServerLimits, MoreRequestsWait) {
   }
 }
 
+// A stream on which no request has begun is no request that anybody ends.
+TEST(Http3ServerLimits, AStreamThatIsResetAtOnceMakesRoomForAnother) {
+  Network network({.max_requests = 2});
+  quic_test::RawClient client("h3");
+  network.Talk(client, 9000);
+  ASSERT_TRUE(client.completed());
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_EQ(client.streams_left(), 2u);
+    client.ResetNewStream(ngmasque::kH3RequestCancelled);
+    network.Talk(client, 9000);
+  }
+  EXPECT_EQ(client.streams_left(), 2u);
+  EXPECT_TRUE(network.app.From(9000)->requests.empty());
+  EXPECT_FALSE(network.app.From(9000)->closed);
+}
+
 TEST(Http3ServerLimits, AResponseIsGivenOnce) {
   Network network;
   std::vector<std::expected<void, QuicError>> results;

@@ -154,6 +154,22 @@ void Network::Inject(std::uint16_t port, Bytes bytes) {
            .bytes = std::move(bytes)});
 }
 
+void Network::Talk(RawClient &client, std::uint16_t port) {
+  for (int i = 0; i < 20; ++i) {
+    client.now = now;
+    for (auto &packet : client.Write()) {
+      Inject(port, std::move(packet));
+    }
+    Run(2 * options.delay);
+    client.now = now;
+    for (const auto &wire : std::exchange(strays, {})) {
+      if (wire.path.remote.port == port) {
+        client.Receive(wire.bytes);
+      }
+    }
+  }
+}
+
 void Network::Send(bool to_server, const ngmasque::OutgoingBurst &burst) {
   EXPECT_GT(burst.segment, 0u);
   EXPECT_LE(burst.data.size(), 65507u);

@@ -108,6 +108,9 @@ public:
   /// Sends a packet to the server, past the clients.  What comes back is in `strays`.
   void Inject(std::uint16_t port, Bytes bytes);
 
+  /// Some round trips of a client that is not one of `clients`, from this port.
+  void Talk(RawClient &client, std::uint16_t port);
+
   /// Lets things happen until `done`, at most so long.  Returns whether it is done.
   bool RunUntil(const std::function<bool()> &done,
                 ngmasque::Nanoseconds limit = 20'000'000'000);

@@ -23,7 +23,8 @@ namespace quic_test {
 class RawClient {
 public:
   // No ALPN at all without a `protocol`.
-  explicit RawClient(std::optional<std::string> protocol, const Bytes &token_in = {}) {
+  explicit RawClient(std::optional<std::string> protocol, const Bytes &token_in = {},
+                     std::uint32_t version = NGTCP2_PROTO_VER_V1) {
     gnutls_init(&tls_, GNUTLS_CLIENT | GNUTLS_ENABLE_EARLY_DATA | GNUTLS_NO_END_OF_EARLY_DATA);
     gnutls_priority_set_direct(tls_, "NORMAL:-VERS-ALL:+VERS-TLS1.3:%DISABLE_TLS13_COMPAT_MODE",
                                nullptr);
@@ -106,8 +107,8 @@ public:
     gnutls_rnd(GNUTLS_RND_NONCE, dcid.data, dcid.datalen);
     gnutls_rnd(GNUTLS_RND_NONCE, scid.data, scid.datalen);
     const auto path = RawPath();
-    EXPECT_EQ(ngtcp2_conn_client_new(&conn_, &dcid, &scid, &path, NGTCP2_PROTO_VER_V1, &callbacks,
-                                     &settings, &params, nullptr, this),
+    EXPECT_EQ(ngtcp2_conn_client_new(&conn_, &dcid, &scid, &path, version, &callbacks, &settings,
+                                      &params, nullptr, this),
               0);
     ngtcp2_conn_set_tls_native_handle(conn_, tls_);
   }
@@ -166,6 +167,17 @@ public:
     (void)ngtcp2_conn_read_pkt(conn_, &path, &pi, packet.data(), packet.size(), now);
   }
 
+  // Opens a stream and resets it, and sends nothing else on it.
+  void ResetNewStream(std::uint64_t code) {
+    std::int64_t stream = -1;
+    ASSERT_EQ(ngtcp2_conn_open_bidi_stream(conn_, &stream, nullptr), 0);
+    ASSERT_EQ(ngtcp2_conn_shutdown_stream_write(conn_, 0, stream, code), 0);
+  }
+
+  // Requests that it may send now.
+  [[nodiscard]] std::uint64_t streams_left() const {
+    return ngtcp2_conn_get_streams_bidi_left2(conn_);
+  }
   [[nodiscard]] bool completed() const { return ngtcp2_conn_get_handshake_completed2(conn_); }
   ngmasque::Nanoseconds now = 1'000'000'000;
   Bytes ticket; // The last one that has come.
