@@ -235,7 +235,7 @@ TEST(Http3ServerAccept, ARequestInEarlyDataIsTooEarly) {
 
   RawClient second("h3");
   second.Resume(first);
-  second.early_frame = EarlyRequest();
+  second.frame = EarlyRequest();
   network.Talk(second, 9001);
   ASSERT_TRUE(second.completed());
   ASSERT_NE(network.app.From(9001), nullptr);

@@ -128,6 +128,43 @@ TEST(Http3ServerLimits, AStreamThatIsResetAtOnceMakesRoomForAnother) {
   EXPECT_FALSE(network.app.From(9000)->closed);
 }
 
+TEST(Http3ServerLimits, WhatIsNoRequest) {
+  struct {
+    Bytes bytes;
+    std::uint64_t code; // With which the connection ends; 0: it goes on.
+  } const cases[]{
+    // An empty section of fields is a malformed message; the others break HTTP/3: nothing at all, an
+    // unknown frame alone, half of one, and DATA before HEADERS.
+    {.bytes = {0x01, 2, 0, 0}, .code = 0},
+    {.bytes = {}, .code = NGHTTP3_H3_FRAME_UNEXPECTED},
+    {.bytes = {0x21, 0}, .code = NGHTTP3_H3_FRAME_UNEXPECTED},
+    {.bytes = {0x01, 20, 0}, .code = NGHTTP3_H3_FRAME_ERROR},
+    {.bytes = {0x00, 1, 1}, .code = NGHTTP3_H3_FRAME_UNEXPECTED},
+  };
+  Network network({.max_requests = 2});
+  std::uint16_t port = 9000;
+  for (const auto &[bytes, code] : cases) {
+    SCOPED_TRACE(testing::PrintToString(bytes));
+    quic_test::RawClient client("h3");
+    network.Talk(client, ++port);
+    ASSERT_TRUE(client.completed());
+    auto &record = *network.app.From(port);
+    client.Send(bytes, true);
+    network.Talk(client, port);
+    EXPECT_TRUE(record.requests.empty());
+    if (code == 0) {
+      EXPECT_FALSE(record.closed);
+      EXPECT_EQ(client.streams_left(), 2u);
+    } else {
+      ASSERT_TRUE(record.closed);
+      EXPECT_EQ(record.closed->kind, ngmasque::CloseKind::kProtocol);
+      EXPECT_TRUE(record.closed->application);
+      EXPECT_EQ(record.closed->code, code);
+    }
+  }
+  EXPECT_EQ(network.server->connections(), 1u);
+}
+
 TEST(Http3ServerLimits, AResponseIsGivenOnce) {
   Network network;
   std::vector<std::expected<void, QuicError>> results;

@@ -130,30 +130,38 @@ public:
     ASSERT_EQ(ngtcp2_conn_decode_and_set_0rtt_transport_params(conn_, params.data(),
                                                                static_cast<std::size_t>(size)),
               0);
-    early_ = true;
+    send_ = true;
+  }
+
+  // Has a stream of its own opened with the next Write, with these bytes.
+  void Send(Bytes bytes, bool fin) {
+    frame = std::move(bytes);
+    send_ = true;
+    fin_ = fin;
   }
 
   // What it sends now.
   std::vector<Bytes> Write() {
     std::int64_t stream = -1;
-    if (std::exchange(early_, false)) {
+    if (std::exchange(send_, false)) {
       EXPECT_EQ(ngtcp2_conn_open_bidi_stream(conn_, &stream, nullptr), 0);
     }
     std::vector<Bytes> packets;
     for (;;) {
       Bytes bytes(1200);
-      const ngtcp2_vec vec{.base = early_frame.data(), .len = early_frame.size()};
+      const ngtcp2_vec vec{.base = frame.data(), .len = frame.size()};
       ngtcp2_ssize taken = -1;
       ngtcp2_pkt_info pi{};
       ngtcp2_path_storage path;
       ngtcp2_path_storage_zero(&path);
       const auto written = ngtcp2_conn_writev_stream(
-        conn_, &path.path, &pi, bytes.data(), bytes.size(), &taken, NGTCP2_WRITE_STREAM_FLAG_NONE,
-        stream, &vec, stream < 0 ? 0 : 1, now);
+        conn_, &path.path, &pi, bytes.data(), bytes.size(), &taken,
+        fin_ ? NGTCP2_WRITE_STREAM_FLAG_FIN : NGTCP2_WRITE_STREAM_FLAG_NONE, stream, &vec,
+        stream < 0 ? 0 : 1, now);
       if (written <= 0) {
         return packets;
       }
-      if (taken > 0) {
+      if (taken >= 0) {
         stream = -1;
       }
       bytes.resize(static_cast<std::size_t>(written));
@@ -182,8 +190,8 @@ public:
   ngmasque::Nanoseconds now = 1'000'000'000;
   Bytes ticket; // The last one that has come.
   Bytes token;  // Of NEW_TOKEN, the same.
-  // What is sent early, on a stream of its own: an empty frame of a type that HTTP/3 reserves.
-  Bytes early_frame{0x21, 0};
+  // What Resume sends on a stream of its own: an empty frame of a type that HTTP/3 reserves.
+  Bytes frame{0x21, 0};
   std::map<std::int64_t, Bytes> streams; // What has come on them.
 
 private:
@@ -199,7 +207,8 @@ private:
   gnutls_certificate_credentials_t credentials_ = nullptr;
   ngtcp2_crypto_conn_ref reference_{};
   ngtcp2_conn *conn_ = nullptr;
-  bool early_ = false;
+  bool send_ = false;
+  bool fin_ = false;
 };
 
 } // namespace quic_test
