@@ -6,14 +6,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <list>
 #include <map>
 #include <memory>
 #include <span>
 #include <utility>
-#include <vector>
 
 namespace ngmasque {
 
@@ -58,7 +56,9 @@ public:
 
   /// Whose turn it is; empty if nothing waits, or if it is an empty datagram's turn.  Valid until
   /// the next call of Push or Pop.
-  [[nodiscard]] std::span<const std::uint8_t> Front() const;
+  [[nodiscard]] std::span<const std::uint8_t> Front() const {
+    return empty() ? std::span<const std::uint8_t>() : turns_.front().datagrams.front().view();
+  }
 
   /// Whose that is.  Not if the queue is empty.
   [[nodiscard]] Key front_tunnel() const { return turns_.front().key; }
@@ -80,14 +80,33 @@ public:
   [[nodiscard]] std::size_t size() const { return size_; }
 
 private:
+  struct Datagram {
+    std::unique_ptr<std::uint8_t[]> memory{};
+    std::size_t capacity = 0;
+    std::size_t size = 0;
+
+    [[nodiscard]] std::span<const std::uint8_t> view() const { return {memory.get(), size}; }
+  };
+  using Datagrams = std::list<Datagram>;
+
   struct Tunnel {
     Key key{};
-    std::deque<std::vector<std::uint8_t>> datagrams{}; // Never empty.
-    std::size_t bytes = 0;                             // As bytes_.
-    std::size_t credit = 0;                            // What is left of its turn.
+    Datagrams datagrams{};  // Never empty.
+    std::size_t bytes = 0;  // As bytes_.
+    std::size_t credit = 0; // What is left of its turn.
   };
   using Turns = std::list<Tunnel>;
+  using ByKey = std::map<Key, Turns::iterator>;
 
+  // What is not in use, to be used again: a datagram costs no allocation as long as there is some.
+  // All queues of a thread have it together, as a connection that is idle has no use for it.
+  struct Spares;
+  [[nodiscard]] static Spares &ThisThreads();
+
+  // At the end, with memory for `size` bytes.
+  [[nodiscard]] static Datagram &Make(Datagrams &to, std::size_t size);
+  static void Take(Datagrams &from, Datagrams::iterator datagram);
+  [[nodiscard]] ByKey::iterator AddTunnel(Key key);
   // Room for `size` bytes of a tunnel that has `has` so far, by dropping of others; false if none.
   bool MakeRoom(std::size_t size, std::size_t has, std::size_t tunnels);
   void Add(std::size_t bytes);
@@ -101,8 +120,8 @@ private:
   std::shared_ptr<ByteBudget> budget_; // May be null.
   std::size_t size_ = 0;
   std::size_t bytes_ = 0; // At most max_bytes_, which bounds the others as well.
-  Turns turns_;                       // The first one has its turn.
-  std::map<Key, Turns::iterator> by_key_;
+  Turns turns_;           // The first one has its turn.
+  ByKey by_key_;
 };
 
 } // namespace ngmasque
