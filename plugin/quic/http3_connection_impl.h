@@ -22,6 +22,27 @@
 
 namespace ngmasque {
 
+/// nghttp3's connection, and whether it may have something to send: only its functions can bring that
+/// about.
+class Http3State {
+public:
+  void reset(nghttp3_conn *conn) { conn_.reset(conn); }
+  /// To call any function.
+  [[nodiscard]] nghttp3_conn *get() {
+    idle_ = false;
+    return conn_.get();
+  }
+  explicit operator bool() const { return conn_ != nullptr; }
+
+  /// Nothing was to be sent the last time, and no function has been called since.
+  [[nodiscard]] bool idle() const { return idle_; }
+  void SetIdle() { idle_ = true; }
+
+private:
+  H3Conn conn_;
+  bool idle_ = false;
+};
+
 struct Http3Connection::Impl {
   using Bytes = std::vector<std::uint8_t>;
 
@@ -103,7 +124,7 @@ struct Http3Connection::Impl {
   QueueBounds bounds;
   Handler *handler = nullptr;
   ngtcp2_conn *conn = nullptr; // From Attach on.
-  H3Conn h3;
+  Http3State h3;
   Statistics statistics;
   bool closed = false;
   std::optional<Failure> failure;

@@ -54,9 +54,9 @@ bool Impl::TakeRoom() {
 // it is half full, hence max_datagram.
 ngtcp2_ssize Impl::WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi, std::span<std::uint8_t> out,
                                ngtcp2_tstamp now) {
-  const auto max_datagram = MaxDatagram();
+  const auto max_datagram = datagrams.empty() ? 0 : MaxDatagram();
   bool streams_now = fresh_request || streams_first;
-  bool streams_left = h3 != nullptr;
+  bool streams_left = h3 && !h3.idle();
   bool has_datagram = false;
   bool has_stream = false;
 
@@ -91,7 +91,8 @@ ngtcp2_ssize Impl::WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi, std::span
     int fin = 0;
     std::array<nghttp3_vec, 16> vecs;
     nghttp3_ssize count = 0;
-    if (streams_left && ngtcp2_conn_get_max_data_left2(conn) != 0) {
+    const bool asked = streams_left && ngtcp2_conn_get_max_data_left2(conn) != 0;
+    if (asked) {
       count = nghttp3_conn_writev_stream(h3.get(), &id, &fin, vecs.data(), vecs.size());
       if (count < 0) {
         FailH3(static_cast<int>(count));
@@ -100,6 +101,9 @@ ngtcp2_ssize Impl::WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi, std::span
     }
     if (id == -1) {
       fresh_request = false;
+      if (asked) {
+        h3.SetIdle();
+      }
       streams_left = false;
       if (!datagrams.empty()) {
         continue;
