@@ -240,9 +240,11 @@ void ProxyServer::OnDatagramDropped(OuterConnection connection, std::uint64_t tu
 }
 
 bool ProxyServer::OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram) {
-  const auto payload = state_->proxy.OnDatagram(connection, datagram, SteadyNow());
+  auto &s = *state_;
+  const auto now = s.in_batch ? s.batch_began : SteadyNow();
+  const auto payload = s.proxy.OnDatagram(connection, datagram, now);
   if (payload && payload->tunnel) {
-    state_->SendTunnelled(*payload);
+    s.SendTunnelled(*payload);
   }
   return payload || payload.error() != DropReason::kMalformed;
 }
@@ -264,14 +266,16 @@ void ProxyServer::OnStreamData(const StreamKey &stream, std::span<const std::uin
 bool ProxyServer::OnClientPacket(const FourTuple &tuple, std::span<std::uint8_t> packet,
                                  unsigned ecn) {
   auto &s = *state_;
-  s.in_batch = true;
+  if (!std::exchange(s.in_batch, true)) {
+    s.batch_began = SteadyNow();
+  }
   // One look-up for those that arrive together.
   if (!s.path || s.path_tuple != tuple) {
     s.path = s.proxy.FindPath(tuple);
     s.path_tuple = tuple;
   }
   // Around it are its neighbours.
-  const auto to = s.proxy.FromClient(s.path, {.bytes = packet}, SteadyNow());
+  const auto to = s.proxy.FromClient(s.path, {.bytes = packet}, s.batch_began);
   if (!to) {
     return true; // The proxy has counted it.
   }

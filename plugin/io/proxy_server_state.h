@@ -115,6 +115,7 @@ struct ProxyServer::State {
   const ClientPath *path = nullptr;
   FourTuple path_tuple;
   bool in_batch = false;
+  std::uint64_t batch_began = 0; // While in_batch, by SteadyNow: read once, and not per packet.
   // Sockets whose targets are unreachable: not acted on in the middle of a batch, whose tunnels may
   // be theirs.
   std::set<SocketId> failed; // At most one per socket.
