@@ -67,6 +67,7 @@ private:
   ServerHttp3 http3_;
   ValidatedPaths validated_;
   FourTuple told_path_;                  // That of the mappings, from Start on.
+  ngtcp2_path_storage told_{};           // The same, to be compared with for every packet.
   const ::Endpoint *endpoint_ = nullptr; // Of that one: forwarded packets leave from there.
 };
 

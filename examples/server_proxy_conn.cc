@@ -7,6 +7,7 @@
 #include "stats.h"
 #include "util.h"
 
+#include <cstring>
 #include <vector>
 
 extern Config config;
@@ -76,6 +77,11 @@ FourTuple ToFourTuple(const ngtcp2_path &path) {
           .remote = ToEndpoint(path.remote.addr).value_or(Endpoint{})};
 }
 
+// As bytes: other bytes may mean the same address, and are looked at more closely then.
+bool SameBytes(const ngtcp2_addr &a, const ngtcp2_addr &b) {
+  return a.addrlen == b.addrlen && std::memcmp(a.addr, b.addr, a.addrlen) == 0;
+}
+
 } // namespace
 
 ServerHttp3::ServerHttp3(::Handler &handler, ngtcp2_ccerr &last_error)
@@ -105,7 +111,9 @@ ServerProxyConn::ServerProxyConn(ServerProxy &proxy, ::Handler &handler, ngtcp2_
   : ProxyConnection(*proxy.proxy(), id, http3_),
     proxy_(proxy),
     handler_(handler),
-    http3_(handler, last_error) {}
+    http3_(handler, last_error) {
+  ngtcp2_path_storage_zero(&told_);
+}
 
 void ServerProxyConn::Start() {
   proxy_.CountConnection();
@@ -119,6 +127,7 @@ void ServerProxyConn::Start() {
   http3_.SetHandler(this);
   const auto &path = *ngtcp2_conn_get_path2(conn);
   told_path_ = ToFourTuple(path);
+  ngtcp2_path_copy(&told_.path, &path);
   endpoint_ = static_cast<const ::Endpoint *>(path.user_data);
   validated_.Add(told_path_);
   if (const auto registered = Register(told_path_, ids); !registered) {
@@ -133,10 +142,13 @@ ngtcp2_ssize ServerProxyConn::write_pkt(ngtcp2_path *path, ngtcp2_pkt_info *pi, 
   // After every packet that was read: a connection goes back to a path that it knows without a
   // callback.
   const auto &used = *ngtcp2_conn_get_path2(handler_.conn());
-  if (const auto tuple = ToFourTuple(used); tuple != told_path_ && validated_.Use(tuple)) {
-    told_path_ = tuple;
-    endpoint_ = static_cast<const ::Endpoint *>(used.user_data);
-    OnPathChanged(tuple);
+  if (!SameBytes(used.remote, told_.path.remote) || !SameBytes(used.local, told_.path.local)) {
+    if (const auto tuple = ToFourTuple(used); tuple != told_path_ && validated_.Use(tuple)) {
+      told_path_ = tuple;
+      ngtcp2_path_copy(&told_.path, &used);
+      endpoint_ = static_cast<const ::Endpoint *>(used.user_data);
+      OnPathChanged(tuple);
+    }
   }
   if (!http3_.ResumeStreams()) {
     return NGTCP2_ERR_CALLBACK_FAILURE;
