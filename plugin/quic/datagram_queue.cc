@@ -9,10 +9,11 @@ namespace ngmasque {
 
 namespace {
 
-// Memory is a multiple of so many bytes, so that it can be used for another datagram.
-constexpr std::size_t kStep = 256;
+// Memory is a multiple of so many bytes, so that it can be used for another datagram; few, as the
+// bounds count the datagram's size.
+constexpr std::size_t kStep = 128;
 // Of each multiple there is a list; a larger datagram is rare, and its memory is given back.
-constexpr std::size_t kSteps = 6;
+constexpr std::size_t kSteps = 12;
 
 } // namespace
 
