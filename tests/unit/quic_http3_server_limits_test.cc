@@ -133,8 +133,8 @@ TEST(Http3ServerLimits, WhatIsNoRequest) {
     Bytes bytes;
     std::uint64_t code; // With which the connection ends; 0: it goes on.
   } const cases[]{
-    // An empty section of fields is a malformed message; the others break HTTP/3: nothing at all, an
-    // unknown frame alone, half of one, and DATA before HEADERS.
+    // An empty section of fields is a malformed message; the others break HTTP/3: nothing at all,
+    // an unknown frame alone, half of one, and DATA before HEADERS.
     {.bytes = {0x01, 2, 0, 0}, .code = 0},
     {.bytes = {}, .code = NGHTTP3_H3_FRAME_UNEXPECTED},
     {.bytes = {0x21, 0}, .code = NGHTTP3_H3_FRAME_UNEXPECTED},
