@@ -22,10 +22,6 @@ namespace {
 // QUIC DATAGRAM frames of any size (RFC 9221, section 3).
 constexpr std::uint64_t kMaxDatagramFrameSize = 65'535;
 
-// What a client may open besides its requests for tunnels: so that one too many gets an answer.
-// Credit is per connection, and any one of its connections may have all of a client's requests.
-constexpr std::uint64_t kSpareStreams = 16;
-
 } // namespace
 
 std::span<const option> ServerProxy::options() const { return ServerProxyLongOptions(); }
@@ -88,7 +84,7 @@ void ServerProxy::configure(ngtcp2_callbacks &callbacks, ngtcp2_settings &settin
   params.max_datagram_frame_size = kMaxDatagramFrameSize;
   params.initial_max_streams_bidi =
     std::max<std::uint64_t>(params.initial_max_streams_bidi,
-                            options_.proxy.proxy.routing.max_streams_per_client + kSpareStreams);
+                            options_.proxy.proxy.routing.max_streams_per_client + kSpareRequests);
 }
 
 std::unique_ptr<ServerConnExt> ServerProxy::new_conn(::Handler *handler, ngtcp2_ccerr &last_error) {

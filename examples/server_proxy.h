@@ -46,6 +46,7 @@ class ServerProxyConn final : public ngtcp2::ServerConnExt, public ProxyConnecti
 public:
   ServerProxyConn(ServerProxy &proxy, ::Handler &handler, ngtcp2_ccerr &last_error,
                   OuterConnection id);
+  ~ServerProxyConn() override { Deregister(); }
 
   /// Has those of a new connection tell its ServerProxyConn.
   static void SetCallbacks(ngtcp2_callbacks &callbacks);

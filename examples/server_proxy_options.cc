@@ -82,7 +82,8 @@ struct Row {
 constexpr Row kRows[] = {
   {"connect-udp", nullptr,
    R"(              Be a CONNECT-UDP proxy (draft-pauly-masque-quic-proxy-00),
-              and nothing else: other requests are answered with 501.)",
+              and nothing else: other requests are answered with 501,
+              and --stats counts no requests.)",
    [](Options &options, const char *) {
      options.enabled = true;
      return Result();

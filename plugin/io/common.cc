@@ -2,13 +2,18 @@
 
 #include "common.h"
 
+#include "ngmasque/quic/socket_address.h"
 #include "ngmasque/wire/quic_header.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
+#include <format>
 #include <utility>
 
+#include <arpa/inet.h>
 #include <gnutls/crypto.h>
+#include <netinet/in.h>
 #include <sys/resource.h>
 
 namespace ngmasque {
@@ -51,6 +56,18 @@ std::size_t RaiseDescriptorLimit(std::size_t wanted) {
     return old;
   }
   return limit.rlim_cur;
+}
+
+std::string ToText(const Endpoint &endpoint) {
+  SocketAddress address(endpoint);
+  std::array<char, INET6_ADDRSTRLEN> host{};
+  const bool ipv4 = address.family() == AF_INET;
+  const void *bytes = ipv4 ? static_cast<const void *>(
+                               &reinterpret_cast<const sockaddr_in *>(address.get())->sin_addr)
+                           : &reinterpret_cast<const sockaddr_in6 *>(address.get())->sin6_addr;
+  inet_ntop(address.family(), bytes, host.data(), host.size());
+  return ipv4 ? std::format("{}:{}", host.data(), endpoint.port)
+              : std::format("[{}]:{}", host.data(), endpoint.port);
 }
 
 } // namespace ngmasque

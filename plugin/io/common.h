@@ -31,6 +31,9 @@ template <typename... Functions> struct Overloaded : Functions... {
 /// may have already.  Returns how many that are.
 std::size_t RaiseDescriptorLimit(std::size_t wanted);
 
+/// Address and port, for logs.
+[[nodiscard]] std::string ToText(const Endpoint &endpoint);
+
 /// A burst of one packet, which may be empty.
 [[nodiscard]] inline Burst OnePacket(std::span<const std::uint8_t> packet) {
   return {.data = packet, .segment = std::max<std::size_t>(packet.size(), 1)};

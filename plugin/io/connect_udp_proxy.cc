@@ -5,6 +5,7 @@
 #include "ngmasque/io/local_addresses.h"
 #include "ngmasque/io/proxy_connection.h"
 
+#include <cassert>
 #include <cerrno>
 #include <format>
 #include <map>
@@ -14,14 +15,6 @@
 #include <ev.h>
 
 namespace ngmasque {
-
-namespace {
-
-// What a client may open besides its requests for tunnels: so that one too many gets an answer.
-// Credit is per connection, and any one of its connections may have all of a client's requests.
-constexpr std::uint64_t kSpareStreams = 16;
-
-} // namespace
 
 class ConnectUdpProxy::Impl final : public UdpListener::Handler, public Http3Server::Handler {
 public:
@@ -47,14 +40,14 @@ public:
     }
   }
   void OnBatchEnd(Nanoseconds) override { proxy_->OnClientPacketsDone(); }
-  void OnWritable() override { blocked_ = false; }
+  void OnWritable() override {} // OnPrepare comes.
 
   // Http3Server::Handler.
   Http3Endpoint::Handler *OnConnection(Http3Server::Connection &connection) override;
 
   void Close() {
     server_->Close(kH3NoError, SteadyNow(), Sink());
-    clients_.clear();
+    assert(clients_.empty()); // Each has been told.
   }
 
   struct ev_loop *loop_;
@@ -87,7 +80,6 @@ private:
 
   ev_timer timer_;
   ev_prepare prepare_;
-  bool blocked_ = false; // Until OnWritable.
   Nanoseconds timer_at_ = kNever;
   std::uint64_t next_ = 0;
   LogLimit refused_lines_;
@@ -99,6 +91,7 @@ class ConnectUdpProxy::Impl::Client final : public ProxyConnection {
 public:
   Client(Impl &impl, OuterConnection id, Http3Server::Connection &connection)
     : ProxyConnection(*impl.proxy_, id, connection), impl_(impl), connection_(connection) {}
+  ~Client() override { Deregister(); }
 
   SendOutcome Forward(const FourTuple &tuple, const Burst &packets) override {
     return impl_.listener_->Forward(tuple, packets);
@@ -131,7 +124,7 @@ std::expected<void, IoError> ConnectUdpProxy::Impl::Start(Options options) {
     policy.local.push_back(address);
   }
   options.server.queues = kProxyQueueBounds;
-  options.server.max_requests = options.proxy.proxy.routing.max_streams_per_client + kSpareStreams;
+  options.server.max_requests = options.proxy.proxy.routing.max_streams_per_client + kSpareRequests;
   proxy_ = ProxyServer::Create(loop_, std::move(options.proxy));
   if (!proxy_) {
     return std::unexpected(IoError(IoError::kResolve));
@@ -146,24 +139,26 @@ std::expected<void, IoError> ConnectUdpProxy::Impl::Start(Options options) {
 
 Http3Endpoint::Handler *ConnectUdpProxy::Impl::OnConnection(Http3Server::Connection &connection) {
   const OuterConnection id{next_++};
-  auto &client = *clients_.emplace(id, std::make_unique<Client>(*this, id, connection)).first->second;
-  if (const auto registered = client.Register(connection.path(), connection.local_ids());
-      !registered) {
+  auto client = std::make_unique<Client>(*this, id, connection);
+  const auto path = connection.path();
+  if (const auto registered = client->Register(path, connection.local_ids()); !registered) {
+    // It does not stay, or one client could have all connections that there may be.
     if (const auto end = refused_lines_.Take(SteadyNow())) {
-      Log(LogLevel::kWarning, std::format("connection {}: {}{}", std::to_underlying(id),
+      Log(LogLevel::kWarning, std::format("connection of {}: {}{}", ToText(path.remote),
                                           ErrorName(registered.error()), *end));
     }
+    return nullptr;
   }
-  return &client;
+  Log(LogLevel::kInfo,
+      std::format("connection {}: from {}", std::to_underlying(id), ToText(path.remote)));
+  return clients_.emplace(id, std::move(client)).first->second.get();
 }
 
 void ConnectUdpProxy::Impl::Write() {
   const auto now = SteadyNow();
-  if (!blocked_ && server_->wants_write()) {
-    server_->WritePackets(now, [this](const OutgoingBurst &burst) {
-      blocked_ = !listener_->Send(burst);
-      return !blocked_;
-    });
+  // A full socket holds the others up, which loses nothing.
+  if (!listener_->waiting() && server_->wants_write()) {
+    server_->WritePackets(now, Sink());
   }
   const auto expiry = server_->Expiry();
   if (std::exchange(timer_at_, expiry) == expiry && ev_is_active(&timer_)) {

@@ -1,6 +1,7 @@
 #include "ngmasque/io/proxy_connection.h"
 
 #include <algorithm>
+#include <cassert>
 #include <string>
 #include <utility>
 
@@ -19,7 +20,7 @@ DropReason ToDropReason(QuicError::Code code) {
 
 } // namespace
 
-ProxyConnection::~ProxyConnection() { Deregister(); }
+ProxyConnection::~ProxyConnection() { assert(!registered_); }
 
 void ProxyConnection::Deregister() {
   if (std::exchange(registered_, false)) {

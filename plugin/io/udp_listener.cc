@@ -27,18 +27,6 @@ namespace ngmasque {
 
 namespace {
 
-std::string ToText(const Endpoint &endpoint) {
-  SocketAddress address(endpoint);
-  std::array<char, INET6_ADDRSTRLEN> host{};
-  const bool ipv4 = address.family() == AF_INET;
-  const void *bytes = ipv4 ? static_cast<const void *>(
-                               &reinterpret_cast<const sockaddr_in *>(address.get())->sin_addr)
-                           : &reinterpret_cast<const sockaddr_in6 *>(address.get())->sin6_addr;
-  inet_ntop(address.family(), bytes, host.data(), host.size());
-  return ipv4 ? std::format("{}:{}", host.data(), endpoint.port)
-              : std::format("[{}]:{}", host.data(), endpoint.port);
-}
-
 bool IsWildcard(const Endpoint &endpoint) {
   const auto bytes = std::span(endpoint.address).subspan(IsIpv4(endpoint) ? 12 : 0);
   return std::ranges::all_of(bytes, [](std::uint8_t byte) { return byte == 0; });
@@ -348,6 +336,11 @@ SendOutcome UdpListener::Forward(const FourTuple &path, const Burst &packets) {
 bool UdpListener::CanSend(const Endpoint &local) const {
   const auto *socket = state_->Find(local);
   return socket && !ev_is_active(&socket->writable);
+}
+
+bool UdpListener::waiting() const {
+  return std::ranges::any_of(state_->sockets,
+                             [](const auto &socket) { return ev_is_active(&socket->writable); });
 }
 
 MutablePacket UdpListener::WithRoom(std::span<std::uint8_t> packet) const {

@@ -243,7 +243,7 @@ void Http3Connection::CloseStream(StreamId stream, std::uint64_t code) {
     return;
   }
   found->ended = true;
-  found->fields.clear();
+  impl_->TakeFields(*found);
   nghttp3_conn_shutdown_stream_write(impl_->h3.get(), id);
   // An error here means that memory is out; the next packet will say so.
   (void)ngtcp2_conn_shutdown_stream(impl_->conn, 0, id, code);

@@ -51,7 +51,8 @@ struct Http3Connection::Impl {
   struct Stream {
     // The message that comes.
     std::vector<HeaderField> fields;
-    std::size_t field_bytes = 0;
+    std::size_t field_bytes = 0; ///< Of the message, those that are not kept any more included.
+    std::size_t kept_bytes = 0;  ///< Of `fields`.
     unsigned status = 0;    ///< Of a response.
     bool told = false;      ///< The handler knows of it.
     bool answered = false;  ///< By Respond.
@@ -85,6 +86,8 @@ struct Http3Connection::Impl {
   void BeginHeaders(std::int64_t id);
   void OnField(std::int64_t id, std::int32_t token, std::string_view name, std::string_view value);
   void EndHeaders(std::int64_t id);
+  /// Those of a stream are not kept any more.
+  std::vector<HeaderField> TakeFields(Stream &stream);
   void OnData(std::int64_t id, std::span<const std::uint8_t> data);
   void OnDataAcked(std::int64_t id, std::uint64_t bytes);
   [[nodiscard]] nghttp3_ssize GiveData(std::int64_t id, std::span<nghttp3_vec> out);
@@ -131,6 +134,7 @@ struct Http3Connection::Impl {
   std::shared_ptr<ByteBudget> budget; // May be null.
 
   std::map<std::int64_t, Stream> streams;
+  std::size_t kept_field_bytes = 0; ///< Of all streams: at most kMaxUnfinishedFieldBytes.
   std::vector<std::int64_t> resumed; ///< Streams of which nghttp3 is to be told; at most all of them.
   DatagramQueue datagrams{bounds.bytes,
                           [this](DatagramQueue::Key tunnel, std::span<const std::uint8_t> bytes) {

@@ -88,7 +88,9 @@ void Impl::Deliver() {
     self.DeliverHttp3();
   }
   if (state == State::kClosed && std::exchange(tell_closed, false) && handler) {
-    handler->OnClosed(reason);
+    auto *last = handler;
+    self.SetHandler(nullptr); // It may be gone afterwards.
+    last->OnClosed(reason);
   }
 }
 

@@ -3,6 +3,8 @@
 #include "http3_server_impl.h"
 
 #include <algorithm>
+#include <array>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -17,6 +19,23 @@ using Impl = Http3Server::Impl;
 
 [[nodiscard]] bool Random(std::span<std::uint8_t> out) {
   return gnutls_rnd(GNUTLS_RND_RANDOM, out.data(), out.size()) == 0;
+}
+
+template <typename T> std::span<std::uint8_t> AsBytes(T &value) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  return {reinterpret_cast<std::uint8_t *>(&value), sizeof(value)};
+}
+
+// A key for one purpose: as much of HMAC-SHA256 as it has room for.
+[[nodiscard]] bool Derive(std::span<const std::uint8_t> secret, std::string_view purpose,
+                          std::span<std::uint8_t> key) {
+  std::array<std::uint8_t, 32> digest;
+  if (gnutls_hmac_fast(GNUTLS_MAC_SHA256, secret.data(), secret.size(), purpose.data(),
+                       purpose.size(), digest.data()) != 0) {
+    return false;
+  }
+  std::ranges::copy(std::span(digest).first(key.size()), key.begin());
+  return true;
 }
 
 // RFC 9000, section 10.2: closing and draining take three times the PTO.
@@ -111,9 +130,11 @@ std::expected<std::unique_ptr<Http3Server>, QuicError> Http3Server::Create(Optio
       options.max_udp_payload > NGTCP2_MAX_TX_UDP_PAYLOAD_SIZE) {
     return std::unexpected(QuicError{QuicError::kArgument, "size of UDP payloads"});
   }
-  Impl::Secrets secrets;
-  static_assert(std::is_trivially_copyable_v<Impl::Secrets>);
-  if (!Random({reinterpret_cast<std::uint8_t *>(&secrets), sizeof(secrets)})) {
+  std::array<std::uint8_t, 32> secret{};
+  Impl::Secrets secrets{};
+  if (!(options.secret ? (secret = *options.secret, true) : Random(secret)) ||
+      !Random(AsBytes(secrets.table)) || !Derive(secret, "worker", AsBytes(secrets.ids.worker)) ||
+      !Derive(secret, "reset", secrets.ids.reset) || !Derive(secret, "token", secrets.token)) {
     return std::unexpected(QuicError{QuicError::kInternal, "no random bytes"});
   }
   auto impl = std::make_unique<Impl>(std::move(options), handler, secrets);

@@ -25,7 +25,7 @@ void Impl::Consume(std::int64_t id, std::size_t bytes) {
 void Impl::BeginHeaders(std::int64_t id) {
   auto *stream = is_server() ? &streams[id] : Find(id);
   if (stream) {
-    stream->fields.clear();
+    TakeFields(*stream);
     stream->field_bytes = 0;
     stream->status = 0;
   }
@@ -39,9 +39,11 @@ void Impl::OnField(std::int64_t id, std::int32_t token, std::string_view name,
   }
   // RFC 9114, section 4.2.2.
   constexpr std::size_t kOverhead = 32;
-  stream->field_bytes += name.size() + value.size() + kOverhead;
-  if (stream->field_bytes > kMaxFieldBytes) {
-    stream->fields.clear();
+  const auto size = name.size() + value.size() + kOverhead;
+  stream->field_bytes += size;
+  if (stream->too_large || stream->field_bytes > kMaxFieldBytes ||
+      kept_field_bytes + size > kMaxUnfinishedFieldBytes) {
+    TakeFields(*stream);
     if (!std::exchange(stream->too_large, true) && !is_server()) {
       refused.emplace_back(id, kH3ExcessiveLoad);
     }
@@ -52,6 +54,13 @@ void Impl::OnField(std::int64_t id, std::int32_t token, std::string_view name,
     std::from_chars(value.data(), value.data() + value.size(), stream->status);
   }
   stream->fields.push_back({.name = std::string(name), .value = std::string(value)});
+  stream->kept_bytes += size;
+  kept_field_bytes += size;
+}
+
+std::vector<HeaderField> Impl::TakeFields(Stream &stream) {
+  kept_field_bytes -= std::exchange(stream.kept_bytes, 0);
+  return std::exchange(stream.fields, {});
 }
 
 void Impl::EndHeaders(std::int64_t id) {
@@ -59,7 +68,7 @@ void Impl::EndHeaders(std::int64_t id) {
   if (!stream || stream->ended) {
     return;
   }
-  const auto fields = std::exchange(stream->fields, {});
+  const auto fields = TakeFields(*stream);
   if (!is_server()) {
     if (!stream->too_large && stream->status / 100 != 1 && handler) {
       handler->OnHeaders(static_cast<StreamId>(id), fields);
@@ -100,7 +109,7 @@ void Impl::EndStream(std::int64_t id, StreamEnd end, std::uint64_t code) {
     return;
   }
   stream->ended = true;
-  stream->fields.clear();
+  TakeFields(*stream);
   // The peer is done with one direction at least, and so with the request: no half of it is kept.
   // An error here means that memory is out; the next packet will say so.
   (void)(end == StreamEnd::kFinished
@@ -117,7 +126,8 @@ bool Impl::RemoveStream(std::int64_t id) {
   if (found == streams.end()) {
     return false;
   }
-  const auto &stream = found->second;
+  auto &stream = found->second;
+  TakeFields(stream);
   const bool tell = stream.told && !stream.ended;
   stream_gone = stream_gone || stream.room_wanted;
   if (budget) {

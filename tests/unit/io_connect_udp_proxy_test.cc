@@ -199,6 +199,49 @@ TEST_F(ConnectUdpProxyTest, ForwardsAlsoAfterTheClientHasMoved) {
   EXPECT_GT(proxy->counters().tunnels[Way::kForwardedToClient].passed.packets, 1u);
 }
 
+// The last packets of a connection are still to be sent when it ends, in one batch.
+TEST_F(ConnectUdpProxyTest, ForwardsAndEndsInOneBatch) {
+  auto &client = Connect();
+  target->answer = [&](const Bytes &) { return Short(client.id); };
+  client.tunnel->AddServerId(Id(0x55));
+  ASSERT_TRUE(RunUntil([&] { return client.recorder.opened == 1; }));
+  ASSERT_TRUE(Forwards(client));
+  ASSERT_EQ(client.tunnel->Send(Short(0x55), 0), SendStatus::kSent);
+  client.proxy.Close();
+  EXPECT_TRUE(RunUntil([&] { return proxy->connections() == 0; }));
+}
+
+TEST_F(ConnectUdpProxyTest, TargetIsGoneWhenTheLastPacketsAreSent) {
+  auto &client = Connect();
+  ASSERT_TRUE(RunUntil([&] { return client.recorder.opened == 1; }));
+  target.reset();
+  ASSERT_EQ(client.tunnel->Send(LongTo(client.id, 1200), 0), SendStatus::kSent);
+  ASSERT_TRUE(RunUntil(
+    [&] { return proxy->counters().tunnels[Way::kTunnelledToTarget].passed.packets == 1; }));
+  std::ignore = client.tunnel->Send(LongTo(client.id, 1200), 0);
+  client.proxy.Close();
+  EXPECT_TRUE(RunUntil([&] { return proxy->connections() == 0; }));
+}
+
+TEST_F(ConnectUdpProxyTest, ConnectionsBeyondTheBoundOfAClientDoNotStay) {
+  constexpr std::size_t kBound = 3;
+  auto options = Options();
+  options.proxy.proxy.routing.max_connections_per_client = kBound;
+  proxy = *ConnectUdpProxy::Create(loop, options);
+  port = proxy->addresses().front().port;
+  for (std::size_t i = 0; i < kBound + 2; ++i) {
+    Connect();
+  }
+  const auto count = [&](auto is) {
+    return static_cast<std::size_t>(
+      std::ranges::count_if(clients, [&](const auto &client) { return is(*client); }));
+  };
+  EXPECT_TRUE(RunUntil([&] { return count([](Client &c) { return c.closed.has_value(); }) == 2; }));
+  EXPECT_TRUE(RunUntil([&] { return proxy->connections() == kBound; }));
+  EXPECT_TRUE(
+    RunUntil([&] { return count([](Client &c) { return c.recorder.opened == 1; }) == kBound; }));
+}
+
 TEST_F(ConnectUdpProxyTest, ManyClientsHaveTheirOwnPackets) {
   constexpr std::size_t kClients = 40;
   for (std::size_t i = 0; i < kClients; ++i) {

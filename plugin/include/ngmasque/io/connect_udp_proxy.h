@@ -48,7 +48,7 @@ public:
   ReplaceCertificate(const std::filesystem::path &certificate_file,
                      const std::filesystem::path &key_file);
 
-  /// Closes all connections, and their tunnels with them.
+  /// Closes all connections, and their tunnels with them.  New ones are accepted still.
   void Close();
 
   /// How many connections there are, those in their handshake included.

@@ -12,6 +12,10 @@
 
 namespace ngmasque {
 
+/// What a client may open besides its requests for tunnels: so that one too many gets an answer.
+/// Credit is per connection, and any one of its connections may have all of a client's requests.
+inline constexpr std::uint64_t kSpareRequests = 16;
+
 /// What such connections let wait.  What comes on top is dropped, and the tunnelled connection's own
 /// congestion control notices.  What waits on streams as well counts for the client, too:
 /// RoutingLimits::max_waiting_bytes_per_client.
@@ -22,7 +26,8 @@ inline constexpr Http3Connection::QueueBounds kProxyQueueBounds{
 };
 
 /// Hands on what each says to the other.  How forwarded packets leave, and how an idle timer is
-/// restarted, is for the class derived from it: Forward and OnActivity.
+/// restarted, is for the class derived from it: Forward and OnActivity.  Its destructor has to call
+/// Deregister, for as long as the proxy knows the connection it may call them.
 class ProxyConnection : public Http3Endpoint::Handler, public ProxyServer::Client {
 public:
   /// `http3` has kProxyQueueBounds.  Both have to outlive this.
@@ -62,12 +67,14 @@ public:
 
   [[nodiscard]] OuterConnection id() const { return id_; }
 
+protected:
+  /// The proxy forgets the connection, and sends what it has of it.
+  void Deregister();
+
 private:
   [[nodiscard]] StreamKey Key(StreamId stream) const {
     return {.connection = id_, .stream = stream};
   }
-  void Deregister();
-
   ProxyServer &proxy_;
   Http3Connection &http3_;
   OuterConnection id_;

@@ -86,6 +86,9 @@ public:
   /// Whether Send would take a burst from there.
   [[nodiscard]] bool CanSend(const Endpoint &local) const;
 
+  /// Whether a full socket has something that waits to be sent.
+  [[nodiscard]] bool waiting() const;
+
   /// A packet of OnPacket, until OnBatchEnd returns, with the room around it that is free to be
   /// written: kPacketRoom before the first one, and behind the last one, of those that lie one
   /// after the other.

@@ -41,6 +41,11 @@ inline constexpr std::size_t kStreamPartOverhead = 64;
 /// decoded.  A response with more is reset, a request is answered with 431.
 inline constexpr std::size_t kMaxFieldBytes = std::size_t{16} << 10;
 
+/// The same of all messages of a connection that have not come to the end of their fields; the one
+/// that exceeds it is treated like one that is too large.  A peer that never ends them could have as
+/// much as that for each stream otherwise.
+inline constexpr std::size_t kMaxUnfinishedFieldBytes = 4 * kMaxFieldBytes;
+
 class Http3Connection {
 public:
   enum class Role : std::uint8_t { kClient, kServer };

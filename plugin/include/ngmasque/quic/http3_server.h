@@ -7,12 +7,14 @@
 #include "ngmasque/quic/http3_endpoint.h"
 #include "ngmasque/quic/packet_size.h"
 
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <expected>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -23,7 +25,9 @@ public:
   struct Options {
     std::filesystem::path certificate_file{}; ///< PEM, with those of its issuers.
     std::filesystem::path key_file{};         ///< PEM.
-    std::filesystem::path qlog_dir{};         ///< Empty: none.  File: ID.outer.sqlog, ID in hex.
+    /// Empty: none.  File: ID.outer.sqlog, ID in hex, for each connection that is begun, without
+    /// bound: to look for an error, and not for every day.
+    std::filesystem::path qlog_dir{};
     std::filesystem::path key_log_file{};     ///< Empty: none.  Appended to.
     std::chrono::nanoseconds idle_timeout = std::chrono::seconds(30);
     std::chrono::nanoseconds handshake_timeout = std::chrono::seconds(10);
@@ -36,12 +40,17 @@ public:
     Http3Connection::QueueBounds queues{};
     /// Beyond it clients are answered with CONNECTION_REFUSED.
     std::size_t max_connections = 20'000;
-    /// Connections whose handshake is not complete: the same.
+    /// Connections whose handshake is not complete.  Beyond it clients are answered with
+    /// CONNECTION_REFUSED.
     std::size_t max_handshakes = 2'000;
     /// From so many of them on clients have to show by Retry that they are where they say.
     std::size_t retry_from = 200;
-    /// Which of the workers that share a port this is: its connection IDs tell, if all have one key.
+    /// Which of the workers that share a port this is: its connection IDs tell who has `secret`.
     std::uint8_t worker = 0;
+    /// What connection IDs, stateless resets and tokens are made with: the same for all workers of a
+    /// port, and for a server that is started again, whose clients can only so be told that it does
+    /// not know them any more.  Nobody else may have it.  Nothing: one is drawn.
+    std::optional<std::array<std::uint8_t, 32>> secret{};
   };
 
   /// A client's connection; its handshake is complete.  It is there until Handler::OnClosed returns.
