@@ -128,6 +128,60 @@ TEST(Http3ServerLimits, AStreamThatIsResetAtOnceMakesRoomForAnother) {
   EXPECT_FALSE(network.app.From(9000)->closed);
 }
 
+// A HEADERS frame with a field of `size` bytes, after those of a GET, and `missing` bytes at its end
+// that do not come.
+Bytes Headers(std::size_t size, std::size_t missing) {
+  // QPACK: GET, https, "/", and the authority "a"; then a literal name and a literal value.
+  Bytes section{0, 0, 0xd1, 0xd7, 0xc1, 0x50, 1, 'a', 0x21, 'x', 0x7f};
+  for (auto rest = size - 0x7f; rest != 0; rest >>= 7) {
+    section.push_back(static_cast<std::uint8_t>((rest & 0x7f) | (rest >> 7 != 0 ? 0x80 : 0)));
+  }
+  section.insert(section.end(), size, 'b');
+  const auto length = section.size() + missing;
+  Bytes frame{0x01, static_cast<std::uint8_t>(0x40 | length >> 8),
+              static_cast<std::uint8_t>(length & 0xff)};
+  frame.insert(frame.end(), section.begin(), section.end());
+  return frame;
+}
+
+// Each could be as large, and none of them comes to its end.
+TEST(Http3ServerLimits, FieldsOfUnfinishedMessagesAreBoundedTogether) {
+  constexpr std::size_t kSize = 15'000;
+  constexpr std::uint16_t kPort = 9000;
+  for (const std::size_t unfinished : {3, 4}) {
+    Network network;
+    quic_test::RawClient client("h3");
+    network.Talk(client, kPort);
+    ASSERT_TRUE(client.completed());
+    for (std::size_t i = 0; i < unfinished; ++i) {
+      client.Send(Headers(kSize, 100), false);
+      network.Talk(client, kPort);
+    }
+    client.Send(Headers(kSize, 0), true);
+    network.Talk(client, kPort);
+    const auto &record = *network.app.From(kPort);
+    // There is room for four; the fifth is answered by the server itself.
+    EXPECT_EQ(record.requests.size(), unfinished == 3 ? 1u : 0u);
+    EXPECT_FALSE(record.closed);
+    EXPECT_EQ(client.streams[static_cast<std::int64_t>(4 * unfinished)].empty(), unfinished == 3);
+  }
+}
+
+// RFC 9001, section 6: there is no KeyUpdate message of TLS.
+TEST(Http3ServerLimits, ACryptoFrameAfterTheHandshakeClosesTheConnection) {
+  constexpr std::uint16_t kPort = 9000;
+  Network network;
+  quic_test::RawClient client("h3");
+  network.Talk(client, kPort);
+  ASSERT_TRUE(client.completed());
+  client.SendCrypto({24, 0, 0, 1, 0});
+  network.Talk(client, kPort);
+  const auto &record = *network.app.From(kPort);
+  ASSERT_TRUE(record.closed);
+  EXPECT_EQ(record.closed->code, 0x10au);
+  EXPECT_EQ(network.server->connections(), 0u);
+}
+
 TEST(Http3ServerLimits, WhatIsNoRequest) {
   struct {
     Bytes bytes;

@@ -142,27 +142,28 @@ public:
 
   // What it sends now.
   std::vector<Bytes> Write() {
-    std::int64_t stream = -1;
     if (std::exchange(send_, false)) {
-      EXPECT_EQ(ngtcp2_conn_open_bidi_stream(conn_, &stream, nullptr), 0);
+      EXPECT_EQ(ngtcp2_conn_open_bidi_stream(conn_, &stream_, nullptr), 0);
+      sent_ = 0;
     }
     std::vector<Bytes> packets;
     for (;;) {
       Bytes bytes(1200);
-      const ngtcp2_vec vec{.base = frame.data(), .len = frame.size()};
+      const ngtcp2_vec vec{.base = frame.data() + sent_, .len = frame.size() - sent_};
       ngtcp2_ssize taken = -1;
       ngtcp2_pkt_info pi{};
       ngtcp2_path_storage path;
       ngtcp2_path_storage_zero(&path);
       const auto written = ngtcp2_conn_writev_stream(
         conn_, &path.path, &pi, bytes.data(), bytes.size(), &taken,
-        fin_ ? NGTCP2_WRITE_STREAM_FLAG_FIN : NGTCP2_WRITE_STREAM_FLAG_NONE, stream, &vec,
-        stream < 0 ? 0 : 1, now);
+        fin_ ? NGTCP2_WRITE_STREAM_FLAG_FIN : NGTCP2_WRITE_STREAM_FLAG_NONE, stream_, &vec,
+        stream_ < 0 ? 0 : 1, now);
       if (written <= 0) {
         return packets;
       }
-      if (taken >= 0) {
-        stream = -1;
+      sent_ += taken > 0 ? static_cast<std::size_t>(taken) : 0;
+      if (taken >= 0 && sent_ == frame.size()) {
+        stream_ = -1;
       }
       bytes.resize(static_cast<std::size_t>(written));
       packets.push_back(std::move(bytes));
@@ -180,6 +181,13 @@ public:
     std::int64_t stream = -1;
     ASSERT_EQ(ngtcp2_conn_open_bidi_stream(conn_, &stream, nullptr), 0);
     ASSERT_EQ(ngtcp2_conn_shutdown_stream_write(conn_, 0, stream, code), 0);
+  }
+
+  // Sends it as if TLS had something to say.
+  void SendCrypto(const Bytes &message) {
+    ASSERT_EQ(ngtcp2_conn_submit_crypto_data(conn_, NGTCP2_ENCRYPTION_LEVEL_1RTT, message.data(),
+                                             message.size()),
+              0);
   }
 
   // Requests that it may send now.
@@ -208,6 +216,8 @@ private:
   ngtcp2_crypto_conn_ref reference_{};
   ngtcp2_conn *conn_ = nullptr;
   bool send_ = false;
+  std::int64_t stream_ = -1; // What is being sent of `frame` is sent there.
+  std::size_t sent_ = 0;
   bool fin_ = false;
 };
 
