@@ -17,13 +17,6 @@ extern Config config;
 
 namespace ngmasque::examples {
 
-namespace {
-
-// QUIC DATAGRAM frames of any size (RFC 9221, section 3).
-constexpr std::uint64_t kMaxDatagramFrameSize = 65'535;
-
-} // namespace
-
 std::span<const option> ServerProxy::options() const { return ServerProxyLongOptions(); }
 
 void ServerProxy::print_help(FILE *out) const { PrintHelp(out); }
@@ -81,7 +74,7 @@ void ServerProxy::configure(ngtcp2_callbacks &callbacks, ngtcp2_settings &settin
       FixPacketSize(settings, kOuterUdpPayload);
     }
   }
-  params.max_datagram_frame_size = kMaxDatagramFrameSize;
+  params.max_datagram_frame_size = kMaxDatagramFrame;
   params.initial_max_streams_bidi =
     std::max<std::uint64_t>(params.initial_max_streams_bidi,
                             options_.proxy.proxy.routing.max_streams_per_client + kSpareRequests);

@@ -1,32 +1,17 @@
 #include "ngmasque/quic/http3_client.h"
 
-#include "http3_endpoint_impl.h"
-#include "qlog.h"
+#include "endpoint_setup.h"
 #include "tls_client.h"
 
 #include <utility>
 
-#include <gnutls/crypto.h>
 #include <ngtcp2/ngtcp2_crypto.h>
 
 namespace ngmasque {
 
 namespace {
 
-// Flow control.  What comes on streams is small, but for payloads to a client whose proxy has no
-// datagrams; they are consumed at once.
-constexpr std::uint64_t kStreamWindow = std::uint64_t{256} << 10;
-constexpr std::uint64_t kConnectionWindow = std::uint64_t{1} << 20;
-// Streams that a server may open to its client: control, two of QPACK, and a few of types that are
-// ignored (RFC 9114, section 6.2).
-constexpr std::uint64_t kMaxUniStreams = 8;
-// The largest DATAGRAM frame that is taken; RFC 9221, section 3, recommends this for any.
-constexpr std::uint64_t kMaxDatagramFrame = 65535;
 constexpr std::size_t kFirstRemoteIdLength = 18;
-
-[[nodiscard]] bool Random(std::span<std::uint8_t> out) {
-  return gnutls_rnd(GNUTLS_RND_RANDOM, out.data(), out.size()) == 0;
-}
 
 std::unexpected<QuicError> Internal(std::string_view what) {
   return std::unexpected(QuicError{QuicError::kInternal, std::string(what)});
@@ -61,9 +46,8 @@ Http3Client::Create(Options options, const FourTuple &path, Handler &handler, Na
 
 std::expected<void, QuicError> Http3Client::Start(const FourTuple &path, Nanoseconds now) {
   auto &impl = endpoint();
-  if (options_.max_udp_payload < kMinUdpPayload ||
-      options_.max_udp_payload > NGTCP2_MAX_TX_UDP_PAYLOAD_SIZE) {
-    return std::unexpected(QuicError{QuicError::kArgument, "size of UDP payloads"});
+  if (auto size = CheckUdpPayload(options_.max_udp_payload); !size) {
+    return size;
   }
   SetHandler(&handler_);
   impl.buffer = buffer_;
@@ -77,33 +61,19 @@ std::expected<void, QuicError> Http3Client::Start(const FourTuple &path, Nanosec
   }
 
   ngtcp2_settings settings;
-  ngtcp2_settings_default(&settings);
-  settings.initial_ts = now;
-  settings.handshake_timeout = static_cast<ngtcp2_duration>(options_.handshake_timeout.count());
-  if (options_.probe_path) {
-    ProbePacketSize(settings, options_.max_udp_payload);
-  } else {
-    FixPacketSize(settings, options_.max_udp_payload);
-  }
-  if (!options_.qlog_dir.empty()) {
-    auto opened = OpenQlog(options_.qlog_dir, scid);
-    if (!opened) {
-      return std::unexpected(std::move(opened.error()));
-    }
-    impl.qlog = *std::move(opened);
-    settings.qlog_write = Impl::WriteQlog;
-  }
-
   ngtcp2_transport_params params;
-  ngtcp2_transport_params_default(&params);
+  if (auto prepared = PrepareConnection(impl,
+                                        {.qlog_dir = options_.qlog_dir,
+                                         .idle_timeout = options_.idle_timeout,
+                                         .handshake_timeout = options_.handshake_timeout,
+                                         .max_udp_payload = options_.max_udp_payload,
+                                         .probe_path = options_.probe_path,
+                                         .datagrams = options_.datagrams},
+                                        scid, now, settings, params);
+      !prepared) {
+    return prepared;
+  }
   params.initial_max_stream_data_bidi_local = kStreamWindow;
-  params.initial_max_stream_data_uni = kStreamWindow;
-  params.initial_max_data = kConnectionWindow;
-  params.initial_max_streams_uni = kMaxUniStreams;
-  params.max_idle_timeout = static_cast<ngtcp2_duration>(options_.idle_timeout.count());
-  params.active_connection_id_limit = 7;
-  params.grease_quic_bit = 1;
-  params.max_datagram_frame_size = options_.datagrams ? kMaxDatagramFrame : 0;
 
   QuicPath quic_path(path);
   const auto raw_path = quic_path.get();

@@ -77,12 +77,13 @@ void Impl::OnPathValidated(const FourTuple &path, bool success) {
 
 void Impl::Deliver() {
   if (state == State::kOpen) {
-    const auto path = ToFourTuple(*ngtcp2_conn_get_path2(conn.get()));
     // Back to a path that was validated before a server's connection goes without a callback.
-    const bool usable =
-      role == Role::kClient ? std::exchange(tell_path, false) : validated.Use(path);
-    if (usable && std::exchange(told_path, path) != path && handler) {
-      handler->OnPathChanged(path);
+    if (role == Role::kServer || std::exchange(tell_path, false)) {
+      const auto path = ToFourTuple(*ngtcp2_conn_get_path2(conn.get()));
+      const bool usable = role == Role::kClient || validated.Use(path);
+      if (usable && std::exchange(told_path, path) != path && handler) {
+        handler->OnPathChanged(path);
+      }
     }
     self.Deliver();
     self.DeliverHttp3();

@@ -1,5 +1,6 @@
 #include "ngmasque/quic/http3_server.h"
 
+#include "endpoint_setup.h"
 #include "http3_server_impl.h"
 
 #include <algorithm>
@@ -16,10 +17,6 @@ namespace ngmasque {
 namespace {
 
 using Impl = Http3Server::Impl;
-
-[[nodiscard]] bool Random(std::span<std::uint8_t> out) {
-  return gnutls_rnd(GNUTLS_RND_RANDOM, out.data(), out.size()) == 0;
-}
 
 template <typename T> std::span<std::uint8_t> AsBytes(T &value) {
   static_assert(std::is_trivially_copyable_v<T>);
@@ -126,9 +123,8 @@ Http3Server::~Http3Server() = default;
 
 std::expected<std::unique_ptr<Http3Server>, QuicError> Http3Server::Create(Options options,
                                                                            Handler &handler) {
-  if (options.max_udp_payload < kMinUdpPayload ||
-      options.max_udp_payload > NGTCP2_MAX_TX_UDP_PAYLOAD_SIZE) {
-    return std::unexpected(QuicError{QuicError::kArgument, "size of UDP payloads"});
+  if (auto size = CheckUdpPayload(options.max_udp_payload); !size) {
+    return std::unexpected(std::move(size.error()));
   }
   std::array<std::uint8_t, 32> secret{};
   Impl::Secrets secrets{};

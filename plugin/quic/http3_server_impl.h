@@ -44,7 +44,6 @@ public:
                                                      const Acceptor::Accept &accept,
                                                      Nanoseconds now);
 
-  using Http3Endpoint::Close;
   using Http3Endpoint::endpoint;
   using Http3Endpoint::Expiry;
   using Http3Endpoint::HandleExpiry;

@@ -1,7 +1,7 @@
 // Http3Server: one of its connections.
 
+#include "endpoint_setup.h"
 #include "http3_server_impl.h"
-#include "qlog.h"
 
 #include <algorithm>
 
@@ -11,16 +11,6 @@
 namespace ngmasque {
 
 namespace {
-
-// Flow control.  What comes on request streams is small, but for payloads from a client that has no
-// datagrams; they are consumed at once.
-constexpr std::uint64_t kStreamWindow = std::uint64_t{256} << 10;
-constexpr std::uint64_t kConnectionWindow = std::uint64_t{1} << 20;
-// Control, two of QPACK, and a few of types that are ignored (RFC 9114, section 6.2).
-constexpr std::uint64_t kMaxUniStreams = 8;
-// The largest DATAGRAM frame that is taken; RFC 9221, section 3, recommends this for any.
-constexpr std::uint64_t kMaxDatagramFrame = 65535;
-constexpr std::uint64_t kActiveConnectionIds = 7;
 
 // There is no TLS any more once the handshake is complete.
 //
@@ -98,29 +88,23 @@ std::expected<void, QuicError> ServerConnection::Start(const FourTuple &path,
   (void)OnNewLocalId(ToConnectionId(accept.header.dcid));
 
   ngtcp2_settings settings;
-  ngtcp2_settings_default(&settings);
-  settings.initial_ts = now;
-  settings.handshake_timeout = static_cast<ngtcp2_duration>(options_.handshake_timeout.count());
+  ngtcp2_transport_params params;
+  if (auto prepared =
+        PrepareConnection(impl,
+                          {.qlog_dir = options_.qlog_dir,
+                           .idle_timeout = options_.idle_timeout,
+                           .handshake_timeout = options_.handshake_timeout,
+                           .max_udp_payload = options_.max_udp_payload,
+                           // A client whose first packets are large has a path for such ones.
+                           .probe_path = accept.packet_size < options_.max_udp_payload,
+                           .datagrams = options_.datagrams},
+                          scid, now, settings, params);
+      !prepared) {
+    return prepared;
+  }
   settings.token = accept.header.token;
   settings.tokenlen = accept.header.tokenlen;
   settings.token_type = accept.token_type;
-  // A client whose first packets are large has a path for such ones.
-  if (accept.packet_size < options_.max_udp_payload) {
-    ProbePacketSize(settings, options_.max_udp_payload);
-  } else {
-    FixPacketSize(settings, options_.max_udp_payload);
-  }
-  if (!options_.qlog_dir.empty()) {
-    auto opened = OpenQlog(options_.qlog_dir, scid);
-    if (!opened) {
-      return std::unexpected(std::move(opened.error()));
-    }
-    impl.qlog = *std::move(opened);
-    settings.qlog_write = Http3Endpoint::Impl::WriteQlog;
-  }
-
-  ngtcp2_transport_params params;
-  ngtcp2_transport_params_default(&params);
   params.original_dcid_present = 1;
   params.original_dcid = accept.header.dcid;
   if (accept.original_dcid) {
@@ -129,14 +113,7 @@ std::expected<void, QuicError> ServerConnection::Start(const FourTuple &path,
     params.retry_scid = accept.header.dcid;
   }
   params.initial_max_stream_data_bidi_remote = kStreamWindow;
-  params.initial_max_stream_data_uni = kStreamWindow;
-  params.initial_max_data = kConnectionWindow;
   params.initial_max_streams_bidi = options_.max_requests;
-  params.initial_max_streams_uni = kMaxUniStreams;
-  params.max_idle_timeout = static_cast<ngtcp2_duration>(options_.idle_timeout.count());
-  params.active_connection_id_limit = kActiveConnectionIds;
-  params.grease_quic_bit = 1;
-  params.max_datagram_frame_size = options_.datagrams ? kMaxDatagramFrame : 0;
   params.stateless_reset_token_present = 1;
   if (ngtcp2_crypto_generate_stateless_reset_token(
         params.stateless_reset_token, impl.reset_secret.data(), impl.reset_secret.size(), &scid) !=

@@ -3,27 +3,11 @@
 
 #include "ngmasque/quic/datagram_queue.h"
 
+#include "allocation_count.h"
 #include "session_proxy_support.h"
 
 #include <array>
-#include <atomic>
-#include <cstdlib>
-#include <new>
 #include <random>
-
-namespace {
-std::atomic<std::uint64_t> allocations;
-} // namespace
-
-void *operator new(std::size_t size) {
-  ++allocations;
-  if (auto *memory = std::malloc(size == 0 ? 1 : size)) {
-    return memory;
-  }
-  throw std::bad_alloc();
-}
-void operator delete(void *memory) noexcept { std::free(memory); }
-void operator delete(void *memory, std::size_t) noexcept { std::free(memory); }
 
 namespace ngmasque {
 namespace {

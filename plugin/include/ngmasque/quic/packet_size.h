@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 struct ngtcp2_conn;
 struct ngtcp2_settings;
@@ -20,6 +21,9 @@ inline constexpr std::size_t kMinUdpPayload = 1200;
 /// UDP payload of outer packets in bytes: it takes an inner packet of 1280 bytes, on a path of 1500
 /// or just 1400 bytes.
 inline constexpr std::size_t kOuterUdpPayload = 1350;
+
+/// The largest DATAGRAM frame that is taken, in bytes: of any size, as RFC 9221, section 3, recommends.
+inline constexpr std::uint64_t kMaxDatagramFrame = 65535;
 
 /// Packets have `max` bytes of UDP payload from the start, kMinUdpPayload or more.
 void FixPacketSize(ngtcp2_settings &settings, std::size_t max);
