@@ -1,6 +1,6 @@
 // What the parts of CUnit's API share: cunit_registry.cc (suites and tests as declared),
-// cunit_run.cc (runs and assertions), cunit_results.cc (what the last run brought),
-// cunit_output.cc (what is printed and written).
+// cunit_run.cc (runs and assertions), cunit_suite.cc (a suite of a run), cunit_results.cc (what the
+// last run brought), cunit_output.cc (what is printed and written).
 #pragma once
 
 #include <CUnit/Basic.h>
