@@ -22,7 +22,9 @@ std::string_view ErrorName(WireError error) {
   case WireError::kDisplayString: return "bad Display String";
   case WireError::kKey: return "bad name of a parameter";
   case WireError::kTooManyParameters: return "too many parameters";
-  case WireError::kTrailing: return "more than one Item";
+  case WireError::kTrailing: return "something after the value";
+  case WireError::kResetToken: return "bad length of a stateless reset token";
+  case WireError::kTemplate: return "bad URI template";
   }
   return "unknown error";
 }

@@ -30,7 +30,11 @@ enum class WireError : std::uint8_t {
   kDisplayString,     ///< Not a Display String, or not UTF-8.
   kKey,               ///< A parameter without a proper name.
   kTooManyParameters, ///< More than sf::kMaxParameters.
-  kTrailing,          ///< Something after the Item, for example a list's second member.
+  kTrailing,          ///< Something after what had to be there, for example a list's second member.
+
+  // The Capsule Protocol, and URI templates.
+  kResetToken, ///< A stateless reset token that has neither 0 nor 16 bytes.
+  kTemplate,   ///< Not a URI template, or not one of a UDP proxy (RFC 9298, section 2).
 };
 
 /// The error in words, for logs.
