@@ -144,8 +144,7 @@ TEST(WireCapsule, HeaderInAnotherPieceThanTheValue) {
 
 TEST(WireCapsule, ZeroLengthValues) {
   ExpectOutcomes(Hex("00 00 17 00 00 01 aa 00 00"),
-                 {Whole{kDatagramCapsule, {}}, Whole{kShort, {}}, Whole{kDatagramCapsule, Hex("aa")},
-                  Whole{kDatagramCapsule, {}}});
+                 {Whole{0, {}}, Whole{kShort, {}}, Whole{0, Hex("aa")}, Whole{0, {}}});
   ExpectOutcomes(Concat({Header(kEmptyOnly, 0), Header(kEmptyOnly, 1), Hex("aa")}),
                  {Whole{kEmptyOnly, {}}, WireError::kTooLong});
 }

@@ -1,9 +1,11 @@
 // The capsules for connection IDs of draft-ietf-masque-quic-proxy, in each of its revisions.  What
-// they are called here is the newest one's.
+// they are called here is the newest one's.  Their code points and layouts are in one table, in
+// cid_capsule.cc.
 #pragma once
 
 #include "ngmasque/routing/connection_id.h"
 #include "ngmasque/wire/capsule.h"
+#include "ngmasque/wire/quic_header.h"
 
 #include <array>
 #include <cstddef>
@@ -26,8 +28,8 @@ enum class CidCapsuleKind : std::uint8_t {
   kAckClientCid,      ///< Proxy.
   kAckClientVcid,     ///< Client.
   kAckTargetCid,      ///< Proxy.
-  kRejectClientCid,   ///< Proxy; before revision -09 that is a kCloseClientCid that was not preceded
-                      ///< by a kAckClientCid, and is read as such.
+  kRejectClientCid,   ///< Proxy; before revision -09 that is a kCloseClientCid that was not
+                      ///< preceded by a kAckClientCid, and is read as such.
   kRejectTargetCid,   ///< The same.
   kCloseClientCid,    ///< Client; in revision -09 the proxy as well.
   kCloseTargetCid,    ///< The same.
@@ -48,7 +50,8 @@ struct CidCapsule {
   ConnectionId id;
   ConnectionId virtual_id; ///< kAck*; of zero length if there is none.
   std::optional<ResetToken> token; ///< kRegisterTargetCid, kAckClientVcid, kAckTargetCid.
-  std::uint64_t maximum = 0;       ///< kMaxConnectionIds, as on the wire: see RevisionRules.
+  /// kMaxConnectionIds, as on the wire: see RevisionRules.  0 to 2^62-1.
+  std::uint64_t maximum = 0;
   [[nodiscard]] bool operator==(const CidCapsule &) const = default;
 };
 
@@ -77,17 +80,20 @@ struct RevisionRules {
 /// Nothing if it is none of these capsules, in whatever revision.
 [[nodiscard]] std::optional<CidCapsuleType> FindCidCapsule(std::uint64_t type);
 
-/// The longest value of any of them, in bytes; longer ones are malformed.
-inline constexpr std::size_t kMaxCidCapsule = 2 * (255 + 2) + 8 + 16 + 8;
+/// The longest value of any of them, in bytes, with each integer in its longest encoding: two
+/// connection IDs and a token with their lengths.  Longer ones are malformed.
+inline constexpr std::size_t kMaxCidCapsule =
+  2 * (kVarintMaxLength + kMaxConnectionIdLength) + kVarintMaxLength + ResetToken{}.size();
 
-/// Reads a capsule's value.
-/// Errors: kTruncated, kTrailing, kTooLong (a connection ID above 255 bytes), kResetToken (neither 0
-/// nor 16 bytes).  All of them are H3_DATAGRAM_ERROR of the stream.
+/// Reads a capsule's value.  What the maximum of kMaxConnectionIds may be is for the caller to see.
+/// Errors: kTruncated, kTrailing, kTooLong (a connection ID above 255 bytes), kResetToken (neither
+/// 0 nor 16 bytes).  All of them are H3_DATAGRAM_ERROR of the stream.
 [[nodiscard]] std::expected<CidCapsule, WireError>
 ParseCidCapsule(CidCapsuleType type, std::span<const std::uint8_t> value);
 
-/// Writes a whole capsule, type and length included.  kReject* are written as kClose* where the
-/// revision has no others.
+/// Writes a whole capsule, type and length included; what its kind has no field for in this
+/// revision is left out.  kReject* are written as kClose* where the revision has no others, and a
+/// maximum above 2^62-1 as that.
 [[nodiscard]] std::vector<std::uint8_t> WriteCidCapsule(QuicProxyRevision revision,
                                                         const CidCapsule &capsule);
 

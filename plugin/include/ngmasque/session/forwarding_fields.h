@@ -1,5 +1,5 @@
-// The fields that negotiate QUIC-aware proxying: Proxy-QUIC-Forwarding and Proxy-QUIC-Port-Sharing of
-// draft-ietf-masque-quic-proxy, and Capsule-Protocol of RFC 9297.
+// The fields that negotiate QUIC-aware proxying: Proxy-QUIC-Forwarding and Proxy-QUIC-Port-Sharing
+// of draft-ietf-masque-quic-proxy, and Capsule-Protocol of RFC 9297.
 #pragma once
 
 #include "ngmasque/routing/scramble.h"
@@ -19,6 +19,10 @@ enum class Transform : std::uint8_t { kIdentity, kScrambleDt };
 [[nodiscard]] std::string_view TransformName(Transform transform);
 /// Nothing if there is none of that name.
 [[nodiscard]] std::optional<Transform> FindTransform(std::string_view name);
+/// Whether each side has to tell the other one its key.
+[[nodiscard]] constexpr bool NeedsKey(Transform transform) {
+  return transform == Transform::kScrambleDt;
+}
 
 /// What a client offers.
 struct ForwardingOffer {
@@ -32,19 +36,22 @@ struct ForwardingOffer {
 /// What a proxy answers.
 struct ForwardingAnswer {
   bool forwarding = false;
-  std::optional<std::string> transform; ///< As it came, as nobody may take one that was not offered.
+  /// As it came, as nobody may take one that was not offered.
+  std::optional<std::string> transform;
   std::optional<ScrambleKey> key;
   [[nodiscard]] bool operator==(const ForwardingAnswer &) const = default;
 };
 
 /// Read a message's Proxy-QUIC-Forwarding.  Nothing if it is absent, is not a Boolean Item, came
 /// twice, or is one of those that are to be ignored: an offer of `?1` without accept-transform.
-/// Parameters that are not the side's are ignored.  A scramble-key that is no Byte Sequence of 32
-/// bytes counts as none.
+/// Parameters that are not the side's are ignored, and so are those of another type than they have
+/// to be: a transform that is no String, a scramble-key that is no Byte Sequence of 32 bytes.
+/// Whether a transform lacks its key is for the caller to see.
 [[nodiscard]] std::optional<ForwardingOffer> ReadOffer(std::span<const HeaderField> fields);
 [[nodiscard]] std::optional<ForwardingAnswer> ReadAnswer(std::span<const HeaderField> fields);
 
-/// The fields of a message.  The keys are written where a transform that needs one is.
+/// The fields of a message.  The keys are written where a transform that needs one is.  Forwarding
+/// without a transform that can be written is no forwarding: `?0`.
 [[nodiscard]] HeaderField OfferField(const ForwardingOffer &offer);
 [[nodiscard]] HeaderField AnswerField(const ForwardingAnswer &answer);
 

@@ -34,9 +34,9 @@ WriteCapsuleHeader(std::uint64_t type, std::uint64_t length, std::span<std::uint
 /// Takes capsules off a stream, however it is cut into pieces.
 ///
 /// Memory: a capsule that lies in one piece is not copied.  Of one that does not, the bytes of its
-/// value that have arrived are kept, never space for those that a length only promises: at most what
-/// `max_length` says for its type, and nothing more once it has been handed out and the next piece
-/// comes.  Capsules of unknown types, of whatever length, are left out without being stored.
+/// value that have arrived are kept, never space for those that a length only promises: at most
+/// what `max_length` says for its type, and nothing more once it has been handed out and the next
+/// piece comes.  Capsules of unknown types, of whatever length, are left out without being stored.
 class CapsuleParser {
 public:
   /// How long the value of a capsule of this type may be, in bytes; nothing: the type is unknown.
@@ -44,19 +44,21 @@ public:
 
   explicit CapsuleParser(MaxLength max_length) : max_length_(max_length) {}
 
-  /// Returns the next known capsule of `input` and takes what it has read off the front of it.  To be
-  /// called until it says kIncomplete; `input` is empty then.  The view is valid until the next call
-  /// and as long as the input is.  Longer encodings of types and lengths than needed are accepted.
+  /// Returns the next known capsule of `input` and takes what it has read off the front of it.  To
+  /// be called until it says kIncomplete; `input` is empty then.  The view is valid until the next
+  /// call and as long as the input is.  Longer encodings of types and lengths than needed are
+  /// accepted.
   /// Errors: kIncomplete; kTooLong, once for each known capsule that is too long and as soon as its
   /// length is known: what follows is left out as if the type were unknown, if the caller goes on.
   [[nodiscard]] std::expected<Capsule, WireError> Next(std::span<const std::uint8_t> &input);
 
-  /// Leaves the last capsule out, of which there is no more than a part, or which has been handed out:
-  /// nothing of it is kept any more.  One whose length has not come is not left out, and there is
-  /// nothing of it.  The stream is still in step.
+  /// Leaves the last capsule out, of which there is no more than a part, or which has been handed
+  /// out: nothing of it is kept any more.  One whose length has not come is not left out, as
+  /// nothing of it is kept.  The stream is still in step.
   void Skip();
 
-  /// False in the middle of a capsule.  A stream that ends there was cut off (RFC 9297, section 3.3).
+  /// False in the middle of a capsule.  A stream that ends there was cut off (RFC 9297, section
+  /// 3.3).
   [[nodiscard]] bool AtBoundary() const;
 
   /// How many bytes of a capsule are kept.
