@@ -80,7 +80,7 @@ class InstallTest(PacketCase):
                           "int main() { return ngmasque::ParseAuthority(\"a:1\") ? 0 : 1; }\n")
         program = self.work / "static"
         # Without --static, which would want the static libraries of all that GnuTLS needs.
-        others = self.pkg_config("--libs", "libngtcp2_crypto_gnutls", "libngtcp2", "libnghttp3", "gnutls", "libcares")
+        others = self.pkg_config("--libs", "libngtcp2_crypto_gnutls", "libngtcp2", "libnghttp3", "gnutls", "nettle", "libcares")
         self.tell("clang++-19", "-std=c++23", source, *self.pkg_config("--cflags", "libngmasque"),
                   self.prefix / "lib" / "libngmasque.a", *others, "-lev", "-o", program, f"-Wl,-rpath,{self.prefix}/lib")
         self.tell(program)

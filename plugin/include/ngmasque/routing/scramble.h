@@ -1,5 +1,5 @@
-// The packet transform scramble-dt of draft-ietf-masque-quic-proxy: forwarded packets do not look the
-// same on the two sides of a proxy.  The other one, identity, is to do nothing.
+// The packet transform scramble-dt of draft-ietf-masque-quic-proxy, section 6.3.2: forwarded packets
+// do not look the same on the two sides of a proxy.  The other one, identity, is to do nothing.
 #pragma once
 
 #include <array>
@@ -10,12 +10,13 @@
 
 namespace ngmasque {
 
-/// What each side draws, and tells the other one.  It protects what it sends.
+/// What each side draws at random, and tells the other one.  It protects what it sends.
 using ScrambleKey = std::array<std::uint8_t, 32>;
 
 /// Keyed once for each tunnel.  Both functions write a packet anew where it lies: one with a short
-/// header and a virtual connection ID of `id_length` bytes, which stay as they are.  They return
-/// false, and change nothing, if fewer than kMinBehindId bytes follow the connection ID.
+/// header and a virtual connection ID of `id_length` bytes, which stay as they are, and so does the
+/// length.  They return false, and change nothing, if fewer than kMinBehindId bytes follow the
+/// connection ID.  Nothing is authenticated: whatever a peer sends decodes to something.
 class Scramble {
 public:
   /// Bytes that have to follow the connection ID.
@@ -26,7 +27,7 @@ public:
   Scramble(const Scramble &) = delete;
   Scramble &operator=(const Scramble &) = delete;
 
-  /// Before sending, with our own key.
+  /// Before sending, with our own key.  What results has the Header Form bit 0.
   [[nodiscard]] bool Encode(std::span<std::uint8_t> packet, std::size_t id_length) const;
 
   /// After receiving, with the peer's key.  What results has the Header Form bit 0, and the
