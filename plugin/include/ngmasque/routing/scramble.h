@@ -1,5 +1,6 @@
-// The packet transform scramble-dt of draft-ietf-masque-quic-proxy, section 6.3.2: forwarded packets
-// do not look the same on the two sides of a proxy.  The other one, identity, is to do nothing.
+// The packet transform scramble-dt of draft-ietf-masque-quic-proxy, section 6.3.2: forwarded
+// packets do not look the same on the two sides of a proxy.  The other one, identity, is to do
+// nothing.
 #pragma once
 
 #include <array>
