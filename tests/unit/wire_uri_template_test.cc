@@ -344,8 +344,8 @@ TEST(WireUriTemplate, BracesAndNames) {
   }
 }
 
-// No path of these says where the first value ends.  A client makes paths of them, which is all that
-// it has to do.
+// No path of these says where the first value ends.  A client makes paths of them, which is all
+// that it has to do.
 TEST(WireUriTemplate, TemplatesThatOnlyAClientCanUse) {
   for (const auto *path : {"/{target_host}{target_port}", "/{target_host}x{target_port}",
                            "/{target_host}.{target_port}/", "/{target_host}%2F{target_port}",
