@@ -1,6 +1,6 @@
 // The first byte is how the rest, a stream of capsules, is cut into pieces.  However that is, the
-// same has to come out.  Capsules for connection IDs are read, and what could be read is written and
-// read again as the same.
+// same has to come out.  Capsules for connection IDs are read, and what could be read is written
+// and read again as the same.
 
 #include "ngmasque/session/cid_capsule.h"
 #include "ngmasque/wire/capsule.h"
@@ -97,8 +97,8 @@ Result InPieces(std::span<const std::uint8_t> stream, std::uint32_t cut) {
   return result;
 }
 
-/// Leaves out, before each piece, whatever is there: the stream stays in step, so that what comes out
-/// are some of the capsules.
+/// Leaves out, before each piece, whatever is there: the stream stays in step, so that what comes
+/// out are some of the capsules.
 void Skipping(std::span<const std::uint8_t> stream, const Result &all, std::uint32_t cut) {
   CapsuleParser parser{MaxLength};
   auto next = all.outcomes.begin();
