@@ -29,6 +29,7 @@ class ServerProxy;
 class ServerHttp3 final : public Http3Connection {
 public:
   ServerHttp3(::Handler &handler, ngtcp2_ccerr &last_error);
+  using Http3Connection::DeliverHttp3;
   using Http3Connection::ResumeStreams;
   using Http3Connection::SetHandler;
   using Http3Connection::WritePacket;

@@ -85,7 +85,7 @@ bool SameBytes(const ngtcp2_addr &a, const ngtcp2_addr &b) {
 } // namespace
 
 ServerHttp3::ServerHttp3(::Handler &handler, ngtcp2_ccerr &last_error)
-  : Http3Connection(Role::kServer, true, kProxyQueueBounds),
+  : Http3Connection(Role::kServer, {.connect_protocol = true}, kProxyQueueBounds),
     handler_(handler),
     last_error_(last_error) {
   Attach(handler.conn());
@@ -150,6 +150,7 @@ ngtcp2_ssize ServerProxyConn::write_pkt(ngtcp2_path *path, ngtcp2_pkt_info *pi, 
       OnPathChanged(tuple);
     }
   }
+  http3_.DeliverHttp3();
   if (!http3_.ResumeStreams()) {
     return NGTCP2_ERR_CALLBACK_FAILURE;
   }

@@ -65,15 +65,15 @@ std::shared_ptr<ProxyTunnel::Impl> ProxyClient::Impl::FindTunnel(TunnelNumber nu
   return found == tunnels_.end() ? nullptr : found->second;
 }
 
-bool ProxyClient::Impl::OnDatagram(std::span<const std::uint8_t> datagram) {
+std::uint64_t ProxyClient::Impl::OnDatagram(std::span<const std::uint8_t> datagram) {
   if (!dialect_) {
     Drop(DropReason::kUnknownFlow); // It is of no tunnel yet.
-    return true;
+    return 0;
   }
   const auto read = dialect_->OnDatagram(datagram);
   if (read) {
     FindTunnel(read->tunnel->number())->TakePayload(read->payload);
-    return true;
+    return 0;
   }
   const auto &[reason, close, text] = read.error();
   Drop(reason);
@@ -82,7 +82,7 @@ bool ProxyClient::Impl::OnDatagram(std::span<const std::uint8_t> datagram) {
     failure_code_ = close;
     final_ = true;
   }
-  return true; // The end is ours, for it says more.
+  return 0; // The end is ours, for it says more.
 }
 
 void ProxyClient::Impl::OnDatagramDropped(DatagramQueue::Key number,

@@ -65,7 +65,7 @@ void ProxyConnection::OnStreamClosed(StreamId stream, StreamEnd, std::uint64_t) 
   proxy_.OnStreamClosed(Key(stream));
 }
 
-bool ProxyConnection::OnDatagram(std::span<const std::uint8_t> datagram) {
+std::uint64_t ProxyConnection::OnDatagram(std::span<const std::uint8_t> datagram) {
   return proxy_.OnDatagram(id_, datagram);
 }
 

@@ -3,6 +3,8 @@
 #include "proxy_server_state.h"
 #include "socket_error.h"
 
+#include "ngmasque/wire/h3_error.h"
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -239,14 +241,15 @@ void ProxyServer::OnDatagramDropped(OuterConnection connection, std::uint64_t tu
   state_->proxy.DatagramNotSent(connection, tunnel, datagram, reason);
 }
 
-bool ProxyServer::OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram) {
+std::uint64_t ProxyServer::OnDatagram(OuterConnection connection,
+                                      std::span<const std::uint8_t> datagram) {
   auto &s = *state_;
   const auto now = s.in_batch ? s.batch_began : SteadyNow();
   const auto payload = s.proxy.OnDatagram(connection, datagram, now);
   if (payload && payload->tunnel) {
     s.SendTunnelled(*payload);
   }
-  return payload || payload.error() != DropReason::kMalformed;
+  return payload || payload.error() != DropReason::kMalformed ? 0 : kH3GeneralProtocolError;
 }
 
 void ProxyServer::OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> data) {

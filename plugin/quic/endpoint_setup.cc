@@ -59,7 +59,9 @@ PrepareConnection(Http3Endpoint::Impl &endpoint, const EndpointOptions &options,
   params.max_idle_timeout = static_cast<ngtcp2_duration>(options.idle_timeout.count());
   params.active_connection_id_limit = kActiveConnectionIds;
   params.grease_quic_bit = 1;
-  params.max_datagram_frame_size = options.datagrams ? kMaxDatagramFrame : 0;
+  if (options.features.datagrams || options.features.draft_datagrams) {
+    params.max_datagram_frame_size = kMaxDatagramFrame;
+  }
   return {};
 }
 

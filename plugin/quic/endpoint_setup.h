@@ -27,7 +27,7 @@ struct EndpointOptions {
   std::chrono::nanoseconds handshake_timeout{};
   std::size_t max_udp_payload = 0;
   bool probe_path = false;
-  bool datagrams = false;
+  Http3Features features;
 };
 
 /// Unpredictable bytes; false if there are none.

@@ -30,7 +30,7 @@ const ngtcp2_callbacks &Callbacks() {
 } // namespace
 
 Http3Client::Http3Client(Options options, Handler &handler)
-  : Http3Endpoint(Role::kClient, options.datagrams, {}),
+  : Http3Endpoint(Role::kClient, options.features, {}),
     options_(std::move(options)),
     handler_(handler),
     buffer_(kBurstBuffer) {}
@@ -68,7 +68,7 @@ std::expected<void, QuicError> Http3Client::Start(const FourTuple &path, Nanosec
                                          .handshake_timeout = options_.handshake_timeout,
                                          .max_udp_payload = options_.max_udp_payload,
                                          .probe_path = options_.probe_path,
-                                         .datagrams = options_.datagrams},
+                                         .features = options_.features},
                                         scid, now, settings, params);
       !prepared) {
     return prepared;

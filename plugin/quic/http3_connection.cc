@@ -21,7 +21,9 @@ bool Http3Connection::Impl::OpenH3() {
   settings.max_field_section_size = kMaxFieldBytes;
   settings.qpack_max_dtable_capacity = kQpackTable;
   settings.qpack_blocked_streams = kMaxQpackBlockedStreams;
-  settings.h3_datagram_draft05 = announce_datagrams;
+  settings.h3_datagram = features.datagrams;
+  settings.h3_datagram_draft05 = features.draft_datagrams;
+  settings.enable_connect_protocol = is_server() && features.connect_protocol;
 
   nghttp3_conn *raw = nullptr;
   const auto &callbacks = H3Callbacks();
@@ -66,8 +68,9 @@ bool Http3Connection::Impl::Check(int rv) {
   return rv == 0;
 }
 
-Http3Connection::Http3Connection(Role role, bool datagrams, const QueueBounds &bounds)
-  : impl_(std::make_unique<Impl>(*this, role, datagrams, bounds)) {}
+Http3Connection::Http3Connection(Role role, const Http3Features &features,
+                                 const QueueBounds &bounds)
+  : impl_(std::make_unique<Impl>(*this, role, features, bounds)) {}
 Http3Connection::~Http3Connection() = default;
 
 void Http3Connection::SetHandler(Handler *handler) { impl_->handler = handler; }
@@ -163,11 +166,11 @@ bool Http3Connection::ExtendMaxStreamData(std::int64_t stream) {
 
 bool Http3Connection::RecvDatagram(std::span<const std::uint8_t> datagram) {
   ++impl_->statistics.datagrams_received;
-  if (impl_->handler && !impl_->handler->OnDatagram(datagram)) {
-    impl_->Fail(kH3GeneralProtocolError, "malformed datagram");
-    return false;
+  const auto error = impl_->handler ? impl_->handler->OnDatagram(datagram) : 0;
+  if (error != 0) {
+    impl_->Fail(error, "malformed datagram");
   }
-  return true;
+  return error == 0;
 }
 
 std::ptrdiff_t Http3Connection::WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi,
@@ -188,6 +191,9 @@ bool Http3Connection::ResumeStreams() {
 
 void Http3Connection::DeliverHttp3() {
   auto &impl = *impl_;
+  if (impl.handler && std::exchange(impl.tell_settings, false)) {
+    impl.handler->OnSettings(*impl.peer_settings);
+  }
   if (std::exchange(impl.tell_going_away, false) && impl.handler) {
     impl.handler->OnGoAway();
   }
@@ -306,7 +312,7 @@ bool Http3Connection::datagrams() const {
          params->max_datagram_frame_size != 0;
 }
 
-std::optional<bool> Http3Connection::peer_h3_datagram() const { return impl_->peer_h3_datagram; }
+std::optional<PeerSettings> Http3Connection::peer_settings() const { return impl_->peer_settings; }
 
 const Http3Connection::Statistics &Http3Connection::statistics() const { return impl_->statistics; }
 

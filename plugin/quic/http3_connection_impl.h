@@ -68,8 +68,9 @@ struct Http3Connection::Impl {
     bool room_wanted = false;  ///< It has been said to be full.
   };
 
-  Impl(Http3Connection &self_in, Role role_in, bool datagrams_in, const QueueBounds &bounds_in)
-    : self(self_in), role(role_in), announce_datagrams(datagrams_in), bounds(bounds_in) {}
+  Impl(Http3Connection &self_in, Role role_in, const Http3Features &features_in,
+       const QueueBounds &bounds_in)
+    : self(self_in), role(role_in), features(features_in), bounds(bounds_in) {}
   ~Impl() { ReleaseStreams(); }
 
   [[nodiscard]] bool OpenH3();
@@ -123,7 +124,7 @@ struct Http3Connection::Impl {
 
   Http3Connection &self;
   Role role;
-  bool announce_datagrams;
+  Http3Features features;
   QueueBounds bounds;
   Handler *handler = nullptr;
   ngtcp2_conn *conn = nullptr; // From Attach on.
@@ -146,7 +147,8 @@ struct Http3Connection::Impl {
   bool fresh_request = false; ///< Fields of a request have not left yet: streams go first.
   bool streams_first = true;  ///< Otherwise they take turns.
 
-  std::optional<bool> peer_h3_datagram;
+  std::optional<PeerSettings> peer_settings;
+  bool tell_settings = false;
   bool going_away = false;
   bool tell_going_away = false;
   bool stream_gone = false; ///< One that was full.

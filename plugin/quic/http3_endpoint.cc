@@ -95,8 +95,8 @@ void Impl::Deliver() {
   }
 }
 
-Http3Endpoint::Http3Endpoint(Role role, bool datagrams, const QueueBounds &bounds)
-  : Http3Connection(role, datagrams, bounds), impl_(std::make_unique<Impl>(*this, role)) {}
+Http3Endpoint::Http3Endpoint(Role role, const Http3Features &features, const QueueBounds &bounds)
+  : Http3Connection(role, features, bounds), impl_(std::make_unique<Impl>(*this, role)) {}
 Http3Endpoint::~Http3Endpoint() = default;
 
 void Http3Endpoint::SetHandler(Handler *handler) {

@@ -78,11 +78,16 @@ int OnShutdown(nghttp3_conn *, std::int64_t, void *user_data) {
 
 int OnSettings(nghttp3_conn *, const nghttp3_proto_settings *settings, void *user_data) {
   auto &self = Self(user_data);
-  self.peer_h3_datagram = settings->h3_datagram_draft05 != 0;
+  self.peer_settings = {.datagrams = settings->h3_datagram != 0,
+                        .draft_datagrams = settings->h3_datagram_draft05 != 0,
+                        .connect_protocol = settings->enable_connect_protocol != 0};
+  self.tell_settings = true;
   // draft-schinazi-quic-h3-datagram-05: 1 without the transport parameter is a connection error.
+  // RFC 9297 does not say so, but such a peer takes datagrams and takes none (RFC 9221, section 3).
   // The transport parameter without the setting is tolerated.
   const auto *params = ngtcp2_conn_get_remote_transport_params2(self.conn);
-  if (*self.peer_h3_datagram && (!params || params->max_datagram_frame_size == 0)) {
+  if ((self.peer_settings->datagrams || self.peer_settings->draft_datagrams) &&
+      (!params || params->max_datagram_frame_size == 0)) {
     self.Fail(kH3SettingsError, "H3_DATAGRAM without max_datagram_frame_size");
     return NGHTTP3_ERR_CALLBACK_FAILURE;
   }

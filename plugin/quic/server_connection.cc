@@ -65,7 +65,7 @@ void Http3Server::Connection::CloseSoon(std::uint64_t code) {
 }
 
 ServerConnection::ServerConnection(Http3Server::Impl &server, const Http3Server::Options &options)
-  : Connection(Role::kServer, options.datagrams, options.queues),
+  : Connection(Role::kServer, options.features, options.queues),
     server_(server),
     options_(options) {}
 
@@ -97,7 +97,7 @@ std::expected<void, QuicError> ServerConnection::Start(const FourTuple &path,
                            .max_udp_payload = options_.max_udp_payload,
                            // A client whose first packets are large has a path for such ones.
                            .probe_path = accept.packet_size < options_.max_udp_payload,
-                           .datagrams = options_.datagrams},
+                           .features = options_.features},
                           scid, now, settings, params);
       !prepared) {
     return prepared;

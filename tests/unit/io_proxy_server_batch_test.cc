@@ -77,7 +77,7 @@ protected:
     Bytes datagram(size + 2, mark);
     datagram[0] = static_cast<std::uint8_t>(stream / 4);
     datagram[1] = 0;
-    EXPECT_TRUE(server->OnDatagram(kConnection, datagram));
+    EXPECT_EQ(server->OnDatagram(kConnection, datagram), 0u);
     std::ranges::fill(datagram, std::uint8_t{0xee});
   }
   // What has arrived.

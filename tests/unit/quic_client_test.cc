@@ -26,8 +26,10 @@ TEST(QuicClient, HandshakeWithVerifiedCertificate) {
   EXPECT_TRUE(pair.client->datagrams());
   EXPECT_EQ(pair.recorder.max_datagram, pair.client->max_datagram());
   pair.Settle();
-  EXPECT_EQ(pair.client->peer_h3_datagram(), true);
-  EXPECT_TRUE(pair.server->client_h3_datagram);
+  const ngmasque::PeerSettings both{.datagrams = true, .draft_datagrams = true};
+  EXPECT_EQ(pair.client->peer_settings(), both);
+  EXPECT_EQ(pair.recorder.settings, both);
+  EXPECT_EQ(pair.server->client_settings, both);
   EXPECT_FALSE(pair.recorder.closed);
 }
 
@@ -319,29 +321,6 @@ TEST_F(QuicClientEnd, ClientCloses) {
   EXPECT_EQ(pair_.server->close_code, ngmasque::kH3NoError);
   pair_.Settle();
   EXPECT_FALSE(pair_.recorder.closed) << "told of what it did itself";
-}
-
-// draft-schinazi-quic-h3-datagram-05: a connection error.
-TEST(QuicClient, SettingWithoutTransportParameter) {
-  Pair pair({.max_datagram_frame = 0, .settings_datagram = true});
-  ASSERT_TRUE(pair.RunUntil([&] { return pair.recorder.closed.has_value(); }));
-  EXPECT_TRUE(pair.recorder.closed->application);
-  EXPECT_EQ(pair.recorder.closed->code, ngmasque::kH3SettingsError);
-  // RFC 9000, section 10.2.3: as long as the handshake is not confirmed, packets that everybody can
-  // read say APPLICATION_ERROR instead.
-  constexpr std::uint64_t kApplicationError = 0x0c;
-  EXPECT_TRUE(pair.server->close_code == ngmasque::kH3SettingsError ||
-              pair.server->close_code == kApplicationError)
-    << pair.server->close_code.value_or(0);
-}
-
-TEST(QuicClient, TransportParameterWithoutSetting) {
-  Pair pair({.settings_datagram = false});
-  ASSERT_TRUE(pair.Connect());
-  pair.Settle();
-  EXPECT_EQ(pair.client->peer_h3_datagram(), false);
-  EXPECT_TRUE(pair.client->datagrams());
-  EXPECT_FALSE(pair.recorder.closed);
 }
 
 TEST(QuicClient, HandshakeTimeout) {

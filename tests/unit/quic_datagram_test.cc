@@ -97,7 +97,7 @@ TEST(QuicDatagram, PeersLimits) {
 }
 
 TEST(QuicDatagram, PeerWithout) {
-  Pair pair({.max_datagram_frame = 0, .settings_datagram = false});
+  Pair pair({.max_datagram_frame = 0, .settings = kNoDatagrams});
   ASSERT_TRUE(pair.Connect());
   EXPECT_FALSE(pair.client->datagrams());
   EXPECT_EQ(pair.client->max_datagram(), 0u);
@@ -244,7 +244,7 @@ TEST(QuicDatagram, NeitherStarvesTheOther) {
 }
 
 TEST(QuicPayload, BytesBothWays) {
-  Pair pair({.max_datagram_frame = 0, .settings_datagram = false});
+  Pair pair({.max_datagram_frame = 0, .settings = kNoDatagrams});
   ASSERT_TRUE(pair.Connect());
   const auto stream = pair.client->SubmitRequest(Request()).value();
   ASSERT_TRUE(pair.client->SendData(stream, Bytes{0, 3}, Filled(3, 9)));
@@ -271,7 +271,7 @@ TEST(QuicPayload, BytesBothWays) {
 }
 
 TEST(QuicPayload, StreamIsBounded) {
-  Pair pair({.max_datagram_frame = 0, .settings_datagram = false});
+  Pair pair({.max_datagram_frame = 0, .settings = kNoDatagrams});
   ASSERT_TRUE(pair.Connect());
   const auto stream = pair.client->SubmitRequest(Request()).value();
   std::size_t bytes = 0;
@@ -296,7 +296,7 @@ TEST(QuicPayload, StreamIsBounded) {
 
 // The peer does not read: it costs kMaxStreamBytes and no more, and other streams go on.
 TEST(QuicPayload, BlockedStreamHurtsNoOther) {
-  Pair pair({.max_datagram_frame = 0, .settings_datagram = false, .stream_window = 2000});
+  Pair pair({.max_datagram_frame = 0, .settings = kNoDatagrams, .stream_window = 2000});
   ASSERT_TRUE(pair.Connect());
   const auto stream = pair.client->SubmitRequest(Request()).value();
   while (pair.client->SendData(stream, Bytes{3, 232}, Filled(1000, 1))) {}

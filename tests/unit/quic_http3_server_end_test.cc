@@ -177,17 +177,20 @@ TEST(Http3ServerEnd, WhoIsNotWantedIsClosed) {
 }
 
 TEST(Http3ServerEnd, AMalformedDatagramClosesTheConnection) {
-  Network network;
-  auto &client = network.Connect();
-  auto &record = network.At(client);
-  record.good_datagrams = false;
-  ASSERT_TRUE(client->SendDatagram(1, {}, Bytes{1}));
-  ASSERT_TRUE(network.RunUntil([&] { return client.recorder.closed.has_value(); }));
-  EXPECT_EQ(client.recorder.closed->code, ngmasque::kH3GeneralProtocolError);
-  EXPECT_TRUE(client.recorder.closed->application);
-  EXPECT_EQ(record.closed->kind, CloseKind::kProtocol);
-  EXPECT_EQ(record.closed->code, ngmasque::kH3GeneralProtocolError);
-  EXPECT_TRUE(network.RunOut());
+  // With the code that the handler says.
+  for (const auto code : {ngmasque::kH3GeneralProtocolError, ngmasque::kH3DatagramError}) {
+    Network network;
+    auto &client = network.Connect();
+    auto &record = network.At(client);
+    record.datagram_error = code;
+    ASSERT_TRUE(client->SendDatagram(1, {}, Bytes{1}));
+    ASSERT_TRUE(network.RunUntil([&] { return client.recorder.closed.has_value(); }));
+    EXPECT_EQ(client.recorder.closed->code, code);
+    EXPECT_TRUE(client.recorder.closed->application);
+    EXPECT_EQ(record.closed->kind, CloseKind::kProtocol);
+    EXPECT_EQ(record.closed->code, code);
+    EXPECT_TRUE(network.RunOut());
+  }
 }
 
 TEST(Http3ServerEnd, AServerThatGoesTellsNobody) {

@@ -110,7 +110,7 @@ TEST(Http3Server, DatagramsGoBothWays) {
 }
 
 TEST(Http3Server, WithoutDatagramsThereAreNone) {
-  Network network({.datagrams = false});
+  Network network({.features = quic_test::kNoDatagrams});
   auto &client = network.Connect();
   EXPECT_FALSE(client->datagrams());
   EXPECT_EQ(client->SendDatagram(1, {}, Bytes{1}).error(), QuicError::kNoDatagrams);

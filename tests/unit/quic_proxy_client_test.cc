@@ -220,7 +220,7 @@ TEST_F(ProxyClientTest, SuccessWithContentLengthIsReset) {
 }
 
 TEST_F(ProxyClientTest, WithoutDatagramsPayloadsAreOnTheStream) {
-  BeginWithTunnel({.max_datagram_frame = 0, .settings_datagram = false});
+  BeginWithTunnel({.max_datagram_frame = 0, .settings = kNoDatagrams});
   EXPECT_EQ(max_payload, 65527u);
   EXPECT_EQ(tunnel->statistics().of(Fallback::kNoDatagrams), 1u);
   EXPECT_EQ(tunnel->Send(Long(), 0), SendStatus::kSent);

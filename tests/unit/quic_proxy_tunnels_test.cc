@@ -233,7 +233,7 @@ TEST_F(ProxyTunnelsTest, QueuesDropsAreTheirTunnels) {
 // The proxy reads nothing more of one tunnel's stream; there are no datagrams.
 TEST_F(ProxyTunnelsTest, StalledStreamHoldsNobodyElseBack) {
   constexpr std::size_t window = 1 << 16;
-  BeginWithTunnels(2, {.max_datagram_frame = 0, .settings_datagram = false, .stream_window = window});
+  BeginWithTunnels(2, {.max_datagram_frame = 0, .settings = kNoDatagrams, .stream_window = window});
   proxy->server->stalled.insert(0);
   for (auto &flow : flows) {
     while (flow.tunnel->Send(Long(), 0) == SendStatus::kSent) {}

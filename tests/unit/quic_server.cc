@@ -41,7 +41,9 @@ struct ServerCallbacks {
     auto &self = Self(user_data);
     nghttp3_settings settings;
     nghttp3_settings_default(&settings);
-    settings.h3_datagram_draft05 = self.options_.settings_datagram;
+    settings.h3_datagram = self.options_.settings.datagrams;
+    settings.h3_datagram_draft05 = self.options_.settings.draft_datagrams;
+    settings.enable_connect_protocol = self.options_.settings.connect_protocol;
     settings.qpack_max_dtable_capacity = 4096;
     nghttp3_callbacks callbacks{};
     callbacks.recv_header = Header;
@@ -51,7 +53,9 @@ struct ServerCallbacks {
     };
     callbacks.recv_data = Data;
     callbacks.recv_settings2 = [](nghttp3_conn *, const nghttp3_proto_settings *got, void *data) {
-      Self(data).client_h3_datagram = got->h3_datagram_draft05 != 0;
+      Self(data).client_settings = {.datagrams = got->h3_datagram != 0,
+                                    .draft_datagrams = got->h3_datagram_draft05 != 0,
+                                    .connect_protocol = got->enable_connect_protocol != 0};
       return 0;
     };
     nghttp3_conn_server_new(&self.h3_, &callbacks, &settings, nghttp3_mem_default(), &self);
@@ -59,7 +63,10 @@ struct ServerCallbacks {
     for (auto &id : ids) {
       MUST(ngtcp2_conn_open_uni_stream(conn, &id, nullptr) == 0);
     }
-    nghttp3_conn_bind_control_stream(self.h3_, ids[0]);
+    self.control_stream_ = ids[0];
+    if (!self.options_.hold_settings) {
+      self.SendSettings();
+    }
     nghttp3_conn_bind_qpack_streams(self.h3_, ids[1], ids[2]);
     nghttp3_conn_set_max_client_streams_bidi(self.h3_, self.options_.max_streams);
     return 0;
@@ -367,6 +374,10 @@ void Server::Reset(std::int64_t stream, std::uint64_t code) {
 
 void Server::StopReading(std::int64_t stream, std::uint64_t code) {
   ngtcp2_conn_shutdown_stream_read(conn_, 0, stream, code);
+}
+
+void Server::SendSettings() {
+  ASSERT_EQ(nghttp3_conn_bind_control_stream(h3_, control_stream_), 0);
 }
 
 void Server::GoAway() { ASSERT_EQ(nghttp3_conn_shutdown(h3_), 0); }

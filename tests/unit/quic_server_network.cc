@@ -31,12 +31,16 @@ public:
   void OnStreamClosed(StreamId stream, ngmasque::StreamEnd end, std::uint64_t code) override {
     ASSERT_TRUE(record_.ends.emplace(stream, std::pair(end, code)).second) << "told twice";
   }
-  bool OnDatagram(std::span<const std::uint8_t> datagram) override {
+  std::uint64_t OnDatagram(std::span<const std::uint8_t> datagram) override {
     record_.datagrams.emplace_back(datagram.begin(), datagram.end());
-    return record_.good_datagrams;
+    return record_.datagram_error;
   }
   void OnDatagramDropped(ngmasque::DatagramQueue::Key, std::span<const std::uint8_t>,
                          ngmasque::QuicError::Code) override {}
+  void OnSettings(const ngmasque::PeerSettings &got) override {
+    ASSERT_FALSE(record_.settings.has_value()) << "told twice";
+    record_.settings = got;
+  }
   void OnWritable() override { ADD_FAILURE() << "a server does not wait for it"; }
   bool OnNewLocalId(const ngmasque::ConnectionId &id) override {
     if (app_.refuse_ids > 0) {

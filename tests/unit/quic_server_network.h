@@ -34,7 +34,8 @@ struct ServerRecord {
   std::vector<ngmasque::ConnectionId> refused_ids;
   std::vector<ngmasque::FourTuple> paths;
   std::optional<ngmasque::CloseReason> closed;
-  bool good_datagrams = true; ///< What OnDatagram returns.
+  std::optional<ngmasque::PeerSettings> settings;
+  std::uint64_t datagram_error = 0; ///< What OnDatagram returns.
 };
 
 /// The handler of a server.  Handlers of connections are gone when their OnClosed returns.

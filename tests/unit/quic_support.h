@@ -32,6 +32,9 @@ using Bytes = std::vector<std::uint8_t>;
 /// What waits at a client.
 inline constexpr ngmasque::Http3Connection::QueueBounds kBounds;
 
+/// Of an end that has none, of either kind.
+inline constexpr ngmasque::Http3Features kNoDatagrams{.datagrams = false, .draft_datagrams = false};
+
 /// A certificate for `proxy.example` that is its own issuer, and its key.
 class Certificate {
 public:
@@ -60,7 +63,8 @@ public:
   struct Options {
     std::uint64_t max_datagram_frame = 65535; ///< 0: no datagrams.
     std::uint64_t max_udp_payload = 1350;
-    bool settings_datagram = true;
+    ngmasque::Http3Features settings{}; ///< What it announces.
+    bool hold_settings = false;         ///< Until SendSettings.
     std::uint64_t max_streams = 100;
     bool disable_migration = false;
     std::uint64_t stream_window = 1 << 20;
@@ -87,6 +91,7 @@ public:
   void StopReading(std::int64_t stream, std::uint64_t code);
   void EndBody(std::int64_t stream);
   void GoAway();
+  void SendSettings();
   /// If there is a context in the options.
   [[nodiscard]] ngmasque::TlsServerSession &tls_session() { return *session_; }
   void Close(std::uint64_t code, std::string reason);
@@ -101,7 +106,7 @@ public:
   std::vector<std::string> order;          ///< "request" and "datagram", as they came.
   std::optional<std::uint64_t> close_code; ///< The client's, of HTTP/3 if it is one.
   std::uint8_t tls_alert = 0;              ///< That the handshake has failed with.
-  bool client_h3_datagram = false;
+  std::optional<ngmasque::PeerSettings> client_settings;
   ngmasque::FourTuple path; ///< That of the last packet.
 
 private:
@@ -119,6 +124,7 @@ private:
   ngtcp2_crypto_conn_ref reference_{};
   ngtcp2_conn *conn_ = nullptr;
   nghttp3_conn *h3_ = nullptr;
+  std::int64_t control_stream_ = -1;
   std::map<std::int64_t, Body> bodies_out_;
   std::deque<Bytes> datagrams_out_;
   std::optional<Packet> close_packet_;
@@ -139,9 +145,9 @@ struct Recorder : ngmasque::Http3Client::Handler {
     ASSERT_FALSE(ends.contains(stream)) << "told twice";
     ends[stream] = {end, code};
   }
-  bool OnDatagram(std::span<const std::uint8_t> datagram) override {
+  std::uint64_t OnDatagram(std::span<const std::uint8_t> datagram) override {
     datagrams.emplace_back(datagram.begin(), datagram.end());
-    return true;
+    return 0;
   }
   void OnDatagramDropped(ngmasque::DatagramQueue::Key tunnel, std::span<const std::uint8_t>,
                          ngmasque::QuicError::Code reason) override {
@@ -150,6 +156,10 @@ struct Recorder : ngmasque::Http3Client::Handler {
   void OnWritable() override { ++writable; }
   void OnStreamsAvailable() override { ++streams_available; }
   void OnGoAway() override { ++go_away; }
+  void OnSettings(const ngmasque::PeerSettings &got) override {
+    ASSERT_FALSE(settings.has_value()) << "told twice";
+    settings = got;
+  }
   bool OnNewLocalId(const ngmasque::ConnectionId &id) override {
     if (refuse_ids > 0) {
       --refuse_ids;
@@ -175,6 +185,7 @@ struct Recorder : ngmasque::Http3Client::Handler {
   int writable = 0;
   int streams_available = 0;
   int go_away = 0;
+  std::optional<ngmasque::PeerSettings> settings;
   int refuse_ids = 0;
   std::vector<ngmasque::ConnectionId> refused_ids;
   std::vector<ngmasque::ConnectionId> local_ids;

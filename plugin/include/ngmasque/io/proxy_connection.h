@@ -48,7 +48,7 @@ public:
   void OnHeaders(StreamId stream, std::span<const HeaderField> fields) override;
   void OnData(StreamId stream, std::span<const std::uint8_t> data) override;
   void OnStreamClosed(StreamId stream, StreamEnd end, std::uint64_t code) override;
-  bool OnDatagram(std::span<const std::uint8_t> datagram) override;
+  std::uint64_t OnDatagram(std::span<const std::uint8_t> datagram) override;
   void OnDatagramDropped(DatagramQueue::Key tunnel, std::span<const std::uint8_t> datagram,
                          QuicError::Code reason) override;
   bool OnNewLocalId(const ConnectionId &id) override;

@@ -82,10 +82,11 @@ public:
 
   // Packets.
 
-  /// False is an error of the connection: H3_GENERAL_PROTOCOL_ERROR.  After an OnClientPacket the
-  /// payload may wait, as a copy, for OnClientPacketsDone, to leave together with others; otherwise
-  /// it leaves at once.
-  [[nodiscard]] bool OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram);
+  /// Returns the error code of HTTP/3 to close the connection with, 0 for none.  After an
+  /// OnClientPacket the payload may wait, as a copy, for OnClientPacketsDone, to leave together with
+  /// others; otherwise it leaves at once.
+  [[nodiscard]] std::uint64_t OnDatagram(OuterConnection connection,
+                                         std::span<const std::uint8_t> datagram);
   void OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> data);
 
   /// A datagram that SendDatagram took is dropped after all, prefix and all: kQueueFull, kTooLarge or

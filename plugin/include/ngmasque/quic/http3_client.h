@@ -33,8 +33,7 @@ public:
     std::size_t max_udp_payload = kOuterUdpPayload;
     /// Whether packets begin with kMinUdpPayload, and the path is probed for more.
     bool probe_path = false;
-    /// Whether SETTINGS_H3_DATAGRAM of the draft and max_datagram_frame_size are announced.
-    bool datagrams = true;
+    Http3Features features{}; ///< What is announced.
   };
 
   class Handler : public Http3Endpoint::Handler {

@@ -1,5 +1,5 @@
 // HTTP/3 on a QUIC connection, for either role: request streams, QUIC datagrams and SETTINGS.
-// RFC 9114, RFC 9221, and draft-schinazi-quic-h3-datagram-05.
+// RFC 9114, RFC 9220, RFC 9221, RFC 9297, and draft-schinazi-quic-h3-datagram-05.
 //
 // The QUIC connection is that of a class derived from this one: Http3Endpoint, which has one of its
 // own, or whatever else has an ngtcp2_conn and hands on what its callbacks say: Http3Callbacks.
@@ -12,6 +12,7 @@
 #include "ngmasque/session/authority.h"
 #include "ngmasque/wire/byte_budget.h"
 #include "ngmasque/wire/h3_error.h"
+#include "ngmasque/wire/h3_settings.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -75,8 +76,9 @@ public:
     /// of OnHeaders that was not ended with CloseStream or Respond.  `code` is the peer's, if it gave
     /// one; with kRefused it is ours.
     virtual void OnStreamClosed(StreamId stream, StreamEnd end, std::uint64_t code) = 0;
-    /// A datagram, as it came.  False ends the connection with H3_GENERAL_PROTOCOL_ERROR.
-    virtual bool OnDatagram(std::span<const std::uint8_t> datagram) = 0;
+    /// A datagram, as it came.  What is returned is the error code to close the connection with, 0
+    /// for none.
+    virtual std::uint64_t OnDatagram(std::span<const std::uint8_t> datagram) = 0;
     /// A datagram that SendDatagram took is dropped after all, header and all: kFull, at
     /// QueueBounds::bytes for one of another tunnel, or kTooLarge, as packets have become smaller.
     /// Also called from within SendDatagram and WritePackets; must call nothing.
@@ -87,6 +89,8 @@ public:
     virtual void OnWritable() {}
     /// The peer takes no more requests; those on their way go on.
     virtual void OnGoAway() {}
+    /// The peer's SETTINGS have come, once.
+    virtual void OnSettings(const PeerSettings &) {}
   };
 
   struct Statistics {
@@ -140,8 +144,8 @@ public:
   /// handshake is complete; SETTINGS may be late or say nothing of it.
   [[nodiscard]] bool datagrams() const;
 
-  /// The peer's SETTINGS_H3_DATAGRAM of the draft: nothing before its SETTINGS have come.
-  [[nodiscard]] std::optional<bool> peer_h3_datagram() const;
+  /// Nothing before the peer's SETTINGS have come.
+  [[nodiscard]] std::optional<PeerSettings> peer_settings() const;
 
   [[nodiscard]] const Statistics &statistics() const;
 
@@ -154,9 +158,9 @@ protected:
     std::string text;
   };
 
-  /// `datagrams`: whether SETTINGS_H3_DATAGRAM of the draft is announced, as
-  /// max_datagram_frame_size is to be.
-  Http3Connection(Role role, bool datagrams, const QueueBounds &bounds);
+  /// `features`: what is announced.  With datagrams of either kind, max_datagram_frame_size is to
+  /// be, too.
+  Http3Connection(Role role, const Http3Features &features, const QueueBounds &bounds);
   ~Http3Connection();
 
   /// Who is told; null: nobody, and what comes is dropped.

@@ -47,7 +47,7 @@ public:
   struct Impl; // Of the implementation.
 
 protected:
-  Http3Endpoint(Role role, bool datagrams, const QueueBounds &bounds);
+  Http3Endpoint(Role role, const Http3Features &features, const QueueBounds &bounds);
   ~Http3Endpoint();
 
   void SetHandler(Handler *handler);

@@ -33,8 +33,7 @@ public:
     std::chrono::nanoseconds handshake_timeout = std::chrono::seconds(10);
     /// UDP payload of packets in bytes, kMinUdpPayload to 65527.
     std::size_t max_udp_payload = kOuterUdpPayload;
-    /// Whether SETTINGS_H3_DATAGRAM of the draft and max_datagram_frame_size are announced.
-    bool datagrams = true;
+    Http3Features features{.connect_protocol = true}; ///< What is announced.
     /// Requests that a client may have at a time on one connection.
     std::uint64_t max_requests = 100;
     Http3Connection::QueueBounds queues{};

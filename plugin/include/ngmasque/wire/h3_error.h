@@ -1,10 +1,12 @@
-// Error codes of HTTP/3, for streams and connections: RFC 9114, section 8.1.
+// Error codes of HTTP/3, for streams and connections: RFC 9114, section 8.1, and RFC 9297,
+// section 5.2.
 #pragma once
 
 #include <cstdint>
 
 namespace ngmasque {
 
+inline constexpr std::uint64_t kH3DatagramError = 0x33;
 inline constexpr std::uint64_t kH3NoError = 0x100;
 inline constexpr std::uint64_t kH3GeneralProtocolError = 0x101;
 inline constexpr std::uint64_t kH3InternalError = 0x102;
