@@ -98,6 +98,7 @@ private:
   void OnWritable() override;
   void OnStreamsAvailable() override;
   void OnGoAway() override;
+  void OnSettings(const PeerSettings &settings) override;
   bool OnNewLocalId(const ConnectionId &id) override;
   void OnRetiredLocalId(const ConnectionId &id) override;
   void OnPathChanged(const FourTuple &path) override;
@@ -145,6 +146,9 @@ private:
   void TellEnd(std::string text);
   /// The socket of a local endpoint, or null.
   Socket *FindSocket(const Endpoint &local);
+
+  /// If what is known of the proxy does for that, tunnels begin.
+  void ChooseDialect();
 
   // proxy_client_tunnels.cc
   void BeginTunnels();
@@ -215,7 +219,7 @@ private:
 
   // The tunnels.
   ClientIds ids_;
-  std::unique_ptr<ClientDialect> dialect_; ///< Null before the outer connection is there.
+  std::unique_ptr<ClientDialect> dialect_; ///< Null before ChooseDialect: no tunnel has begun.
   /// Options::max_tunnels at most.
   std::map<TunnelNumber, std::shared_ptr<ProxyTunnel::Impl>> tunnels_;
   std::vector<std::shared_ptr<ProxyTunnel::Impl>> delivered_; ///< Those to be told OnPacketsDone.

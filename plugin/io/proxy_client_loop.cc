@@ -171,7 +171,7 @@ std::size_t ProxyClient::Impl::MaxPayload(const ProxyTunnel::Impl &tunnel) const
   if (!ready_ || over_ || closed_ || !tunnel.session) {
     return 0;
   }
-  if (!http3_->datagrams()) {
+  if (!dialect_->datagrams()) {
     return kMaxUdpPayload;
   }
   const auto max = http3_->max_datagram();
@@ -182,11 +182,31 @@ std::size_t ProxyClient::Impl::MaxPayload(const ProxyTunnel::Impl &tunnel) const
 void ProxyClient::Impl::OnReady(std::size_t) {
   ready_ = true;
   Log(LogLevel::kInfo, "connected to the proxy");
-  Tell({.tunnel = nullptr, .what = Ready{}});
-  room_ = true; // For what was to be sent before.
-  const ClientDialectOptions options{.datagrams = http3_->datagrams()};
+  ChooseDialect();
+}
+
+void ProxyClient::Impl::OnSettings(const PeerSettings &) {
+  if (!dialect_) {
+    ChooseDialect();
+  }
+}
+
+void ProxyClient::Impl::ChooseDialect() {
+  const ClientDialectOptions options{.datagrams = http3_->datagrams(),
+                                     .settings = http3_->peer_settings()};
   dialect_ = options_.dialect ? options_.dialect(options) : MakeDraft00Client(options);
-  BeginTunnels();
+  if (dialect_) {
+    Tell({.tunnel = nullptr, .what = Ready{}});
+    room_ = true; // For what was to be sent before.
+    BeginTunnels();
+  } else if (const auto &settings = options.settings; settings && failure_.empty()) {
+    failure_ = std::format("the proxy speaks neither dialect of CONNECT-UDP that it could: its "
+                           "SETTINGS have ENABLE_CONNECT_PROTOCOL {:d}, H3_DATAGRAM {:d}, and {:d} "
+                           "of the draft",
+                           settings->connect_protocol, settings->datagrams,
+                           settings->draft_datagrams);
+    final_ = true;
+  }
 }
 
 void ProxyClient::Impl::OnWritable() {

@@ -28,7 +28,7 @@ ProxyClient::Impl::Open(const Authority &target, const ConnectionId &inner_scid,
   auto tunnel =
     std::make_shared<ProxyTunnel::Impl>(*this, handler, target, inner_scid, number, options);
   tunnels_.emplace(number, tunnel);
-  if (ready_) {
+  if (dialect_) {
     tunnel->Begin();
   } else if (!inner_scid.empty()) {
     // Nobody else may take it; there was no conflict a moment ago.

@@ -44,8 +44,25 @@ ProxyConnection::Register(const FourTuple &path, std::span<const ConnectionId> l
     return std::unexpected(SessionError::kTooManyReserved);
   }
   http3_.ShareWith(*std::move(added));
-  proxy_.SetDatagrams(id_, http3_.datagrams());
+  TellDatagrams();
   return {};
+}
+
+//= RFC 9297, section 2.1.1
+//# QUIC DATAGRAM frames MUST NOT be sent until the SETTINGS_H3_DATAGRAM setting has been both sent
+//# and received with a value of 1.
+//
+// Draft-00 is content with the transport parameter, so that it depends on what the client asks for.
+void ProxyConnection::TellDatagrams() {
+  const auto settings = http3_.peer_settings();
+  proxy_.SetDatagrams(id_, http3_.datagrams() &&
+                             (!extended_connect_ || (settings && settings->datagrams)));
+}
+
+void ProxyConnection::OnSettings(const PeerSettings &) {
+  if (registered_) {
+    TellDatagrams();
+  }
 }
 
 void ProxyConnection::OnHeaders(StreamId stream, std::span<const HeaderField> fields) {
@@ -53,6 +70,10 @@ void ProxyConnection::OnHeaders(StreamId stream, std::span<const HeaderField> fi
     const HeaderField status[] = {{.name = ":status", .value = std::to_string(refusal_)}};
     Respond(stream, refusal_, status);
     return;
+  }
+  if (!extended_connect_ && std::ranges::contains(fields, ":protocol", &HeaderField::name)) {
+    extended_connect_ = true;
+    TellDatagrams();
   }
   proxy_.OnRequest(Key(stream), fields);
 }

@@ -85,7 +85,7 @@ std::span<const std::uint8_t> ProxyTunnel::Impl::SendBurst(std::span<const std::
 SendStatus ProxyTunnel::Impl::SendTunnelled(std::span<const std::uint8_t> packet) {
   auto &http3 = *client->http3_;
   auto sent = std::expected<void, QuicError>(std::unexpect, QuicError::kTooLarge);
-  const bool datagrams = http3.datagrams();
+  const bool datagrams = client->dialect_->datagrams();
   const auto prefix = session->dialect().datagram_prefix().view();
   if (datagrams && prefix.empty()) {
     sent = std::unexpected(QuicError::kFull); // The request has not been sent yet.

@@ -187,7 +187,8 @@ protected:
                                      .port = port,
                                      .handshake_timeout = handshake_timeout,
                                      .max_udp_payload = max_udp_payload,
-                                     .max_tunnels = max_tunnels},
+                                     .max_tunnels = max_tunnels,
+                                     .dialect = dialect},
       *this);
   }
 
@@ -251,6 +252,7 @@ protected:
   std::size_t max_udp_payload = ngmasque::kOuterUdpPayload;
   std::size_t path_limit = SIZE_MAX;
   std::size_t max_tunnels = 64;
+  ngmasque::ClientDialectFactory dialect;
   struct ev_loop *loop = ev_loop_new(0);
   std::unique_ptr<Proxy> proxy;
   std::unique_ptr<ngmasque::ProxyClient> client;

@@ -77,6 +77,9 @@ ServerApp::OnConnection(ngmasque::Http3Server::Connection &made) {
   if (!take) {
     return nullptr;
   }
+  if (handle) {
+    return handle(made);
+  }
   record.connection = &made;
   record.local_ids = made.local_ids();
   if (on_connection) {

@@ -52,6 +52,8 @@ public:
   bool take = true; ///< Whether connections get a handler.
   int refuse_ids = 0; ///< How many are still to be refused.
   std::function<void(ngmasque::Http3Server::Connection &)> on_connection; ///< Within OnConnection.
+  /// Another handler than one that keeps a record; null: none.
+  std::function<ngmasque::Http3Endpoint::Handler *(ngmasque::Http3Server::Connection &)> handle;
   /// Within OnHeaders.  Otherwise the answer is 200, and the stream stays open.
   std::function<void(ServerRecord &, ngmasque::StreamId)> on_headers;
 

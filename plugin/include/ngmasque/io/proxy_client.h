@@ -60,7 +60,9 @@ public:
     bool gso = true;
     /// Tunnels at a time, those that are over left out.  Beyond it Open says kTooManyTunnels.
     std::size_t max_tunnels = 64;
-    ClientDialectFactory dialect = nullptr; ///< Null: draft-00.
+    /// Null: draft-00.  While it waits for the proxy's SETTINGS, tunnels wait, too; if the proxy
+    /// speaks none of what it makes, the connection ends.
+    ClientDialectFactory dialect{};
     LogFunction log{}; ///< Null: no log.
   };
 
@@ -70,7 +72,7 @@ public:
   public:
     virtual ~Handler() = default;
 
-    /// The outer connection is there.  Nobody has to wait for it.
+    /// The outer connection is there, and its dialect is known.  Nobody has to wait for it.
     virtual void OnReady() {}
 
     /// The outer connection is over, or did not come about.  All tunnels have been told, each with

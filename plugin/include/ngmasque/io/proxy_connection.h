@@ -54,6 +54,7 @@ public:
   bool OnNewLocalId(const ConnectionId &id) override;
   void OnRetiredLocalId(const ConnectionId &id) override;
   void OnPathChanged(const FourTuple &path) override;
+  void OnSettings(const PeerSettings &settings) override;
 
   // ProxyServer::Client.
   std::expected<void, DropReason> SendDatagram(std::uint64_t tunnel,
@@ -75,10 +76,14 @@ private:
   [[nodiscard]] StreamKey Key(StreamId stream) const {
     return {.connection = id_, .stream = stream};
   }
+  /// What is known of the client has changed.
+  void TellDatagrams();
+
   ProxyServer &proxy_;
   Http3Connection &http3_;
   OuterConnection id_;
   bool registered_ = false;
+  bool extended_connect_ = false; // It has made such a request: that of RFC 9298 is one.
   unsigned refusal_ = 503; // The status of what requests are answered with, if it is not.
 };
 

@@ -12,10 +12,12 @@
 
 #include "ngmasque/session/tunnel.h"
 #include "ngmasque/wire/h3_error.h"
+#include "ngmasque/wire/h3_settings.h"
 
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -168,6 +170,10 @@ public:
   /// Whether its tunnels have no connection IDs, as the proxy takes no datagrams.
   [[nodiscard]] virtual bool plain() const = 0;
 
+  /// Whether payloads go in QUIC datagrams.  Otherwise they go on TunnelDialect::payload_request,
+  /// all of them.
+  [[nodiscard]] virtual bool datagrams() const { return !plain(); }
+
   /// A tunnel begins; null if the connection can have no more, ever.  The tunnel has to outlive
   /// what is returned, and the dialect both.
   [[nodiscard]] virtual std::unique_ptr<TunnelDialect> Add(ClientTunnel &tunnel) = 0;
@@ -179,10 +185,13 @@ public:
 
 /// What a dialect has to know of its connection, which is there.
 struct ClientDialectOptions {
-  bool datagrams = true; ///< Whether the proxy has negotiated QUIC datagrams.
+  bool datagrams = true; ///< Whether the proxy takes QUIC datagrams: max_datagram_frame_size.
+  std::optional<PeerSettings> settings{}; ///< The proxy's; nothing: they have not come yet.
 };
 
+/// Makes the dialect of a connection.  Null without `settings`: it depends on them, and is asked
+/// again when they have come.  Null with them: the proxy speaks none that is wanted.
 using ClientDialectFactory =
-  std::unique_ptr<ClientDialect> (*)(const ClientDialectOptions &options);
+  std::function<std::unique_ptr<ClientDialect>(const ClientDialectOptions &options)>;
 
 } // namespace ngmasque
