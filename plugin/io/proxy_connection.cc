@@ -82,8 +82,12 @@ void ProxyConnection::OnData(StreamId stream, std::span<const std::uint8_t> data
   proxy_.OnStreamData(Key(stream), data);
 }
 
-void ProxyConnection::OnStreamClosed(StreamId stream, StreamEnd, std::uint64_t) {
+void ProxyConnection::OnStreamClosed(StreamId stream, StreamEnd end, std::uint64_t) {
   proxy_.OnStreamClosed(Key(stream));
+  // Whoever ends a request does not want its tunnel any more, and the proxy has forgotten it.
+  if (end == StreamEnd::kFinished && !http3_.answered(stream)) {
+    http3_.CloseStream(stream);
+  }
 }
 
 std::uint64_t ProxyConnection::OnDatagram(std::span<const std::uint8_t> datagram) {

@@ -124,7 +124,7 @@ bool Http3Connection::StreamClosed(std::int64_t stream, std::uint64_t code) {
     }
   }
   if (impl.RemoveStream(stream) && impl.handler) {
-    impl.handler->OnStreamClosed(static_cast<StreamId>(stream), StreamEnd::kFinished, code);
+    impl.handler->OnStreamClosed(static_cast<StreamId>(stream), StreamEnd::kReset, code);
   }
   return true;
 }
@@ -240,6 +240,11 @@ Http3Connection::Respond(StreamId stream, std::span<const HeaderField> fields, b
   auto responded = impl_->Respond(static_cast<std::int64_t>(stream), fields, end);
   OnWantWrite();
   return responded;
+}
+
+bool Http3Connection::answered(StreamId stream) const {
+  const auto *found = impl_->Find(static_cast<std::int64_t>(stream));
+  return found && found->answered;
 }
 
 void Http3Connection::CloseStream(StreamId stream, std::uint64_t code) {

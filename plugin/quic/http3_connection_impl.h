@@ -56,6 +56,7 @@ struct Http3Connection::Impl {
     unsigned status = 0;    ///< Of a response.
     bool told = false;      ///< The handler knows of it.
     bool answered = false;  ///< By Respond.
+    bool finished = false;  ///< The peer has sent all, and the handler knows.
     bool ended = false;     ///< Nothing of it is reported any more.
     bool too_large = false; ///< More than kMaxFieldBytes: to be refused.
 
@@ -64,6 +65,7 @@ struct Http3Connection::Impl {
     std::size_t out_bytes = 0; ///< Of all that is in `out`, with kStreamPartOverhead for each.
     std::size_t given = 0;     ///< How many of `out` nghttp3 has taken.
     std::size_t acked = 0;     ///< How many bytes of the first one have been acknowledged.
+    bool fin = false;          ///< Nothing follows it: no more is taken.
     bool resume = false;       ///< It is in `resumed`.
     bool room_wanted = false;  ///< It has been said to be full.
   };
@@ -91,8 +93,14 @@ struct Http3Connection::Impl {
   std::vector<HeaderField> TakeFields(Stream &stream);
   void OnData(std::int64_t id, std::span<const std::uint8_t> data);
   void OnDataAcked(std::int64_t id, std::uint64_t bytes);
-  [[nodiscard]] nghttp3_ssize GiveData(std::int64_t id, std::span<nghttp3_vec> out);
+  [[nodiscard]] nghttp3_ssize GiveData(std::int64_t id, std::span<nghttp3_vec> out,
+                                       std::uint32_t &flags);
   void Consume(std::int64_t id, std::size_t bytes);
+  /// The peer has sent all.
+  void FinishStream(std::int64_t id);
+  /// Has nghttp3 ask for what there is on it.
+  void Resume(std::int64_t id, Stream &stream);
+  /// Both directions are over: `end` is kReset or kRefused.
   void EndStream(std::int64_t id, StreamEnd end, std::uint64_t code);
   /// Forgets it, and says whether the handler is to be told that it is over.
   [[nodiscard]] bool RemoveStream(std::int64_t id);

@@ -112,13 +112,41 @@ void Impl::EndStream(std::int64_t id, StreamEnd end, std::uint64_t code) {
   TakeFields(*stream);
   // The peer is done with one direction at least, and so with the request: no half of it is kept.
   // An error here means that memory is out; the next packet will say so.
-  (void)(end == StreamEnd::kFinished
-           ? ngtcp2_conn_shutdown_stream_write(conn, 0, id, kH3RequestCancelled)
-           : ngtcp2_conn_shutdown_stream(conn, 0, id,
-                                         end == StreamEnd::kRefused ? code : kH3RequestCancelled));
-  if (stream->told && handler) {
+  (void)ngtcp2_conn_shutdown_stream(conn, 0, id,
+                                    end == StreamEnd::kRefused ? code : kH3RequestCancelled);
+  if (stream->told && !stream->finished && handler) {
     handler->OnStreamClosed(static_cast<StreamId>(id), end, code);
   }
+}
+
+void Impl::FinishStream(std::int64_t id) {
+  auto *stream = Find(id);
+  if (!stream || stream->ended || std::exchange(stream->finished, true)) {
+    return;
+  }
+  TakeFields(*stream);
+  if (stream->told && handler) {
+    handler->OnStreamClosed(static_cast<StreamId>(id), StreamEnd::kFinished, kH3NoError);
+  }
+  stream = Find(id);
+  if (!stream || stream->ended) {
+    return;
+  }
+  if (stream->answered || stream->status / 100 == 2) {
+    stream->fin = true;
+    Resume(id, *stream);
+  } else if (!is_server() || !stream->told) {
+    // There is nobody who could want anything of it.
+    stream->ended = true;
+    (void)ngtcp2_conn_shutdown_stream_write(conn, 0, id, kH3RequestCancelled);
+  }
+}
+
+void Impl::Resume(std::int64_t id, Stream &stream) {
+  if (!std::exchange(stream.resume, true)) {
+    resumed.push_back(id);
+  }
+  self.OnWantWrite();
 }
 
 bool Impl::RemoveStream(std::int64_t id) {
@@ -128,7 +156,7 @@ bool Impl::RemoveStream(std::int64_t id) {
   }
   auto &stream = found->second;
   TakeFields(stream);
-  const bool tell = stream.told && !stream.ended;
+  const bool tell = stream.told && !stream.ended && !stream.finished;
   stream_gone = stream_gone || stream.room_wanted;
   if (budget) {
     budget->Give(stream.out_bytes);
@@ -159,8 +187,8 @@ std::expected<void, QuicError> Impl::Submit(std::int64_t id, std::span<const Hea
   }
   const nghttp3_data_reader reader{.read_data = [](nghttp3_conn *, std::int64_t stream,
                                                    nghttp3_vec *vecs, std::size_t count,
-                                                   std::uint32_t *, void *user_data, void *) {
-    return static_cast<Impl *>(user_data)->GiveData(stream, {vecs, count});
+                                                   std::uint32_t *flags, void *user_data, void *) {
+    return static_cast<Impl *>(user_data)->GiveData(stream, {vecs, count}, *flags);
   }};
   const auto *body = end ? nullptr : &reader;
   const int rv =
@@ -186,6 +214,7 @@ std::expected<void, QuicError> Impl::Respond(std::int64_t id, std::span<const He
     return submitted;
   }
   stream->answered = true;
+  stream->fin = stream->finished;
   if (end) {
     stream->ended = true;
     // RFC 9114, section 4.1: the client need not send the rest of the request.  An error here means
@@ -209,7 +238,7 @@ std::expected<void, QuicError> Impl::AddData(StreamId id, std::span<const std::u
     return std::unexpected(QuicError::kClosed);
   }
   auto *stream = Find(static_cast<std::int64_t>(id));
-  if (!stream || stream->ended) {
+  if (!stream || stream->ended || stream->fin) {
     return std::unexpected(QuicError::kUnknownStream);
   }
   const auto size = header.size() + payload.size();
@@ -235,16 +264,13 @@ std::expected<void, QuicError> Impl::AddData(StreamId id, std::span<const std::u
   if (budget) {
     budget->Take(taken);
   }
-  if (!std::exchange(stream->resume, true)) {
-    resumed.push_back(static_cast<std::int64_t>(id));
-  }
-  self.OnWantWrite();
+  Resume(static_cast<std::int64_t>(id), *stream);
   return {};
 }
 
-nghttp3_ssize Impl::GiveData(std::int64_t id, std::span<nghttp3_vec> out) {
+nghttp3_ssize Impl::GiveData(std::int64_t id, std::span<nghttp3_vec> out, std::uint32_t &flags) {
   auto *stream = Find(id);
-  if (!stream || stream->given == stream->out.size()) {
+  if (!stream || (stream->given == stream->out.size() && !stream->fin)) {
     return NGHTTP3_ERR_WOULDBLOCK;
   }
   const auto count = std::min(out.size(), stream->out.size() - stream->given);
@@ -252,6 +278,9 @@ nghttp3_ssize Impl::GiveData(std::int64_t id, std::span<nghttp3_vec> out) {
     vec = {.base = bytes.data(), .len = bytes.size()};
   }
   stream->given += count;
+  if (stream->fin && stream->given == stream->out.size()) {
+    flags |= NGHTTP3_DATA_FLAG_EOF;
+  }
   return static_cast<nghttp3_ssize>(count);
 }
 

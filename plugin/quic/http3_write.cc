@@ -41,7 +41,7 @@ bool Impl::TakeRoom() {
                               }) != 0;
   room_wanted = !full.empty();
   for (auto &[id, stream] : streams) {
-    if (stream.room_wanted && (stream.ended || stream.out_bytes <= kMaxStreamBytes / 2)) {
+    if (stream.room_wanted && (stream.ended || stream.fin || stream.out_bytes <= kMaxStreamBytes / 2)) {
       stream.room_wanted = false;
       room = true;
     }

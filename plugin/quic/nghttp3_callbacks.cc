@@ -47,7 +47,7 @@ int OnDeferredConsume(nghttp3_conn *, std::int64_t id, std::size_t size, void *u
 }
 
 int OnEndStream(nghttp3_conn *, std::int64_t id, void *user_data, void *) {
-  Self(user_data).EndStream(id, StreamEnd::kFinished, kH3NoError);
+  Self(user_data).FinishStream(id);
   return 0;
 }
 

@@ -30,6 +30,9 @@ public:
   }
   void OnStreamClosed(StreamId stream, ngmasque::StreamEnd end, std::uint64_t code) override {
     ASSERT_TRUE(record_.ends.emplace(stream, std::pair(end, code)).second) << "told twice";
+    if (app_.on_closed) {
+      app_.on_closed(record_, stream);
+    }
   }
   std::uint64_t OnDatagram(std::span<const std::uint8_t> datagram) override {
     record_.datagrams.emplace_back(datagram.begin(), datagram.end());

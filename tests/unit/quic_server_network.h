@@ -56,6 +56,7 @@ public:
   std::function<ngmasque::Http3Endpoint::Handler *(ngmasque::Http3Server::Connection &)> handle;
   /// Within OnHeaders.  Otherwise the answer is 200, and the stream stays open.
   std::function<void(ServerRecord &, ngmasque::StreamId)> on_headers;
+  std::function<void(ServerRecord &, ngmasque::StreamId)> on_closed; ///< Within OnStreamClosed.
 
 private:
   class Peer;

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -82,11 +83,25 @@ public:
       static_cast<RawClient *>(user_data)->token.assign(bytes, bytes + size);
       return 0;
     };
-    callbacks.recv_stream_data = [](ngtcp2_conn *, std::uint32_t, std::int64_t id, std::uint64_t,
-                                    const std::uint8_t *bytes, std::size_t size, void *user_data,
-                                    void *) {
-      auto &stream = static_cast<RawClient *>(user_data)->streams[id];
+    callbacks.recv_stream_data = [](ngtcp2_conn *, std::uint32_t flags, std::int64_t id,
+                                    std::uint64_t, const std::uint8_t *bytes, std::size_t size,
+                                    void *user_data, void *) {
+      auto &self = *static_cast<RawClient *>(user_data);
+      auto &stream = self.streams[id];
       stream.insert(stream.end(), bytes, bytes + size);
+      if ((flags & NGTCP2_STREAM_DATA_FLAG_FIN) != 0) {
+        self.finished.insert(id);
+      }
+      return 0;
+    };
+    callbacks.stream_reset = [](ngtcp2_conn *, std::int64_t id, std::uint64_t, std::uint64_t code,
+                                void *user_data, void *) {
+      static_cast<RawClient *>(user_data)->reset[id] = code;
+      return 0;
+    };
+    callbacks.recv_stop_sending = [](ngtcp2_conn *, std::int64_t id, std::uint64_t code,
+                                     void *user_data, void *) {
+      static_cast<RawClient *>(user_data)->stopped[id] = code;
       return 0;
     };
     ngtcp2_settings settings;
@@ -140,6 +155,14 @@ public:
     fin_ = fin;
   }
 
+  // More of a stream that Send has opened.
+  void SendMore(std::int64_t stream, Bytes bytes, bool fin) {
+    frame = std::move(bytes);
+    stream_ = stream;
+    sent_ = 0;
+    fin_ = fin;
+  }
+
   // What it sends now.
   std::vector<Bytes> Write() {
     if (std::exchange(send_, false)) {
@@ -183,6 +206,10 @@ public:
     ASSERT_EQ(ngtcp2_conn_shutdown_stream_write(conn_, 0, stream, code), 0);
   }
 
+  void Reset(std::int64_t stream, std::uint64_t code) {
+    ASSERT_EQ(ngtcp2_conn_shutdown_stream_write(conn_, 0, stream, code), 0);
+  }
+
   // Sends it as if TLS had something to say.
   void SendCrypto(const Bytes &message) {
     ASSERT_EQ(ngtcp2_conn_submit_crypto_data(conn_, NGTCP2_ENCRYPTION_LEVEL_1RTT, message.data(),
@@ -201,6 +228,8 @@ public:
   // What Resume sends on a stream of its own: an empty frame of a type that HTTP/3 reserves.
   Bytes frame{0x21, 0};
   std::map<std::int64_t, Bytes> streams; // What has come on them.
+  std::set<std::int64_t> finished;       // Those with FIN.
+  std::map<std::int64_t, std::uint64_t> reset, stopped; // Their codes.
 
 private:
   ngtcp2_path RawPath() {

@@ -62,8 +62,8 @@ public:
     std::size_t bytes = std::size_t{16} << 20;
   };
 
-  /// From within a call of it only SendDatagram, SendData, SendMessage, Respond and const functions
-  /// may be called.
+  /// From within a call of it only SendDatagram, SendData, SendMessage, Respond, CloseStream and
+  /// const functions may be called.
   class Handler {
   public:
     virtual ~Handler() = default;
@@ -72,9 +72,14 @@ public:
     virtual void OnHeaders(StreamId stream, std::span<const HeaderField> fields) = 0;
     /// Bytes in DATA frames, of a request or of a response with 2xx; never none.
     virtual void OnData(StreamId stream, std::span<const std::uint8_t> data) = 0;
-    /// The stream is over and nothing of it follows; once for each of SubmitRequest or, at a server,
-    /// of OnHeaders that was not ended with CloseStream or Respond.  `code` is the peer's, if it gave
-    /// one; with kRefused it is ours.
+    /// Nothing more comes on the stream; once for each of SubmitRequest or, at a server, of OnHeaders
+    /// that was not ended with CloseStream or Respond.  `code` is the peer's, if it gave one; with
+    /// kRefused it is ours.
+    ///
+    /// With kFinished a client may have ended its request alone (RFC 9114, section 4.1).  One that is
+    /// not answered yet stays, for Respond or CloseStream.  On one that was accepted, as on a response
+    /// with 2xx at a client, ours is ended as well, in order, after what is sent from within the call;
+    /// CloseStream resets it instead.  Otherwise the stream is over.
     virtual void OnStreamClosed(StreamId stream, StreamEnd end, std::uint64_t code) = 0;
     /// A datagram, as it came.  What is returned is the error code to close the connection with, 0
     /// for none.
@@ -112,6 +117,9 @@ public:
   /// Errors: kClosed, kUnknownStream, kInternal.
   [[nodiscard]] std::expected<void, QuicError>
   Respond(StreamId stream, std::span<const HeaderField> fields, bool end);
+
+  /// Whether a request has been answered.  False: it is not there, or not any more.
+  [[nodiscard]] bool answered(StreamId stream) const;
 
   /// Ends a request: the stream is reset and the peer asked to stop.  Unknown ones are ignored.
   void CloseStream(StreamId stream, std::uint64_t code = kH3RequestCancelled);

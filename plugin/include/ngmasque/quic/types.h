@@ -52,7 +52,7 @@ struct CloseReason {
   std::string text; ///< Printable ASCII, at most some hundred bytes.
 };
 
-/// How a request stream came to its end.
+/// How what the peer sends on a request stream came to its end.
 enum class StreamEnd : std::uint8_t {
   kFinished, ///< The peer has sent all, and in order.
   kReset,    ///< The peer has reset it, or does not want to read any more.
