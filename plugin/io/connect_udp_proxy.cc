@@ -44,6 +44,12 @@ public:
 
   // Http3Server::Handler.
   Http3Endpoint::Handler *OnConnection(Http3Server::Connection &connection) override;
+  void OnRefused(const FourTuple &path) override {
+    Log(full_lines_, LogLevel::kWarning, path, "refused: there are too many connections");
+  }
+  void OnHandshakeFailed(const FourTuple &path, const CloseReason &reason) override {
+    Log(failed_lines_, LogLevel::kInfo, path, "no handshake: " + reason.text);
+  }
 
   void Close() {
     server_->Close(kH3NoError, SteadyNow(), Sink());
@@ -74,6 +80,12 @@ private:
       log_(level, line);
     }
   }
+  // What clients can bring about.
+  void Log(LogLimit &limit, LogLevel level, const FourTuple &path, std::string_view text) const {
+    if (const auto end = limit.Take(SteadyNow())) {
+      Log(level, std::format("connection of {}: {}{}", ToText(path.remote), text, *end));
+    }
+  }
   BurstSink Sink() {
     return [this](const OutgoingBurst &burst) { return listener_->Send(burst); };
   }
@@ -82,7 +94,9 @@ private:
   ev_prepare prepare_;
   Nanoseconds timer_at_ = kNever;
   std::uint64_t next_ = 0;
-  LogLimit refused_lines_;
+  LogLimit refused_lines_; // By the bounds of a client.
+  LogLimit full_lines_;
+  LogLimit failed_lines_;
   std::map<OuterConnection, std::unique_ptr<Client>> clients_; // Http3Server::connections at most.
 };
 
@@ -143,10 +157,7 @@ Http3Endpoint::Handler *ConnectUdpProxy::Impl::OnConnection(Http3Server::Connect
   const auto path = connection.path();
   if (const auto registered = client->Register(path, connection.local_ids()); !registered) {
     // It does not stay, or one client could have all connections that there may be.
-    if (const auto end = refused_lines_.Take(SteadyNow())) {
-      Log(LogLevel::kWarning, std::format("connection of {}: {}{}", ToText(path.remote),
-                                          ErrorName(registered.error()), *end));
-    }
+    Log(refused_lines_, LogLevel::kWarning, path, ErrorName(registered.error()));
     return nullptr;
   }
   Log(LogLevel::kInfo,

@@ -93,6 +93,9 @@ void Impl::Accept(const FourTuple &path, unsigned ecn, std::span<const std::uint
 
 void Impl::Answer(const FourTuple &path, const Acceptor::Result &result, const BurstSink &sink) {
   if (const auto *answer = std::get_if<Acceptor::Answer>(&result)) {
+    if (answer->kind == Acceptor::AnswerKind::kRefused) {
+      handler.OnRefused(path);
+    }
     // What the socket does not take is lost, as if it had been on the way.
     (void)sink({.path = path, .data = answer->bytes, .segment = answer->bytes.size()});
   }
@@ -114,6 +117,9 @@ void Impl::Remove(ServerConnection &connection, Nanoseconds now) {
   }
   if (!connection.handshake_completed) {
     --in_handshake;
+    if (!endpoint.retry && endpoint.reason.kind != CloseKind::kLocal) {
+      handler.OnHandshakeFailed(connection.path(), endpoint.reason);
+    }
   }
   connections.erase(&connection);
 }

@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -240,6 +241,31 @@ TEST_F(ConnectUdpProxyTest, ConnectionsBeyondTheBoundOfAClientDoNotStay) {
   EXPECT_TRUE(RunUntil([&] { return proxy->connections() == kBound; }));
   EXPECT_TRUE(
     RunUntil([&] { return count([](Client &c) { return c.recorder.opened == 1; }) == kBound; }));
+}
+
+// Whoever asks why a client cannot connect has a line of it.
+TEST_F(ConnectUdpProxyTest, ConnectionsThatDoNotComeAboutAreLogged) {
+  std::vector<std::string> lines;
+  const auto logged = [&](std::string_view text) {
+    return std::ranges::any_of(lines, [text](const std::string &line) {
+      return line.starts_with("connection of 127.0.0.1:") && line.contains(text);
+    });
+  };
+  auto options = Options();
+  options.log = [&lines](LogLevel, std::string_view line) { lines.emplace_back(line); };
+  proxy = *ConnectUdpProxy::Create(loop, options);
+  port = proxy->addresses().front().port;
+  const CertificateFiles other;
+  Connect(other.file());
+  EXPECT_TRUE(RunUntil([&] { return logged("no handshake: closed by the peer"); }));
+  EXPECT_EQ(proxy->server_statistics().handshakes, 0u);
+
+  options.server.max_connections = 0;
+  proxy = *ConnectUdpProxy::Create(loop, options);
+  port = proxy->addresses().front().port;
+  Connect();
+  EXPECT_TRUE(RunUntil([&] { return logged("refused: there are too many connections"); }));
+  EXPECT_GE(proxy->server_statistics().refused, 1u);
 }
 
 TEST_F(ConnectUdpProxyTest, ManyClientsHaveTheirOwnPackets) {

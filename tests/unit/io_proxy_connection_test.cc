@@ -1,7 +1,9 @@
 // ProxyConnection: which way payloads go to a client, of what its SETTINGS and requests say.
 
 #include "io_support.h"
+#include "quic_http3_requests.h"
 #include "quic_server_network.h"
+#include "quic_tls_support.h"
 #include "session_toy_dialect.h"
 
 #include "ngmasque/io/proxy_connection.h"
@@ -107,18 +109,23 @@ protected:
     const auto stream = client->SubmitRequest(request).value();
     EXPECT_TRUE(network.RunUntil([&] { return client.recorder.responses.contains(stream); }));
     const auto prefix = ToyStreamPrefix(1).value();
-    const Bytes payload{0x40};
-    EXPECT_TRUE(client->SendData(stream, prefix.view(), payload));
+    EXPECT_TRUE(client->SendData(stream, prefix.view(), kPayload));
     network.Run(1'000'000'000);
-    const auto from = target.Receive().second;
-    SocketAddress to(from);
-    EXPECT_EQ(::sendto(target.fd, payload.data(), payload.size(), 0, to.get(), to.size()), 1);
+    Answer(target.Receive().second);
     EXPECT_TRUE(network.RunUntil([&] {
       ev_run(loop, EVRUN_NOWAIT);
       return !client.recorder.datagrams.empty() || !client.recorder.data.empty();
     }));
     return client;
   }
+
+  // The target sends a payload.
+  void Answer(const Endpoint &proxy_socket) const {
+    SocketAddress to(proxy_socket);
+    EXPECT_EQ(::sendto(target.fd, kPayload.data(), kPayload.size(), 0, to.get(), to.size()), 1);
+  }
+
+  const Bytes kPayload{0x40};
 
   struct ev_loop *loop = ev_loop_new(0);
   Bound target{At("::ffff:127.0.0.1")};
@@ -143,11 +150,71 @@ TEST_F(ProxyConnectionTest, ExtendedConnectWithSettingHasDatagrams) {
   EXPECT_TRUE(client.recorder.data.empty());
 }
 
+TEST_F(ProxyConnectionTest, SettingMayComeAfterTheRequest) {
+  constexpr std::uint16_t kPort = 9000;
+  quic_test::RawClient client("h3");
+  network.Talk(client, kPort);
+  ASSERT_TRUE(client.completed());
+  auto fields = quic_test::ExtendedConnect();
+  std::ranges::find(fields, ":authority", &HeaderField::name)->value =
+    std::format("127.0.0.1:{}", target.endpoint->port);
+  auto request = quic_test::HeadersFrame(fields);
+  request.insert(request.end(), {0x00, 3, 'P', 1, 0x40}); // With a payload, in a DATA frame.
+  client.Send(request, false);
+  network.Talk(client, kPort);
+  const auto from = target.Receive().second;
+  const auto answer = [&] {
+    Answer(from);
+    ev_run(loop, EVRUN_ONCE);
+    network.Talk(client, kPort);
+  };
+  const auto before = client.streams[0];
+  answer();
+  EXPECT_GT(client.streams[0].size(), before.size());
+  EXPECT_TRUE(client.datagrams.empty());
+
+  const auto all = client.streams[0];
+  client.SendControl({0x00, 0x04, 2, 0x33, 1}); // A control stream, SETTINGS.
+  network.Talk(client, kPort);
+  answer();
+  EXPECT_EQ(client.datagrams.size(), 1u);
+  EXPECT_EQ(client.streams[0], all);
+}
+
 // The transport parameter does.
 TEST_F(ProxyConnectionTest, DraftHasDatagramsWithItsOwnSetting) {
   const auto &client = Answered({.datagrams = false, .draft_datagrams = true}, false);
   EXPECT_EQ(client.recorder.datagrams.size(), 1u);
   EXPECT_TRUE(client.recorder.data.empty());
+}
+
+// With the end of a request its tunnel is not wanted any more, whether it is there or not.
+TEST_F(ProxyConnectionTest, ClientEndsItsRequests) {
+  constexpr std::uint16_t kPort = 9000;
+  quic_test::RawClient client("h3");
+  network.Talk(client, kPort);
+  ASSERT_TRUE(client.completed());
+  const auto send = [&](std::string authority) {
+    auto fields = quic_test::ExtendedConnect();
+    std::ranges::find(fields, ":authority", &HeaderField::name)->value = std::move(authority);
+    client.Send(quic_test::HeadersFrame(fields), true);
+    network.Talk(client, kPort);
+  };
+  send(std::format("127.0.0.1:{}", target.endpoint->port));
+  EXPECT_FALSE(client.streams[0].empty());
+  EXPECT_TRUE(client.finished.contains(0));
+  EXPECT_FALSE(client.reset.contains(0));
+  // The loop does not run, so that the look-up does not end.
+  send("target.invalid:443");
+  EXPECT_TRUE(client.streams[4].empty());
+  EXPECT_EQ(client.reset[4], kH3RequestCancelled);
+
+  const auto counters = proxy->counters();
+  EXPECT_EQ(counters.requests, 2u);
+  EXPECT_EQ(counters.accepted, 1u);
+  EXPECT_EQ(counters.flows.now, 0u);
+  EXPECT_EQ(counters.flows.highest, 1u);
+  EXPECT_EQ(client.streams_left(), 100u);
 }
 
 } // namespace

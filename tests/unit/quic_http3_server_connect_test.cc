@@ -53,7 +53,7 @@ protected:
     network.Talk(client, kPort);
   }
   void SendMore(StreamId stream, Bytes bytes, bool fin) {
-    client.SendMore(static_cast<std::int64_t>(stream), std::move(bytes), fin);
+    client.SendMore(stream, std::move(bytes), fin);
     network.Talk(client, kPort);
   }
 

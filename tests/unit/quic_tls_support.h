@@ -94,6 +94,11 @@ public:
       }
       return 0;
     };
+    callbacks.recv_datagram = [](ngtcp2_conn *, std::uint32_t, const std::uint8_t *bytes,
+                                 std::size_t size, void *user_data) {
+      static_cast<RawClient *>(user_data)->datagrams.emplace_back(bytes, bytes + size);
+      return 0;
+    };
     callbacks.stream_reset = [](ngtcp2_conn *, std::int64_t id, std::uint64_t, std::uint64_t code,
                                 void *user_data, void *) {
       static_cast<RawClient *>(user_data)->reset[id] = code;
@@ -117,6 +122,7 @@ public:
     params.initial_max_stream_data_uni = 1 << 16;
     params.initial_max_stream_data_bidi_local = 1 << 16;
     params.initial_max_streams_uni = 3;
+    params.max_datagram_frame_size = 65535;
     ngtcp2_cid dcid{.datalen = 18, .data = {}};
     ngtcp2_cid scid{.datalen = 8, .data = {}};
     gnutls_rnd(GNUTLS_RND_NONCE, dcid.data, dcid.datalen);
@@ -155,10 +161,17 @@ public:
     fin_ = fin;
   }
 
+  // The same with a unidirectional one, of which nothing was sent before.
+  void SendControl(Bytes bytes) {
+    std::int64_t stream = -1;
+    ASSERT_EQ(ngtcp2_conn_open_uni_stream(conn_, &stream, nullptr), 0);
+    SendMore(static_cast<std::uint64_t>(stream), std::move(bytes), false);
+  }
+
   // More of a stream that Send has opened.
-  void SendMore(std::int64_t stream, Bytes bytes, bool fin) {
+  void SendMore(std::uint64_t stream, Bytes bytes, bool fin) {
     frame = std::move(bytes);
-    stream_ = stream;
+    stream_ = static_cast<std::int64_t>(stream);
     sent_ = 0;
     fin_ = fin;
   }
@@ -229,6 +242,7 @@ public:
   Bytes frame{0x21, 0};
   std::map<std::int64_t, Bytes> streams; // What has come on them.
   std::set<std::int64_t> finished;       // Those with FIN.
+  std::vector<Bytes> datagrams;
   std::map<std::int64_t, std::uint64_t> reset, stopped; // Their codes.
 
 private:

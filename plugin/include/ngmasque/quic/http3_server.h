@@ -77,6 +77,13 @@ public:
     /// until its OnClosed is called, and may be gone when that returns; null: the connection is closed.
     /// From within it nothing may be called but const functions and ShareWith.
     virtual Http3Endpoint::Handler *OnConnection(Connection &connection) = 0;
+
+    // For logs; nothing may be called from within.
+
+    /// A client was answered with CONNECTION_REFUSED.
+    virtual void OnRefused(const FourTuple &) {}
+    /// A handshake has ended without a connection, but not with Close.
+    virtual void OnHandshakeFailed(const FourTuple &, const CloseReason &) {}
   };
 
   struct Statistics {
