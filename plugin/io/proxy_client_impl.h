@@ -188,6 +188,7 @@ private:
   std::uint64_t received_{};  // Http3Client::packets_received, as far as it is in heard_.
   std::optional<HashKey> key_; // Nothing: no randomness, which Start and Open report.
   std::vector<std::uint8_t> read_buffer_;
+  std::vector<std::uint8_t> forward_buffer_; ///< Where forwarded packets are written anew.
 
   // The outer connection.
   std::vector<Endpoint> addresses_; ///< Of the proxy, those that are yet to be tried.

@@ -16,6 +16,7 @@ ProxyClient::Impl::Impl(struct ev_loop *loop, Options options, ProxyClient::Hand
     handler_(handler),
     key_(DrawHashKey()),
     read_buffer_(kReadBufferSize),
+    forward_buffer_(kBurstBuffer + ClientTunnel::kMaxGrowth),
     ids_(key_.value_or(HashKey{})) {
   ev_init(&writable_, [](struct ev_loop *, ev_io *watcher, int) {
     auto &self = *static_cast<Impl *>(watcher->data);

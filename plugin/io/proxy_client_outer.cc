@@ -105,9 +105,12 @@ void ProxyClient::Impl::OnReadable(Socket &socket) {
   const FourTuple path{.local = socket.udp.local(), .remote = socket.udp.remote()};
   const auto read =
     socket.udp.Read(read_buffer_, [&](std::span<const std::uint8_t> packet, unsigned ecn) {
-      if (const auto *session = ids_.FindForwarded(packet)) {
+      if (const auto forwarded = ids_.FindForwarded(packet); forwarded.tunnel) {
         Hear();
-        FindTunnel(session->number())->TakeForwarded(packet, ecn);
+        // It lies in the buffer, where it may be written anew.
+        const auto at = static_cast<std::size_t>(packet.data() - read_buffer_.data());
+        FindTunnel(forwarded.tunnel->number())
+          ->TakeForwarded(forwarded, std::span(read_buffer_).subspan(at, packet.size()), ecn);
         return !closed_;
       }
       const auto before = forwarding_ ? http3_->packets_received() : 0;

@@ -75,8 +75,11 @@ std::uint64_t ProxyClient::Impl::OnDatagram(std::span<const std::uint8_t> datagr
     FindTunnel(read->tunnel->number())->TakePayload(read->payload);
     return 0;
   }
-  const auto &[reason, close, text] = read.error();
+  const auto &[reason, close, text, broken] = read.error();
   Drop(reason);
+  if (broken) {
+    FindTunnel(broken->number())->Run(broken->OnBadDatagram());
+  }
   if (close != 0 && failure_.empty()) {
     failure_ = text;
     failure_code_ = close;

@@ -55,8 +55,8 @@ ProxyConnection::Register(const FourTuple &path, std::span<const ConnectionId> l
 // Draft-00 is content with the transport parameter, so that it depends on what the client asks for.
 void ProxyConnection::TellDatagrams() {
   const auto settings = http3_.peer_settings();
-  proxy_.SetDatagrams(id_, http3_.datagrams() &&
-                             (!extended_connect_ || (settings && settings->datagrams)));
+  const bool rfc9297 = settings && settings->datagrams;
+  proxy_.SetDatagrams(id_, http3_.datagrams() && (!extended_connect_ || rfc9297), rfc9297);
 }
 
 void ProxyConnection::OnSettings(const PeerSettings &) {
@@ -83,7 +83,7 @@ void ProxyConnection::OnData(StreamId stream, std::span<const std::uint8_t> data
 }
 
 void ProxyConnection::OnStreamClosed(StreamId stream, StreamEnd end, std::uint64_t) {
-  proxy_.OnStreamClosed(Key(stream));
+  proxy_.OnStreamClosed(Key(stream), end == StreamEnd::kFinished);
   // Whoever ends a request does not want its tunnel any more, and the proxy has forgotten it.
   if (end == StreamEnd::kFinished && !http3_.answered(stream)) {
     http3_.CloseStream(stream);
@@ -139,8 +139,8 @@ void ProxyConnection::Respond(StreamId stream, unsigned status,
   }
 }
 
-void ProxyConnection::ResetStream(StreamId stream) {
-  http3_.CloseStream(stream, kH3ConnectError);
+void ProxyConnection::ResetStream(StreamId stream, std::uint64_t code) {
+  http3_.CloseStream(stream, code);
 }
 
 } // namespace ngmasque

@@ -96,15 +96,15 @@ void ProxyServer::State::Perform(ProxyActions actions) {
                    // Without it, the two sides would not know the same of the tunnel any more.
                    if (auto *client = Find(a.stream.connection);
                        client && !client->SendOnStream(a.stream.stream, {}, a.message)) {
-                     client->ResetStream(a.stream.stream);
+                     client->ResetStream(a.stream.stream, kH3InternalError);
                      Perform(proxy.OnStreamClosed(a.stream, SteadyNow()));
                    }
                  },
                  [&](const proxy_action::ResetStream &a) {
-                   Log(reset_lines, LogLevel::kWarning, "connection {} stream {}: reset",
-                       std::to_underlying(a.stream.connection), a.stream.stream);
+                   Log(reset_lines, LogLevel::kWarning, "connection {} stream {}: reset, code {:#x}",
+                       std::to_underlying(a.stream.connection), a.stream.stream, a.code);
                    if (auto *client = Find(a.stream.connection)) {
-                     client->ResetStream(a.stream.stream);
+                     client->ResetStream(a.stream.stream, a.code);
                    }
                  },
                  [&](const proxy_action::SendToTarget &a) {
@@ -249,8 +249,8 @@ ProxyServer::AddConnection(OuterConnection connection, const FourTuple &tuple, C
     .transform([&] { return state_->proxy.Find(connection)->client->waiting; });
 }
 
-void ProxyServer::SetDatagrams(OuterConnection connection, bool datagrams) {
-  state_->proxy.SetDatagrams(connection, datagrams);
+void ProxyServer::SetDatagrams(OuterConnection connection, bool datagrams, bool rfc9297) {
+  state_->proxy.SetDatagrams(connection, datagrams, rfc9297);
 }
 
 void ProxyServer::RemoveConnection(OuterConnection connection) {
@@ -270,6 +270,11 @@ void ProxyServer::MoveConnection(OuterConnection connection, const FourTuple &tu
   state_->Perform(std::move(moved.actions));
 }
 
+void ProxyServer::OnMigrating(OuterConnection connection) {
+  state_->EndBatch();
+  state_->Perform(state_->proxy.OnMigrating(connection, SteadyNow()));
+}
+
 bool ProxyServer::Reserve(OuterConnection connection, const ConnectionId &id) {
   return state_->proxy.Reserve(connection, id);
 }
@@ -283,9 +288,9 @@ void ProxyServer::OnRequest(const StreamKey &stream, std::span<const HeaderField
   state_->Perform(state_->proxy.OnRequest(stream, fields, SteadyNow()));
 }
 
-void ProxyServer::OnStreamClosed(const StreamKey &stream) {
+void ProxyServer::OnStreamClosed(const StreamKey &stream, bool finished) {
   state_->EndBatch();
-  state_->Perform(state_->proxy.OnStreamClosed(stream, SteadyNow()));
+  state_->Perform(state_->proxy.OnStreamClosed(stream, SteadyNow(), finished));
 }
 
 ProxyCounters ProxyServer::counters() const { return state_->proxy.counters(); }

@@ -245,11 +245,16 @@ std::uint64_t ProxyServer::OnDatagram(OuterConnection connection,
                                       std::span<const std::uint8_t> datagram) {
   auto &s = *state_;
   const auto now = s.in_batch ? s.batch_began : SteadyNow();
-  const auto payload = s.proxy.OnDatagram(connection, datagram, now);
+  ProxyActions actions;
+  const auto payload = s.proxy.OnDatagram(connection, datagram, now, actions);
   if (payload && payload->tunnel) {
     s.SendTunnelled(*payload);
   }
-  return payload || payload.error() != DropReason::kMalformed ? 0 : kH3GeneralProtocolError;
+  if (!actions.empty()) {
+    s.EndBatch();
+    s.Perform(std::move(actions));
+  }
+  return payload || payload.error() != DropReason::kMalformed ? 0 : s.proxy.DatagramError(connection);
 }
 
 void ProxyServer::OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> data) {

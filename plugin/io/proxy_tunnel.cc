@@ -59,19 +59,19 @@ ProxyTunnel::ProxyTunnel(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ProxyTunnel::~ProxyTunnel() { impl_->Close(); }
 
 void ProxyTunnel::AddClientId(const ConnectionId &id) {
-  impl_->Tell(&ClientTunnel::AddClientId, id);
+  impl_->Tell([id](ClientTunnel &session) { return session.AddClientId(id); });
 }
 
 void ProxyTunnel::RemoveClientId(const ConnectionId &id) {
-  impl_->Tell(&ClientTunnel::RemoveClientId, id);
+  impl_->Tell([id](ClientTunnel &session) { return session.RemoveClientId(id); });
 }
 
-void ProxyTunnel::AddServerId(const ConnectionId &id) {
-  impl_->Tell(&ClientTunnel::AddServerId, id);
+void ProxyTunnel::AddServerId(const ConnectionId &id, const std::optional<ResetToken> &token) {
+  impl_->Tell([id, token](ClientTunnel &session) { return session.AddServerId(id, token); });
 }
 
 void ProxyTunnel::RemoveServerId(const ConnectionId &id) {
-  impl_->Tell(&ClientTunnel::RemoveServerId, id);
+  impl_->Tell([id](ClientTunnel &session) { return session.RemoveServerId(id); });
 }
 
 SendStatus ProxyTunnel::Send(std::span<const std::uint8_t> packet, unsigned ecn) {
@@ -93,11 +93,11 @@ const Authority &ProxyTunnel::target() const { return impl_->target; }
 
 const ProxyTunnelStatistics &ProxyTunnel::statistics() const { return impl_->statistics; }
 
-void ProxyTunnel::Impl::Tell(IdEvent event, const ConnectionId &id) {
+void ProxyTunnel::Impl::Tell(IdEvent event) {
   if (session) {
-    Run((*session.*event)(id));
+    Run(event(*session));
   } else if (client) {
-    early.emplace_back(event, id);
+    early.push_back(std::move(event));
   }
 }
 
@@ -113,8 +113,8 @@ void ProxyTunnel::Impl::Begin() {
                           .number = number},
     options.limits);
   Run(session->Start(first_id));
-  for (const auto &[event, id] : std::exchange(early, {})) {
-    Tell(event, id);
+  for (auto &event : std::exchange(early, {})) {
+    Tell(std::move(event));
   }
 }
 

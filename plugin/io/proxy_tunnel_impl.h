@@ -3,9 +3,11 @@
 #pragma once
 
 #include "ngmasque/io/proxy_client.h"
+#include "ngmasque/io/udp_socket.h"
 #include "ngmasque/quic/http3_client.h"
 
 #include <expected>
+#include <functional>
 #include <memory>
 #include <span>
 #include <utility>
@@ -17,7 +19,7 @@ namespace ngmasque {
 /// of a call of the handler: each of the three may be gone at any time.
 struct ProxyTunnel::Impl : std::enable_shared_from_this<ProxyTunnel::Impl> {
   /// An event of ClientTunnel about a connection ID.
-  using IdEvent = std::vector<ClientAction> (ClientTunnel::*)(const ConnectionId &);
+  using IdEvent = std::function<std::vector<ClientAction>(ClientTunnel &)>;
 
   Impl(ProxyClient::Impl &client_in, Handler &handler_in, Authority target_in,
        ConnectionId first_id_in, std::uint64_t number_in, const Options &options_in)
@@ -29,7 +31,7 @@ struct ProxyTunnel::Impl : std::enable_shared_from_this<ProxyTunnel::Impl> {
       options(options_in) {}
 
   // The functions of ProxyTunnel.
-  void Tell(IdEvent event, const ConnectionId &id);
+  void Tell(IdEvent event);
   SendStatus Send(std::span<const std::uint8_t> packet, unsigned ecn);
   std::span<const std::uint8_t> SendBurst(std::span<const std::uint8_t> packets,
                                           std::size_t segment, unsigned ecn);
@@ -46,12 +48,18 @@ struct ProxyTunnel::Impl : std::enable_shared_from_this<ProxyTunnel::Impl> {
   void TakePayload(std::span<const std::uint8_t> payload);
   /// Of what SendTunnelled has counted as sent.
   void QueueDropped(std::span<const std::uint8_t> datagram, DropReason reason);
-  void TakeForwarded(std::span<const std::uint8_t> packet, unsigned ecn);
+  void TakeForwarded(const ForwardedPacket &found, std::span<std::uint8_t> packet, unsigned ecn);
 
   SendStatus SendTunnelled(std::span<const std::uint8_t> packet);
   std::expected<void, QuicError> SendOnStream(std::span<const std::uint8_t> packet);
   /// Takes what was sent or dropped off the front of `packets`.
   SendStatus Forward(std::span<const std::uint8_t> &packets, std::size_t segment, unsigned ecn);
+  /// What Forward is to send of them: the first `size` bytes, as they are between client and proxy.
+  struct Written {
+    std::size_t size = 0;
+    Burst burst;
+  };
+  Written Write(std::span<const std::uint8_t> packets, std::size_t segment, unsigned ecn);
   void Deliver(std::span<const std::uint8_t> packet, unsigned ecn);
   void Drop(DropReason reason) { ++statistics.dropped[static_cast<std::size_t>(reason)]; }
 
@@ -66,7 +74,7 @@ struct ProxyTunnel::Impl : std::enable_shared_from_this<ProxyTunnel::Impl> {
   /// from it.
   std::shared_ptr<ClientTunnel> session;
   /// What came before the session; the program alone fills it.
-  std::vector<std::pair<IdEvent, ConnectionId>> early;
+  std::vector<IdEvent> early;
   bool writable_wanted = false; ///< The program was told kBlocked.
   bool delivered = false;       ///< It has been handed packets: OnPacketsDone.
 };

@@ -24,9 +24,15 @@ void ProxyTunnel::Impl::TakePayload(std::span<const std::uint8_t> payload) {
   Deliver(payload, 0);
 }
 
-void ProxyTunnel::Impl::TakeForwarded(std::span<const std::uint8_t> packet, unsigned ecn) {
-  Count(statistics.forwarded_rx, OnePacket(packet));
-  Deliver(packet, ecn);
+void ProxyTunnel::Impl::TakeForwarded(const ForwardedPacket &found, std::span<std::uint8_t> packet,
+                                      unsigned ecn) {
+  const auto inner = session->FromProxy(found, packet);
+  if (!inner) {
+    Drop(DropReason::kMalformed);
+    return;
+  }
+  Count(statistics.forwarded_rx, OnePacket(*inner));
+  Deliver(*inner, ecn);
 }
 
 void ProxyTunnel::Impl::Deliver(std::span<const std::uint8_t> packet, unsigned ecn) {
@@ -135,6 +141,35 @@ ProxyTunnel::Impl::SendOnStream(std::span<const std::uint8_t> packet) {
   return sent;
 }
 
+// As many as leave with one system call: of one size, but for the last.
+ProxyTunnel::Impl::Written ProxyTunnel::Impl::Write(std::span<const std::uint8_t> packets,
+                                                    std::size_t segment, unsigned ecn) {
+  if (!session->dialect().virtual_ids()) {
+    return {.size = packets.size(), .burst = {.data = packets, .segment = segment, .ecn = ecn}};
+  }
+  auto &buffer = client->forward_buffer_;
+  std::size_t taken = 0, used = 0, size = 0;
+  while (taken < packets.size()) {
+    const auto packet = packets.subspan(taken, std::min(segment, packets.size() - taken));
+    const auto room = std::span(buffer).subspan(used);
+    if (room.size() < packet.size() + ClientTunnel::kMaxGrowth) {
+      break;
+    }
+    const auto written = session->ToProxy(packet, room).size();
+    size = size == 0 ? written : size;
+    if (written > size) {
+      break; // Another connection ID.
+    }
+    taken += packet.size();
+    used += written;
+    if (written < size) {
+      break;
+    }
+  }
+  return {.size = taken,
+          .burst = {.data = std::span(buffer).first(used), .segment = size, .ecn = ecn}};
+}
+
 //= draft-00, section 4.3
 //# When forwarding, the client sends a QUIC packet with the target server's Connection ID in the
 //# QUIC short header, using the same socket between client and proxy that was used for the main
@@ -143,15 +178,18 @@ SendStatus ProxyTunnel::Impl::Forward(std::span<const std::uint8_t> &packets, st
                                       unsigned ecn) {
   auto status = SendStatus::kSent;
   while (!packets.empty()) {
-    const auto outcome =
-      client->SendOn(*client->current_, {.data = packets, .segment = segment, .ecn = ecn});
-    if (const auto sent = packets.size() - outcome.rest.size()) {
+    const auto [size, burst] = Write(packets, segment, ecn);
+    const auto outcome = client->SendOn(*client->current_, burst);
+    // Of what was not sent all but the last one are of the full size.
+    const auto left = (outcome.rest.size() + burst.segment - 1) / burst.segment;
+    const auto all = (size + segment - 1) / segment;
+    if (const auto sent = left == 0 ? size : (all - left) * segment) {
       Count(statistics.forwarded_tx, {.data = packets.first(sent), .segment = segment});
       client->AwaitAnswer(*handler);
+      packets = packets.subspan(sent);
     }
-    packets = outcome.rest;
-    if (packets.empty()) {
-      break;
+    if (left == 0) {
+      continue;
     }
     if (outcome.error == 0) {
       writable_wanted = true;

@@ -2,6 +2,8 @@
 
 #include "ngmasque/wire/quic_header.h"
 
+#include <algorithm>
+
 namespace ngmasque {
 
 // As many lengths as there can be: they are the program's choice.
@@ -27,16 +29,28 @@ std::expected<void, RoutingError> ClientIds::Check(const ConnectionId &id) const
 //# If a client has started using forwarding mode, it MUST be prepared to receive forwarded short
 //# header packets on the socket between itself and the proxy for any Client Connection ID that has
 //# been accepted by the proxy.
-ClientTunnel *ClientIds::FindForwarded(std::span<const std::uint8_t> packet) const {
+ForwardedPacket ClientIds::FindForwarded(std::span<const std::uint8_t> packet) const {
   const auto form = PeekHeaderForm(packet);
   if (!form || *form != HeaderForm::kShort) {
-    return nullptr;
+    return {};
   }
   const auto *const owner = table_.Find(packet.subspan(1));
-  return owner && owner->tunnel && owner->tunnel->begun_ &&
-             owner->mapping->stage == ClientMapping::Stage::kAcknowledged
-           ? owner->tunnel
-           : nullptr;
+  if (!owner || !owner->tunnel) {
+    return {};
+  }
+  const auto &mapping = *owner->mapping;
+  if (owner->is_virtual) {
+    const auto &id = mapping.virtual_id;
+    const bool is_current = std::ranges::starts_with(packet.subspan(1), id.bytes()) && !id.empty();
+    return {.tunnel = owner->tunnel,
+            .mapping = &mapping,
+            .id_length = is_current ? id.size() : mapping.previous_id.size()};
+  }
+  if (!owner->tunnel->begun_ || mapping.stage != ClientMapping::Stage::kAcknowledged ||
+      owner->tunnel->dialect().virtual_ids()) {
+    return {};
+  }
+  return {.tunnel = owner->tunnel, .mapping = &mapping, .id_length = mapping.id.size()};
 }
 
 } // namespace ngmasque

@@ -117,7 +117,8 @@ std::vector<ClientAction> ClientTunnel::RemoveClientId(const ConnectionId &id) {
 //# Once the client has learned the target server's Connection ID, such as in the response to a QUIC
 //# Initial packet, it can send a request containing the Server-Connection-Id header to request the
 //# ability to forward packets.
-std::vector<ClientAction> ClientTunnel::AddServerId(const ConnectionId &id) {
+std::vector<ClientAction> ClientTunnel::AddServerId(const ConnectionId &id,
+                                                    const std::optional<ResetToken> &token) {
   Actions actions;
   if (state_ == State::kOver || plain_ || !options_.forward || refused_.contains(id) ||
       Find(Direction::kToTarget, id) != mappings_.end()) {
@@ -142,7 +143,7 @@ std::vector<ClientAction> ClientTunnel::AddServerId(const ConnectionId &id) {
   } else if (ask_ && mappings_.size() >= limits_.max_mappings) {
     RefuseServerId(actions, id, Fallback::kTooManyRequests);
   } else if (ask_) {
-    const auto mapping = Add(Direction::kToTarget, id);
+    const auto mapping = Add(Direction::kToTarget, id, token);
     if (state_ == State::kOpen) {
       Ask(actions, mapping);
     }
@@ -162,32 +163,6 @@ std::vector<ClientAction> ClientTunnel::Close() {
   Actions actions;
   CloseAll(actions);
   return actions;
-}
-
-//= draft-00, section 4.3
-//# When forwarding, the client sends a QUIC packet with the target server's Connection ID in the
-//# QUIC short header, using the same socket between client and proxy that was used for the main
-//# QUIC connection between client and proxy.
-ClientWay ClientTunnel::FromInner(std::span<const std::uint8_t> packet) {
-  const auto form = PeekHeaderForm(packet);
-  if (!form || state_ == State::kIdle || state_ == State::kOver) {
-    return ClientWay::kDrop;
-  }
-  //= draft-00, section 1
-  //# QUIC long header packets MUST use this mode.
-  if (*form == HeaderForm::kLong) {
-    return ClientWay::kTunnel;
-  }
-  //= draft-00, section 4.3
-  //# The client MUST wait for a successful (2xx) response before using forwarded mode.  Prior to
-  //# receiving the server response, the client MUST send short header packets tunnelled in DATAGRAM
-  //# frames.
-  const auto *const mapping = servers_.Find(packet.subspan(1));
-  if (!mapping || (*mapping)->stage != Stage::kAcknowledged) {
-    return ClientWay::kTunnel;
-  }
-  begun_ = true;
-  return ClientWay::kForward;
 }
 
 } // namespace ngmasque

@@ -35,6 +35,24 @@ StreamPayload ClientTunnel::OnStreamData(RequestId request, std::span<const std:
   return dialect_->OnStreamData(request, input, model);
 }
 
+std::vector<ClientAction> ClientTunnel::OnBadDatagram() {
+  Actions actions;
+  if (dialect_ && state_ != State::kOver) {
+    Model model(*this, actions);
+    dialect_->OnBadDatagram(model);
+  }
+  return actions;
+}
+
+std::vector<ClientAction> ClientTunnel::OnMigrated() {
+  Actions actions;
+  if (dialect_ && state_ != State::kOver) {
+    Model model(*this, actions);
+    dialect_->OnMigrated(model);
+  }
+  return actions;
+}
+
 std::vector<ClientAction> ClientTunnel::OnRequestClosed(RequestId request, std::uint64_t code) {
   Actions actions;
   if (dialect_) {
@@ -49,17 +67,38 @@ const ClientMapping *ClientTunnel::Model::Find(MappingId mapping) const {
   return found == tunnel_.mappings_.end() ? nullptr : &found->second;
 }
 
-void ClientTunnel::Model::Opened(bool connection_ids) {
+void ClientTunnel::Model::Opened(bool connection_ids, bool forwarding) {
   if (tunnel_.state_ != State::kWaiting) {
     return;
   }
   tunnel_.state_ = State::kOpen;
   actions_.emplace_back(client_action::Opened{});
+  if (connection_ids && !forwarding && std::exchange(tunnel_.ask_, false)) {
+    actions_.emplace_back(client_action::FellBack{Fallback::kForwardingRefused});
+  }
   if (connection_ids) {
     tunnel_.AskHeld(actions_);
   } else {
     tunnel_.BecomePlain(actions_);
   }
+}
+
+bool ClientTunnel::Model::SetVirtual(MappingId number, const ConnectionId &virtual_id) {
+  const auto found = tunnel_.mappings_.find(number);
+  if (found == tunnel_.mappings_.end()) {
+    return true;
+  }
+  auto &mapping = found->second;
+  if (mapping.direction == Direction::kToClient) {
+    if (!virtual_id.empty() &&
+        !tunnel_.ids_.table_.Insert(virtual_id,
+                                    {.tunnel = &tunnel_, .mapping = &mapping, .is_virtual = true})) {
+      return false;
+    }
+    tunnel_.EraseVirtual(std::exchange(mapping.previous_id, mapping.virtual_id));
+  }
+  mapping.virtual_id = virtual_id;
+  return true;
 }
 
 void ClientTunnel::Model::Acknowledge(MappingId mapping) {
@@ -79,7 +118,9 @@ void ClientTunnel::Model::Refuse(MappingId mapping, const ProxyRefusal &refusal)
   if (found == tunnel_.mappings_.end()) {
     return;
   }
-  const auto [direction, id, stage] = found->second;
+  const auto direction = found->second.direction;
+  const auto stage = found->second.stage;
+  const auto id = found->second.id;
   tunnel_.Erase(found);
   if (stage == Stage::kAsked && mapping == tunnel_.first_) {
     tunnel_.Fail(actions_, refusal, refusal.conflict);
@@ -126,12 +167,12 @@ void ClientTunnel::BecomePlain(Actions &actions) {
 
 void ClientTunnel::AskHeld(Actions &actions) {
   for (auto mapping = mappings_.begin(); mapping != mappings_.end();) {
-    const auto &[direction, id, stage] = mapping->second;
-    if (stage == Stage::kHeld && direction == Direction::kToTarget && !ask_) {
+    const bool held = mapping->second.stage == Stage::kHeld;
+    if (held && mapping->second.direction == Direction::kToTarget && !ask_) {
       mapping = Erase(mapping);
       continue;
     }
-    if (stage == Stage::kHeld) {
+    if (held) {
       Ask(actions, mapping->first);
     }
     ++mapping;
@@ -172,11 +213,14 @@ void ClientTunnel::Fail(Actions &actions, const ProxyRefusal &refusal, bool retr
     client_action::Failed{.refusal = refusal, .opened = opened, .retry = retry});
 }
 
-MappingId ClientTunnel::Add(Direction direction, const ConnectionId &id) {
+MappingId ClientTunnel::Add(Direction direction, const ConnectionId &id,
+                            const std::optional<ResetToken> &token) {
   const auto number = next_++;
   const auto &mapping =
     mappings_
-      .emplace(number, ClientMapping{.direction = direction, .id = id, .stage = Stage::kHeld})
+      .emplace(
+        number,
+        ClientMapping{.direction = direction, .id = id, .stage = Stage::kHeld, .token = token})
       .first->second;
   // The caller has seen to it that there are no conflicts.
   if (direction == Direction::kToTarget) {
@@ -188,13 +232,23 @@ MappingId ClientTunnel::Add(Direction direction, const ConnectionId &id) {
 }
 
 ClientTunnel::Mappings::iterator ClientTunnel::Erase(Mappings::iterator mapping) {
-  const auto &[direction, id, stage] = mapping->second;
-  if (direction == Direction::kToTarget) {
+  const auto &id = mapping->second.id;
+  if (mapping->second.direction == Direction::kToTarget) {
     servers_.Erase(id);
-  } else if (!id.empty()) { // One of zero length that is in the table is not the tunnel's.
-    ids_.table_.Erase(id);
+  } else {
+    if (!id.empty()) { // One of zero length that is in the table is not the tunnel's.
+      ids_.table_.Erase(id);
+    }
+    EraseVirtual(mapping->second.virtual_id);
+    EraseVirtual(mapping->second.previous_id);
   }
   return mappings_.erase(mapping);
+}
+
+void ClientTunnel::EraseVirtual(const ConnectionId &virtual_id) {
+  if (!virtual_id.empty()) {
+    ids_.table_.Erase(virtual_id);
+  }
 }
 
 ClientTunnel::Mappings::iterator ClientTunnel::Find(Direction direction, const ConnectionId &id) {

@@ -12,6 +12,7 @@ public:
   Model(ClientTunnel &tunnel, Actions &actions) : tunnel_(tunnel), actions_(actions) {}
 
   const Authority &authority() const override { return tunnel_.options_.authority; }
+  bool forward() const override { return tunnel_.options_.forward; }
   const ClientMapping *Find(MappingId mapping) const override;
 
   void Request(RequestId request, std::vector<HeaderField> fields) override {
@@ -26,7 +27,11 @@ public:
     actions_.emplace_back(client_action::CloseRequest{.request = request, .code = code});
   }
 
-  void Opened(bool connection_ids) override;
+  void Opened(bool connection_ids, bool forwarding) override;
+  void SetScramble(std::shared_ptr<const Scramble> scramble) override {
+    tunnel_.scramble_ = std::move(scramble);
+  }
+  bool SetVirtual(MappingId mapping, const ConnectionId &virtual_id) override;
   void Acknowledge(MappingId mapping) override;
   void Refuse(MappingId mapping, const ProxyRefusal &refusal) override;
   void End(const ProxyRefusal &refusal) override;

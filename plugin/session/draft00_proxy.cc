@@ -112,7 +112,7 @@ bool Draft00::OnRequest(StreamId stream, std::span<const HeaderField> fields, Tu
   return true;
 }
 
-void Draft00::OnStreamClosed(StreamId stream, TunnelModel &model) {
+void Draft00::OnStreamClosed(StreamId stream, bool, TunnelModel &model) {
   Drop(stream, EndReason::kClosed, model);
 }
 

@@ -22,9 +22,11 @@ public:
   Draft00(const ProxyOptions &options, const HashKey &key);
 
   bool OnRequest(StreamId stream, std::span<const HeaderField> fields, TunnelModel &model) override;
-  void OnStreamClosed(StreamId stream, TunnelModel &model) override;
+  void OnStreamClosed(StreamId stream, bool finished, TunnelModel &model) override;
   std::expected<TunnelledPayload, DropReason>
   OnDatagram(std::span<const std::uint8_t> datagram) const override;
+  // draft-schinazi-quic-h3-datagram-05: too short for its flow id.
+  std::uint64_t datagram_error() const override { return kH3GeneralProtocolError; }
   StreamInput OnStreamData(StreamId stream, std::span<const std::uint8_t> &input,
                            TunnelModel &model) override;
   std::expected<Prefix, DropReason> StreamPrefix(const Tunnel &tunnel,

@@ -6,8 +6,10 @@ std::string_view ReasonName(DropReason reason) {
   switch (reason) {
   case DropReason::kUnknownConnectionId: return "unknown connection ID";
   case DropReason::kUnknownFlow: return "unknown flow";
+  case DropReason::kUnknownContext: return "unknown context";
   case DropReason::kUnknownSocket: return "unknown socket";
   case DropReason::kMalformed: return "malformed packet";
+  case DropReason::kBadDatagram: return "bad datagram of its tunnel";
   case DropReason::kWrongSource: return "not from the target";
   case DropReason::kEmpty: return "empty packet";
   case DropReason::kNoTunnel: return "no tunnel";

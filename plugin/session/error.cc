@@ -4,6 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <span>
+
+// inet_ntop, which only turns bytes into text.
+#include <arpa/inet.h>
 
 namespace ngmasque {
 
@@ -72,11 +77,16 @@ constexpr auto kTable = std::to_array<Row>({
   BadRequest(kConnectionId, "connection ID is not a Byte Sequence of up to 255 bytes"),
   BadRequest(kTwoIds, "client-connection-id together with server-connection-id"),
   BadRequest(kRequestContent, "content-length or transfer-encoding in a request"),
+  BadRequest(kScheme, "scheme is not https"),
+  {kPath, "path is not that of the proxy", 404, "http_request_error", "no such path"},
+  BadRequest(kTarget, "target is not a host and a port"),
+  BadRequest(kCapsule, "capsule or datagram that makes no sense"),
   BadRequest(kOddFlow, "flow id is odd"),
   BadRequest(kOtherAuthority, "flow has another authority"),
   BadRequest(kFlowUsedUp, "flow id is used up"),
   BadRequest(kNoClientId, "flow begins without client-connection-id"),
   {kForwardingOff, "forwarding is switched off", 403, "http_request_denied", ""},
+  BadRequest(kOtherDialect, "connection has tunnels of another dialect"),
   Exhausted(kSocketFull, "too many connection IDs on the shared socket"),
 
   Response(kStatus, "no status of a final response"),
@@ -128,6 +138,20 @@ std::string ProxyStatus(SessionError error) {
   if (!row.details.empty()) {
     item.parameters.push_back({.key = "details", .value = sf::String(row.details)});
   }
+  return sf::SerializeItem(item).value_or(std::string());
+}
+
+// Of the address alone: the port is the client's.
+std::string ProxyStatus(const Endpoint &target) {
+  char text[INET6_ADDRSTRLEN];
+  const auto &bytes = target.address;
+  constexpr std::array<std::uint8_t, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  const bool is_v4 = std::ranges::equal(std::span(bytes).first(kMapped.size()), kMapped);
+  const auto *shown = is_v4 ? inet_ntop(AF_INET, &bytes[kMapped.size()], text, sizeof text)
+                            : inet_ntop(AF_INET6, bytes.data(), text, sizeof text);
+  const sf::Item item{
+    .value = sf::Token{"ngmasque"},
+    .parameters = {{.key = "next-hop", .value = sf::String(shown ? shown : "")}}};
   return sf::SerializeItem(item).value_or(std::string());
 }
 

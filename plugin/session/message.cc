@@ -2,6 +2,8 @@
 
 #include "ngmasque/session/message.h"
 
+#include "fields.h"
+
 #include "ngmasque/wire/structured_field.h"
 
 #include <algorithm>
@@ -16,34 +18,12 @@ constexpr std::string_view kMethod = "CONNECT-UDP";
 constexpr std::string_view kClientIdField = "client-connection-id";
 constexpr std::string_view kServerIdField = "server-connection-id";
 constexpr std::string_view kFlowField = "datagram-flow-id";
-constexpr std::string_view kProxyStatusField = "proxy-status";
-
-// The lines of one field.
-struct Lines {
-  const std::string *first = nullptr; // Null if there is none.
-  bool several = false;               // Not an Item, whatever they say.
-};
-
-Lines Find(std::span<const HeaderField> fields, std::string_view name) {
-  Lines lines;
-  for (const auto &field : fields) {
-    if (field.name != name) {
-      continue;
-    }
-    if (lines.first) {
-      lines.several = true;
-      break;
-    }
-    lines.first = &field.value;
-  }
-  return lines;
-}
 
 //= draft-00, section 3
 //# Both "Client-Connection-Id" and "Server-Connection-Id" are Item Structured Headers [STRUCT].
 //# Their value MUST be a Byte Sequence.  The byte sequence MAY be zero-length.  The byte sequence
 //# length MUST NOT exceed 255 bytes.
-std::optional<ConnectionId> ReadId(const Lines &lines) {
+std::optional<ConnectionId> ReadId(const FieldLines &lines) {
   if (!lines.first || lines.several) {
     return std::nullopt;
   }
@@ -52,43 +32,13 @@ std::optional<ConnectionId> ReadId(const Lines &lines) {
   return bytes ? ConnectionId::From(*bytes) : std::nullopt;
 }
 
-std::optional<FlowId> ReadFlow(const Lines &lines) {
+std::optional<FlowId> ReadFlow(const FieldLines &lines) {
   if (!lines.first || lines.several) {
     return std::nullopt;
   }
   const auto item = sf::ParseItem(*lines.first);
   const auto *const number = item ? std::get_if<sf::Integer>(&item->value) : nullptr;
   return number && *number >= 0 ? std::optional(static_cast<FlowId>(*number)) : std::nullopt;
-}
-
-// The pseudo-header fields of a request; null if absent.
-struct PseudoHeaders {
-  const std::string *method = nullptr;
-  const std::string *authority = nullptr;
-  const std::string *scheme = nullptr;
-  const std::string *path = nullptr;
-};
-
-// Nothing if one is unknown, doubled, or comes after another field.
-std::optional<PseudoHeaders> ReadPseudoHeaders(std::span<const HeaderField> fields) {
-  PseudoHeaders headers;
-  bool others = false;
-  for (const auto &[name, value] : fields) {
-    if (!name.starts_with(':')) {
-      others = true;
-      continue;
-    }
-    const auto place = name == ":method"      ? &headers.method
-                       : name == ":authority" ? &headers.authority
-                       : name == ":scheme"    ? &headers.scheme
-                       : name == ":path"      ? &headers.path
-                                              : nullptr;
-    if (!place || *place || others) {
-      return std::nullopt;
-    }
-    *place = &value;
-  }
-  return headers;
 }
 
 // CONNECT-UDP-00 leaves both out, as CONNECT does; its next revisions have both.
@@ -98,13 +48,6 @@ bool SchemeAndPathFit(const PseudoHeaders &headers) {
   }
   return headers.scheme && headers.path &&
          (*headers.scheme == "masque" || *headers.scheme == "https") && *headers.path == "/";
-}
-
-// Fields that frame a content, which this method has none of.
-bool HasContent(std::span<const HeaderField> fields) {
-  return std::ranges::any_of(fields, [](const HeaderField &field) {
-    return field.name == "content-length" || field.name == "transfer-encoding";
-  });
 }
 
 // A value that is none, a flow id above sf::kMaxInteger, becomes an empty one: no peer takes that
@@ -129,42 +72,10 @@ void AppendIds(std::vector<HeaderField> &fields, const ConnectUdpRequest &reques
   }
 }
 
-// 200 to 599; nothing if there is no status, or anything that a response must not have with it.
-std::optional<unsigned> ReadStatus(std::span<const HeaderField> fields) {
-  std::optional<unsigned> status;
-  bool others = false;
-  for (const auto &[name, value] : fields) {
-    if (!name.starts_with(':')) {
-      others = true;
-      continue;
-    }
-    const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
-    if (name != ":status" || status || others || value.size() != 3 ||
-        !std::ranges::all_of(value, is_digit)) {
-      return std::nullopt;
-    }
-    status = static_cast<unsigned>((value[0] - '0') * 100 + (value[1] - '0') * 10 + value[2] - '0');
-  }
-  return status && *status >= 200 && *status <= 599 ? status : std::nullopt;
-}
-
-// All lines, as one list (RFC 9110, section 5.3), cut off at its bound.
-std::string ReadProxyStatus(std::span<const HeaderField> fields) {
-  std::string text;
-  for (const auto &[name, value] : fields) {
-    if (name == kProxyStatusField && text.size() < kMaxProxyStatus) {
-      text += text.empty() ? "" : ", ";
-      text += std::string_view(value).substr(0, kMaxProxyStatus);
-    }
-  }
-  text.resize(std::min(text.size(), kMaxProxyStatus));
-  return text;
-}
-
 } // namespace
 
 bool IsConnectUdp(std::span<const HeaderField> fields) {
-  const auto method = Find(fields, ":method");
+  const auto method = FindField(fields, ":method");
   return method.first && *method.first == kMethod;
 }
 
@@ -177,7 +88,7 @@ std::expected<ConnectUdpRequest, SessionError> ParseRequest(std::span<const Head
   if (headers && headers->method && *headers->method != kMethod) {
     return std::unexpected(SessionError::kMethod);
   }
-  if (!headers || !headers->method || !headers->authority ||
+  if (!headers || !headers->method || !headers->authority || headers->protocol ||
       !SchemeAndPathFit(*headers)) {
     return std::unexpected(SessionError::kPseudoHeader);
   }
@@ -190,8 +101,8 @@ std::expected<ConnectUdpRequest, SessionError> ParseRequest(std::span<const Head
   }
   ConnectUdpRequest request{.authority = *std::move(authority), .flow = {}, .id = {}};
 
-  const auto client = Find(fields, kClientIdField);
-  const auto server = Find(fields, kServerIdField);
+  const auto client = FindField(fields, kClientIdField);
+  const auto server = FindField(fields, kServerIdField);
   if (client.first && server.first) {
     return std::unexpected(SessionError::kTwoIds);
   }
@@ -204,7 +115,7 @@ std::expected<ConnectUdpRequest, SessionError> ParseRequest(std::span<const Head
     request.id = *std::move(id);
   }
 
-  if (const auto flow = Find(fields, kFlowField); flow.first) {
+  if (const auto flow = FindField(fields, kFlowField); flow.first) {
     request.flow = ReadFlow(flow);
     if (!request.flow) {
       return std::unexpected(SessionError::kFlowId);
@@ -231,13 +142,13 @@ std::expected<ConnectUdpResponse, SessionError> ParseResponse(std::span<const He
   }
   ConnectUdpResponse response{.status = *status,
                               .id = {},
-                              .flow = ReadFlow(Find(fields, kFlowField)),
+                              .flow = ReadFlow(FindField(fields, kFlowField)),
                               .proxy_status = ReadProxyStatus(fields)};
   if (response.success() && HasContent(fields)) {
     return std::unexpected(SessionError::kResponseContent);
   }
-  const auto client = Find(fields, kClientIdField);
-  const auto server = Find(fields, kServerIdField);
+  const auto client = FindField(fields, kClientIdField);
+  const auto server = FindField(fields, kServerIdField);
   // With both of them nobody knows which one was meant.
   if (!client.first != !server.first) {
     if (auto id = ReadId(client.first ? client : server)) {

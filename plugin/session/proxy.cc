@@ -2,7 +2,7 @@
 
 #include "ngmasque/session/proxy.h"
 
-#include "ngmasque/session/draft00.h"
+#include "ngmasque/session/any_dialect.h"
 
 #include "proxy_model.h"
 
@@ -30,7 +30,7 @@ std::expected<void, SessionError> Proxy::AddConnection(OuterConnection id, const
   if (auto &owner = *connection.client; owner.connections == 1 && owner.lookups == 0) { // New.
     owner.bucket = {options.max_bytes_per_second_per_client, options.burst_bytes_per_client};
   }
-  const auto make = options.dialect ? options.dialect : &MakeDraft00;
+  const auto make = options.dialect ? options.dialect : &MakeAnyDialect;
   connection.state =
     std::make_unique<ConnectionState>(make(options, state_->key),
                                       EarlyLimits{.max_datagrams = options.max_early_datagrams,
@@ -42,9 +42,12 @@ std::expected<void, SessionError> Proxy::AddConnection(OuterConnection id, const
 
 const ClientConnection *Proxy::Find(OuterConnection id) const { return state_->tunnels.Find(id); }
 
-void Proxy::SetDatagrams(OuterConnection id, bool datagrams) {
+void Proxy::SetDatagrams(OuterConnection id, bool datagrams, bool rfc9297) {
   if (auto *connection = state_->tunnels.Find(id)) {
     connection->datagrams = datagrams;
+    ProxyActions none; // Without tunnels there is nothing to be done.
+    State::Model model(*state_, *connection, none);
+    StateOf(*connection).dialect->OnDatagramForm(rfc9297, model);
   }
 }
 
@@ -78,6 +81,18 @@ Proxy::Moved Proxy::MoveConnection(OuterConnection id, const FourTuple &tuple, T
     StateOf(*connection).dialect->OnLost(*mapping, model);
   }
   return result;
+}
+
+ProxyActions Proxy::OnMigrating(OuterConnection id, Timestamp now) {
+  ProxyActions actions;
+  state_->now = now;
+  if (auto *connection = state_->tunnels.Find(id)) {
+    State::Model model(*state_, *connection, actions);
+    for (auto &[number, tunnel] : connection->tunnels) {
+      StateOf(*connection).dialect->OnMigrating(tunnel, model);
+    }
+  }
+  return actions;
 }
 
 bool Proxy::Reserve(OuterConnection id, const ConnectionId &reserved) {

@@ -19,12 +19,12 @@ ProxyActions Proxy::OnRequest(const StreamKey &stream, std::span<const HeaderFie
   return actions;
 }
 
-ProxyActions Proxy::OnStreamClosed(const StreamKey &stream, Timestamp now) {
+ProxyActions Proxy::OnStreamClosed(const StreamKey &stream, Timestamp now, bool finished) {
   ProxyActions actions;
   state_->now = now;
   if (auto *connection = state_->tunnels.Find(stream.connection)) {
     State::Model model(*state_, *connection, actions);
-    StateOf(*connection).dialect->OnStreamClosed(stream.stream, model);
+    StateOf(*connection).dialect->OnStreamClosed(stream.stream, finished, model);
   }
   return actions;
 }
@@ -64,8 +64,13 @@ std::expected<Mapping *, SessionError> Proxy::State::Model::Map(Tunnel &tunnel, 
   if (connection_.client->mappings >= state_.options.routing.max_streams_per_client) {
     return std::unexpected(SessionError::kTooManyStreams);
   }
-  const auto added = state_.tunnels.AddMapping(tunnel, direction, id, origin.stream);
+  const auto added = state_.tunnels.AddMapping(tunnel, direction, id, origin.stream,
+                                               origin.virtual_id, origin.token);
   if (added) {
+    if (direction == Direction::kToClient && std::exchange(tunnel.silent, false) &&
+        tunnel.stage == Stage::kOpen) {
+      state_.Release(tunnel, actions_);
+    }
     (*added)->reference = origin.reference;
     (*added)->acknowledged = origin.acknowledged;
     if (tunnel.stage == Stage::kOpen) {
@@ -104,9 +109,9 @@ void Proxy::State::Model::Send(StreamId stream, std::vector<std::uint8_t> messag
     proxy_action::SendOnStream{.stream = KeyOf(stream), .message = std::move(message)});
 }
 
-void Proxy::State::Model::Reset(StreamId stream) {
+void Proxy::State::Model::Reset(StreamId stream, std::uint64_t code) {
   ++state_.counters.reset;
-  actions_.emplace_back(proxy_action::ResetStream{.stream = KeyOf(stream)});
+  actions_.emplace_back(proxy_action::ResetStream{.stream = KeyOf(stream), .code = code});
 }
 
 void Proxy::State::RefuseAll(Tunnel &tunnel, SessionError error, ProxyActions &actions) {
@@ -130,7 +135,13 @@ void Proxy::State::Register(Tunnel &tunnel, ProxyActions &actions) {
   }
   tunnel.stage = Stage::kOpen;
   Name(tunnel);
-  for (auto &payload : of_connection.early.Take(tunnel.key)) {
+  if (!tunnel.silent) {
+    Release(tunnel, actions);
+  }
+}
+
+void Proxy::State::Release(Tunnel &tunnel, ProxyActions &actions) {
+  for (auto &payload : StateOf(*tunnel.connection).early.Take(tunnel.key)) {
     tunnel.statistics[Way::kTunnelledToTarget].passed.Add(payload.size(), IsLong(payload));
     actions.emplace_back(
       proxy_action::SendToTarget{.socket = tunnel.socket->id, .payload = std::move(payload)});

@@ -12,6 +12,7 @@ public:
   Model(State &state, ClientConnection &connection, ProxyActions &actions)
     : state_(state), connection_(connection), actions_(actions) {}
 
+  bool idle() const override { return connection_.tunnels.empty(); }
   Tunnel *Find(TunnelKey key) override;
   std::expected<Tunnel *, SessionError> Add(TunnelKey key, const Authority &authority,
                                             bool plain) override;
@@ -27,9 +28,10 @@ public:
                                              const MappingOrigin &origin) override;
   void Acknowledge(Mapping &mapping) override;
   void Unmap(Mapping &mapping) override;
+  KeyedSource &source() override { return state_.source; }
   void Respond(StreamId stream, unsigned status, std::vector<HeaderField> fields) override;
   void Send(StreamId stream, std::vector<std::uint8_t> message) override;
-  void Reset(StreamId stream) override;
+  void Reset(StreamId stream, std::uint64_t code) override;
 
 private:
   StreamKey KeyOf(StreamId stream) const {

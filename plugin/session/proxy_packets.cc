@@ -1,8 +1,22 @@
 // Proxy: one call for each packet.
 
+#include "forwarded_packet.h"
 #include "proxy_model.h"
 
 namespace ngmasque {
+
+namespace {
+
+// What the client gets instead of the packet, where that is another one.  Nothing if it cannot be
+// made: then it is tunnelled.
+std::optional<MutablePacket> ToForwarded(const Mapping &mapping, const MutablePacket &packet) {
+  return mapping.virtual_id.empty()
+           ? packet
+           : ToClientLink(packet, mapping.id.size(), mapping.virtual_id,
+                          mapping.tunnel->scramble.get());
+}
+
+} // namespace
 
 std::unexpected<DropReason> Proxy::State::Count(DropReason reason) {
   ++counters.dropped[static_cast<std::size_t>(reason)];
@@ -23,7 +37,7 @@ std::expected<PayloadToTarget, DropReason> Proxy::State::Pass(ClientConnection &
     return tunnel ? Count(*tunnel, Way::kTunnelledToTarget, DropReason::kRateLimited)
                   : Count(DropReason::kRateLimited);
   }
-  if (tunnel && tunnel->stage == Stage::kOpen) {
+  if (tunnel && tunnel->stage == Stage::kOpen && !tunnel->silent) {
     tunnel->statistics[Way::kTunnelledToTarget].passed.Add(payload.size(), IsLong(payload));
     return PayloadToTarget{.tunnel = tunnel, .payload = payload};
   }
@@ -40,7 +54,8 @@ std::expected<PayloadToTarget, DropReason> Proxy::State::Pass(ClientConnection &
 }
 
 std::expected<PayloadToTarget, DropReason>
-Proxy::OnDatagram(OuterConnection id, std::span<const std::uint8_t> data, Timestamp now) {
+Proxy::OnDatagram(OuterConnection id, std::span<const std::uint8_t> data, Timestamp now,
+                  ProxyActions &actions) {
   auto *connection = state_->tunnels.Find(id);
   if (!connection) {
     return state_->Count(DropReason::kUnknownFlow);
@@ -48,11 +63,24 @@ Proxy::OnDatagram(OuterConnection id, std::span<const std::uint8_t> data, Timest
   const auto &state = StateOf(*connection);
   const auto tunnelled = state.dialect->OnDatagram(data);
   if (!tunnelled) {
+    if (tunnelled.error() == DropReason::kBadDatagram) {
+      state_->now = now;
+      State::Model model(*state_, *connection, actions);
+      state.dialect->OnBadDatagram(data, model);
+    }
     return state_->Count(tunnelled.error());
   }
   const auto known = state.by_key.find(tunnelled->key);
-  return state_->Pass(*connection, known == state.by_key.end() ? nullptr : known->second,
-                      *tunnelled, now);
+  auto *tunnel = known == state.by_key.end() ? nullptr : known->second;
+  if (tunnel) {
+    tunnel->carrier = Carrier::kDatagrams;
+  }
+  return state_->Pass(*connection, tunnel, *tunnelled, now);
+}
+
+std::uint64_t Proxy::DatagramError(OuterConnection id) const {
+  const auto *connection = state_->tunnels.Find(id);
+  return connection ? StateOf(*connection).dialect->datagram_error() : kH3GeneralProtocolError;
 }
 
 std::expected<PayloadToTarget, DropReason> Proxy::OnStreamData(const StreamKey &stream,
@@ -92,12 +120,20 @@ Proxy::FromClient(const ClientPath *path, const MutablePacket &packet, Timestamp
     return {};
   }
   auto &tunnel = *(*mapping)->tunnel;
-  const auto size = packet.bytes.size();
-  if (!tunnel.connection->client->bucket.Take(size, now)) {
+  if (!tunnel.connection->client->bucket.Take(packet.bytes.size(), now)) {
     return state_->Count(tunnel, Way::kForwardedToTarget, DropReason::kRateLimited);
   }
-  tunnel.statistics[Way::kForwardedToTarget].passed.Add(size, false);
-  return PacketToTarget{.mapping = *mapping, .packet = packet};
+  auto out = packet;
+  if (const auto &virtual_id = (*mapping)->virtual_id; !virtual_id.empty()) {
+    const auto rewritten =
+      FromClientLink(packet, virtual_id.size(), (*mapping)->id, tunnel.scramble.get());
+    if (!rewritten) {
+      return state_->Count(tunnel, Way::kForwardedToTarget, DropReason::kMalformed);
+    }
+    out = *rewritten;
+  }
+  tunnel.statistics[Way::kForwardedToTarget].passed.Add(out.bytes.size(), false);
+  return PacketToTarget{.mapping = *mapping, .packet = out};
 }
 
 std::expected<PacketToClient, DropReason>
@@ -112,23 +148,25 @@ Proxy::FromTarget(const ServerSocket *socket, const MutablePacket &packet, Times
   auto &tunnel = *to->tunnel;
   auto &connection = *tunnel.connection;
   const auto size = packet.bytes.size();
-  const auto way = to->forward ? Way::kForwardedToClient : Way::kTunnelledToClient;
   if (!connection.client->bucket.Take(size, now)) {
-    return state_->Count(tunnel, way, DropReason::kRateLimited);
+    return state_->Count(tunnel, to->forward ? Way::kForwardedToClient : Way::kTunnelledToClient,
+                         DropReason::kRateLimited);
   }
-  tunnel.statistics[way].passed.Add(size, IsLong(packet.bytes));
-
+  tunnel.answered = true;
   PacketToClient result{.tunnel = &tunnel, .mapping = to->mapping, .packet = packet};
-  if (to->forward) {
+  const auto forwarded = to->forward ? ToForwarded(*to->mapping, packet) : std::nullopt;
+  if (forwarded) {
+    tunnel.statistics[Way::kForwardedToClient].passed.Add(size, false);
+    result.packet = *forwarded;
     result.form = ClientForm::kForward;
     return result;
   }
-  // The first packet of a target is tunnelled: none is forwarded before the client has forwarded one.
-  tunnel.answered = true;
+  tunnel.statistics[Way::kTunnelledToClient].passed.Add(size, IsLong(packet.bytes));
   result.stream = tunnel.stream;
   result.prefix = tunnel.datagram_prefix.view();
-  result.form = connection.datagrams && !result.prefix.empty() ? ClientForm::kDatagram
-                                                               : ClientForm::kStream;
+  const auto in_datagram =
+    connection.datagrams && !result.prefix.empty() && tunnel.carrier != Carrier::kStream;
+  result.form = in_datagram ? ClientForm::kDatagram : ClientForm::kStream;
   return result;
 }
 

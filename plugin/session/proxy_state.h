@@ -60,7 +60,7 @@ struct Proxy::State {
   };
 
   State(const HashKey &k, const ProxyOptions &o, TargetPolicy p)
-    : key(k), options(o), policy(std::move(p)), tunnels(k, o.routing) {}
+    : key(k), options(o), policy(std::move(p)), tunnels(k, o.routing), source(k, o.worker) {}
 
   // What the dialect of a connection is handed: proxy_model.h.
   class Model;
@@ -71,6 +71,8 @@ struct Proxy::State {
   void RefuseAll(Tunnel &tunnel, SessionError error, ProxyActions &actions);
   // The tunnel's socket is open.  The tunnel may be gone.
   void Register(Tunnel &tunnel, ProxyActions &actions);
+  // What has waited for the tunnel leaves.
+  void Release(Tunnel &tunnel, ProxyActions &actions);
   // The tunnel is gone; its dialect forgets it.
   void Remove(Tunnel &tunnel, EndReason reason, ProxyActions &actions);
 
@@ -105,6 +107,7 @@ struct Proxy::State {
   ProxyOptions options;
   TargetPolicy policy;
   Tunnels tunnels;
+  KeyedSource source;
   ProxyCounters counters; // Without those of the tunnels.
   Timestamp now = 0;      // Of the event that is being seen to.
   std::uint64_t next_lookup = 0;

@@ -19,6 +19,20 @@ ConnectionIdTable<Mapping *> &TableOf(const Tunnel &tunnel, Direction direction)
   return direction == Direction::kToTarget ? tunnel.connection->path->ids : tunnel.socket->ids;
 }
 
+// What it is found by there.
+const ConnectionId &KeyOf(const Mapping &mapping) {
+  return mapping.direction == Direction::kToTarget ? mapping.client_facing() : mapping.id;
+}
+
+void ForgetToken(Mapping &mapping, ServerSocket &socket) {
+  if (const auto token = std::exchange(mapping.token, std::nullopt)) {
+    if (const auto known = socket.tokens.find(*token);
+        known != socket.tokens.end() && known->second == &mapping) {
+      socket.tokens.erase(known);
+    }
+  }
+}
+
 } // namespace
 
 Tunnels::Tunnels(const HashKey &key, const RoutingLimits &limits)
@@ -91,6 +105,7 @@ bool Tunnels::Leave(Tunnel &tunnel) {
     if (mapping.direction == Direction::kToClient && std::exchange(mapping.indexed, false)) {
       tunnel.socket->ids.Erase(mapping.id);
     }
+    ForgetToken(mapping, *tunnel.socket);
   }
   auto &socket = *std::exchange(tunnel.socket, nullptr);
   socket.users.erase(tunnel.ticket);
@@ -98,21 +113,32 @@ bool Tunnels::Leave(Tunnel &tunnel) {
 }
 
 std::expected<Mapping *, SessionError>
-Tunnels::AddMapping(Tunnel &tunnel, Direction direction, const ConnectionId &id, StreamId stream) {
+Tunnels::AddMapping(Tunnel &tunnel, Direction direction, const ConnectionId &id, StreamId stream,
+                    const ConnectionId &virtual_id, const std::optional<ResetToken> &token) {
   if (tunnel.plain) {
     return std::unexpected(SessionError::kFlowInUse);
   }
-  if (id.size() < limits_.min_connection_id) {
+  Mapping added{.tunnel = &tunnel,
+                .direction = direction,
+                .id = id,
+                .virtual_id = virtual_id,
+                .token = token,
+                .stream = stream};
+  const auto &key = KeyOf(added);
+  if (key.size() < limits_.min_connection_id) {
     return std::unexpected(SessionError::kTooShort);
   }
   auto &table = TableOf(tunnel, direction);
-  if (const auto possible = table.Check(id); !possible) {
+  if (const auto possible = table.Check(key); !possible) {
     return std::unexpected(ToSessionError(possible.error()));
   }
-  auto &mapping = tunnel.mappings.emplace_back(
-    Mapping{.tunnel = &tunnel, .direction = direction, .id = id, .stream = stream});
+  auto &mapping = tunnel.mappings.emplace_back(std::move(added));
   mapping.self = std::prev(tunnel.mappings.end());
-  std::ignore = table.Insert(id, &mapping);
+  std::ignore = table.Insert(KeyOf(mapping), &mapping);
+  if (mapping.token) {
+    // Whoever knows it already, knows it from the target: nobody else can take it away.
+    tunnel.socket->tokens.try_emplace(*mapping.token, &mapping);
+  }
   tunnel.to_target += direction == Direction::kToTarget;
   ++tunnel.connection->client->mappings;
   return &mapping;
@@ -121,7 +147,10 @@ Tunnels::AddMapping(Tunnel &tunnel, Direction direction, const ConnectionId &id,
 void Tunnels::Remove(Mapping &mapping) {
   auto &tunnel = *mapping.tunnel;
   if (mapping.indexed) {
-    TableOf(tunnel, mapping.direction).Erase(mapping.id);
+    TableOf(tunnel, mapping.direction).Erase(KeyOf(mapping));
+  }
+  if (tunnel.socket) {
+    ForgetToken(mapping, *tunnel.socket);
   }
   if (mapping.direction == Direction::kToTarget) {
     // A client that cannot forward any more is taken at its word: it gets no forwarded packets,

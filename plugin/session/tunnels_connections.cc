@@ -95,7 +95,7 @@ Tunnels::Moved Tunnels::Move(ClientConnection &connection, const FourTuple &tupl
     connection.path->ids.Erase(reserved);
   }
   for (const auto *mapping : to_target) {
-    connection.path->ids.Erase(mapping->id);
+    connection.path->ids.Erase(mapping->client_facing());
   }
   LeavePath(*std::exchange(connection.path, &JoinPath(tuple)));
 
@@ -108,7 +108,7 @@ Tunnels::Moved Tunnels::Move(ClientConnection &connection, const FourTuple &tupl
     return true;
   });
   for (auto *mapping : to_target) {
-    if (!ids.Insert(mapping->id, mapping)) {
+    if (!ids.Insert(mapping->client_facing(), mapping)) {
       mapping->indexed = false;
       moved.lost.push_back(mapping);
     }

@@ -11,6 +11,7 @@ std::string_view ReasonName(EndReason reason) {
   case EndReason::kConnectionClosed: return "connection to the client is gone";
   case EndReason::kUnreachable: return "target is unreachable";
   case EndReason::kConflict: return "connection IDs belong to another client";
+  case EndReason::kProtocol: return "the client has broken the rules";
   }
   return "unknown reason";
 }

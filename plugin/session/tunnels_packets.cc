@@ -2,7 +2,16 @@
 
 #include "ngmasque/session/tunnels.h"
 
+#include <algorithm>
+
 namespace ngmasque {
+
+namespace {
+
+// In bytes: RFC 9000, section 10.3.
+constexpr std::size_t kMinStatelessReset = 21;
+
+} // namespace
 
 const ClientPath *Tunnels::FindPath(const FourTuple &tuple) const {
   const auto found = paths_.find(tuple);
@@ -64,6 +73,15 @@ std::expected<Destination, DropReason> Tunnels::FromTarget(const ServerSocket &s
                                   mapping.acknowledged && !mapping.id.empty()};
   }
   if (socket.shared) {
+    // It is a datagram of its own, and ends with what only the target and the client know: RFC 9000,
+    // section 10.3.
+    if (form == HeaderForm::kShort && packet.size() >= kMinStatelessReset) {
+      ResetToken token;
+      std::ranges::copy(packet.last(token.size()), token.begin());
+      if (const auto known = socket.tokens.find(token); known != socket.tokens.end()) {
+        return Destination{.tunnel = known->second->tunnel};
+      }
+    }
     return std::unexpected(why);
   }
   return Destination{.tunnel = socket.users.begin()->second}; // The only one.

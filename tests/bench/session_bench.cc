@@ -107,7 +107,8 @@ struct Scene {
       request.id = draw(std::span(sample.to_target).subspan(1));
       Ask({connection, 8 * flow + 4}, RequestFields(request));
       sample.path = proxy.FindPath(tuple);
-      sample.socket = proxy.OnDatagram(connection, sample.datagram, kNow).value().tunnel->socket;
+      ProxyActions none;
+      sample.socket = proxy.OnDatagram(connection, sample.datagram, kNow, none).value().tunnel->socket;
       samples.push_back(sample);
     }
     std::ranges::shuffle(samples, random);
@@ -170,9 +171,10 @@ struct Scene {
 
 [[gnu::noinline]] std::size_t MeasuredInDatagram(Scene &scene, std::size_t packets) {
   std::size_t passed = 0;
+  ProxyActions none;
   for (std::size_t i = 0, next = 0; i < packets; ++i) {
     auto &sample = scene.samples[next];
-    const auto to = scene.proxy.OnDatagram(sample.connection, sample.datagram, kNow);
+    const auto to = scene.proxy.OnDatagram(sample.connection, sample.datagram, kNow, none);
     passed += to && to->tunnel;
     next = next + 1 == scene.samples.size() ? 0 : next + 1;
   }

@@ -35,9 +35,10 @@ public:
     const auto authority = std::ranges::find(fields, ":authority", &HeaderField::name);
     return inner_.OnRequest(stream, {authority, 1}, model);
   }
-  void OnStreamClosed(StreamId stream, TunnelModel &model) override {
-    inner_.OnStreamClosed(stream, model);
+  void OnStreamClosed(StreamId stream, bool finished, TunnelModel &model) override {
+    inner_.OnStreamClosed(stream, finished, model);
   }
+  std::uint64_t datagram_error() const override { return inner_.datagram_error(); }
   std::expected<TunnelledPayload, DropReason>
   OnDatagram(std::span<const std::uint8_t> datagram) const override {
     return inner_.OnDatagram(datagram);

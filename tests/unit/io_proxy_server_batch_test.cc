@@ -41,7 +41,7 @@ public:
   void Respond(StreamId, unsigned code, std::span<const HeaderField>) override {
     EXPECT_EQ(code, 200u);
   }
-  void ResetStream(StreamId stream) override { reset.insert(stream); }
+  void ResetStream(StreamId stream, std::uint64_t) override { reset.insert(stream); }
 
   std::vector<Bytes> datagrams;
   std::set<StreamId> reset;
@@ -167,7 +167,7 @@ TEST_F(ProxyServerBatchTest, TunnelThatEndsInTheMiddle) {
   OuterPacket();
   Tunnelled(kA, 10, 1);
   Tunnelled(kB, 10, 2);
-  server->OnStreamClosed({.connection = kConnection, .stream = kA});
+  server->OnStreamClosed({.connection = kConnection, .stream = kA}, false);
   EXPECT_EQ(All(*a), std::vector<Bytes>{Bytes(10, 1)});
   Tunnelled(kB, 10, 3);
   OuterPacket();

@@ -45,7 +45,7 @@ public:
   SendOutcome Forward(const FourTuple &, const Burst &) override { return {}; }
   void OnActivity() override {}
   void Respond(StreamId, unsigned code, std::span<const HeaderField>) override { status = code; }
-  void ResetStream(StreamId stream) override { reset.push_back(stream); }
+  void ResetStream(StreamId stream, std::uint64_t) override { reset.push_back(stream); }
 
   bool full = false;
   unsigned status = kUnanswered;

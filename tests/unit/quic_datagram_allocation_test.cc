@@ -36,10 +36,11 @@ TEST(DatagramAllocation, NoneThroughSessionAndQueue) {
   DatagramQueue queue(kBound, kIgnore);
 
   constexpr int kBurst = 50;
+  ProxyActions none;
   const auto burst = [&] {
     int passed = 0;
     for (int i = 0; i < kBurst; ++i) {
-      passed += world.proxy.OnDatagram(kAlice, datagram, 1).has_value();
+      passed += world.proxy.OnDatagram(kAlice, datagram, 1, none).has_value();
       const auto way = world.proxy.FromTarget(socket, {.bytes = packet}, 1);
       passed += way && way->form == ClientForm::kDatagram &&
                 queue.Push(way->tunnel->number, way->prefix, way->packet.bytes);

@@ -109,10 +109,10 @@ TEST_F(ClientDialectTest, NothingIsForwardedBeforeTheAcknowledgement) {
   EXPECT_EQ(Do(tunnel.AddClientId(Id("client-1"))), Texts{"O2cclient-1"});
   EXPECT_EQ(Acknowledge(1), Texts{}) << "to the target the proxy alone acknowledges";
   EXPECT_EQ(Way("server-0"), ClientWay::kForward);
-  EXPECT_EQ(ids.FindForwarded(Short("client-0...")), &tunnel);
-  EXPECT_EQ(ids.FindForwarded(Short("client-1...")), nullptr);
+  EXPECT_EQ(ids.FindForwarded(Short("client-0...")).tunnel, &tunnel);
+  EXPECT_EQ(ids.FindForwarded(Short("client-1...")).tunnel, nullptr);
   EXPECT_EQ(Acknowledge(2), (Texts{"O2", "release client-1"}));
-  EXPECT_EQ(ids.FindForwarded(Short("client-1...")), &tunnel);
+  EXPECT_EQ(ids.FindForwarded(Short("client-1...")).tunnel, &tunnel);
   EXPECT_EQ(Acknowledge(2), (Texts{"close", "failed 0"})) << "twice is an error";
 }
 
@@ -264,7 +264,7 @@ TEST_F(ToyConversation, ToTheEnd) {
   auto datagram = Bytes(2);
   std::ranges::copy(tunnel.dialect().datagram_prefix().view(), datagram.begin());
   datagram.push_back('x');
-  const auto to = world.proxy.OnDatagram(kAlice, datagram, world.now);
+  const auto to = world.OnDatagram(kAlice, datagram, world.now);
   ASSERT_TRUE(to);
   EXPECT_EQ(ToText(to->payload), "x");
   EXPECT_EQ(dialect->OnDatagram(datagram)->tunnel, &tunnel);

@@ -45,17 +45,17 @@ TEST_F(ClientIdsTest, EachPacketHasItsTunnel) {
   ASSERT_TRUE(ids.Reserve(Id("outer")));
   Forward(one, "client-1", "server");
   Accept(two, two.Start(Id("client-2")));
-  EXPECT_EQ(ids.FindForwarded(Short("client-1 and more")), &one);
-  EXPECT_EQ(ids.FindForwarded(Short("client-2 and more")), nullptr) << "it has not begun to forward";
+  EXPECT_EQ(ids.FindForwarded(Short("client-1 and more")).tunnel, &one);
+  EXPECT_EQ(ids.FindForwarded(Short("client-2 and more")).tunnel, nullptr) << "it has not begun to forward";
   // Both targets may choose the same one: the proxy says whether they can.
   Accept(two, two.AddServerId(Id("server")));
   EXPECT_EQ(two.FromInner(Short("server")), kForward);
-  EXPECT_EQ(ids.FindForwarded(Short("client-2 and more")), &two);
-  EXPECT_EQ(ids.FindForwarded(Short("outer and more")), nullptr);
-  EXPECT_EQ(ids.FindForwarded(Short("client")), nullptr);
+  EXPECT_EQ(ids.FindForwarded(Short("client-2 and more")).tunnel, &two);
+  EXPECT_EQ(ids.FindForwarded(Short("outer and more")).tunnel, nullptr);
+  EXPECT_EQ(ids.FindForwarded(Short("client")).tunnel, nullptr);
   (void)one.Close();
-  EXPECT_EQ(ids.FindForwarded(Short("client-1 and more")), nullptr);
-  EXPECT_EQ(ids.FindForwarded(Short("client-2 and more")), &two);
+  EXPECT_EQ(ids.FindForwarded(Short("client-1 and more")).tunnel, nullptr);
+  EXPECT_EQ(ids.FindForwarded(Short("client-2 and more")).tunnel, &two);
 }
 
 TEST_F(ClientIdsTest, ConflictOfTheFirstOneSaysRetry) {
@@ -82,7 +82,7 @@ TEST_F(ClientIdsTest, ZeroLengthOnesAreInNobodysWay) {
   Accept(two, two.Start({}));
   EXPECT_TRUE(one.open() && two.open());
   EXPECT_TRUE(ids.Reserve(Id("outer")));
-  EXPECT_EQ(ids.FindForwarded(Short("anything")), nullptr);
+  EXPECT_EQ(ids.FindForwarded(Short("anything")).tunnel, nullptr);
 }
 
 TEST_F(ClientIdsTest, TunnelThatIsGoneLeavesNothing) {
@@ -90,7 +90,7 @@ TEST_F(ClientIdsTest, TunnelThatIsGoneLeavesNothing) {
     ClientTunnel three(ids, *dialect, Of("three.example"));
     Forward(three, "client-3", "server");
   }
-  EXPECT_EQ(ids.FindForwarded(Short("client-3")), nullptr);
+  EXPECT_EQ(ids.FindForwarded(Short("client-3")).tunnel, nullptr);
   EXPECT_TRUE(ids.Check(Id("client-3")));
 }
 

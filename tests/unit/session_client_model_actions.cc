@@ -109,8 +109,8 @@ void ClientModel::Invariants() {
 
 void ClientModel::Packets(const ConnectionId &id, const Bytes &rest) {
   const auto is_forwarded = begun_ && !over_ && !plain_ && HasAccepted(IdHeader::kClient, rest);
-  ASSERT_EQ(ids_.FindForwarded(Short(rest)) == &tunnel_, is_forwarded);
-  ASSERT_FALSE(ids_.FindForwarded(Long(id.bytes())) == &tunnel_);
+  ASSERT_EQ(ids_.FindForwarded(Short(rest)).tunnel == &tunnel_, is_forwarded);
+  ASSERT_FALSE(ids_.FindForwarded(Long(id.bytes())).tunnel == &tunnel_);
   ASSERT_FALSE(
     is_forwarded &&
     std::ranges::any_of(outer_, [&](const ConnectionId &outer) { return Begins(outer, rest); }))

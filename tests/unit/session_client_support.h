@@ -86,7 +86,7 @@ public:
   }
 
   ClientWay Send(const Bytes &packet) { return tunnel.FromInner(packet); }
-  bool IsForwarded(const Bytes &packet) const { return ids.FindForwarded(packet) == &tunnel; }
+  bool IsForwarded(const Bytes &packet) const { return ids.FindForwarded(packet).tunnel == &tunnel; }
 
   ClientIds ids{kTestKey};
   std::unique_ptr<ClientDialect> dialect;

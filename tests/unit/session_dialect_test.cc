@@ -171,18 +171,18 @@ TEST_F(ProxyDialect, Payloads) {
   world.open_at_once = false;
   // Before the tunnel is there, and even before its request.
   const Bytes early{1, 0, 'a'}, awaited{1, 0, 'b'};
-  EXPECT_EQ(world.proxy.OnDatagram(kAlice, early, world.now).value().tunnel, nullptr);
+  EXPECT_EQ(world.OnDatagram(kAlice, early, world.now).value().tunnel, nullptr);
   EXPECT_EQ(Connect(kAlice, 4), 0u);
-  EXPECT_EQ(world.proxy.OnDatagram(kAlice, awaited, world.now).value().tunnel, nullptr);
+  EXPECT_EQ(world.OnDatagram(kAlice, awaited, world.now).value().tunnel, nullptr);
   world.Opened(world.socket());
   ASSERT_EQ(world.Status(kAlice, 4), 200u);
   ASSERT_EQ(world.sent.size(), 2u);
   EXPECT_EQ(world.sent[0].second, "a");
   EXPECT_EQ(world.sent[1].second, "b");
-  const auto to = world.proxy.OnDatagram(kAlice, early, world.now);
+  const auto to = world.OnDatagram(kAlice, early, world.now);
   ASSERT_TRUE(to);
   EXPECT_EQ(ToText(to->payload), "a");
-  EXPECT_EQ(world.proxy.OnDatagram(kAlice, Bytes{1}, world.now).error(), DropReason::kMalformed);
+  EXPECT_EQ(world.OnDatagram(kAlice, Bytes{1}, world.now).error(), DropReason::kMalformed);
 
   // Between messages on the stream, however it is cut.
   const Bytes stream{'P', 3, 'o', 'n', 'e', 'O', 6, 1, 'c', 'a', 'b', 'c', 'd',

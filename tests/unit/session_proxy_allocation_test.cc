@@ -30,7 +30,7 @@ TEST(ProxyAllocation, NoneForPackets) {
   };
   for (int i = 0; i < 10; ++i) {
     input = on_stream;
-    count(world.proxy.OnDatagram(kAlice, datagram, 1));
+    count(world.OnDatagram(kAlice, datagram, 1));
     count(world.proxy.OnStreamData({kBob, 0}, input, 1, actions));
     count(world.proxy.FromClient(path, {.bytes = from_client}, 1));
     count(world.proxy.FromClient(path, {.bytes = unknown}, 1));

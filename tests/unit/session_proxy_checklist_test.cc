@@ -56,9 +56,9 @@ TEST_F(ProxyChecklist, connect_udp_datagram) {
   EXPECT_EQ(world.Send(kAlice, 0, "to the target"), world.socket());
   EXPECT_EQ(world.Receive(world.socket(), Short("client-1...")),
             (Received{.connection = kAlice, .form = ClientForm::kDatagram, .flow = 0}));
-  EXPECT_EQ(world.proxy.OnDatagram(kAlice, {}, 1).error(), DropReason::kMalformed)
+  EXPECT_EQ(world.OnDatagram(kAlice, {}, 1).error(), DropReason::kMalformed)
     << "no flow id: H3_GENERAL_PROTOCOL_ERROR";
-  EXPECT_EQ(world.proxy.OnDatagram(kAlice, Bytes{0x40}, 1).error(), DropReason::kMalformed);
+  EXPECT_EQ(world.OnDatagram(kAlice, Bytes{0x40}, 1).error(), DropReason::kMalformed);
 }
 
 TEST_F(ProxyChecklist, connect_udp_flow_id_echo) {

@@ -291,7 +291,7 @@ TEST_F(ProxyPackets, StatisticsOfATunnel) {
   ASSERT_EQ(world.Request(kAlice, 4, WithServerId(kTarget, 0, "server-1")), 200u);
   ASSERT_EQ(Open(kBob, 0, 0, "client-2"), 200u);
   const auto bytes = Datagram(0, "12345");
-  auto &tunnel = *world.proxy.OnDatagram(kAlice, bytes, world.now)->tunnel;
+  auto &tunnel = *world.OnDatagram(kAlice, bytes, world.now)->tunnel;
   EXPECT_EQ(tunnel.authority, ParseAuthority(kTarget));
   ASSERT_TRUE(world.Receive(world.socket(), Long("client-1")));
   ASSERT_TRUE(world.Forward(Tuple(1), Short("server-1")));

@@ -171,11 +171,19 @@ public:
   LookupId lookup() const { return lookups.rbegin()->first; }
   SocketId socket() const { return targets.rbegin()->first; }
 
+  std::expected<PayloadToTarget, DropReason>
+  OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram, Timestamp at) {
+    ProxyActions actions;
+    auto to = proxy.OnDatagram(connection, datagram, at, actions);
+    Do(actions);
+    return to;
+  }
+
   // Payloads of a datagram, and packets, as text: where they go, or why not.
   std::expected<SocketId, std::optional<DropReason>> Send(OuterConnection connection, FlowId flow,
                                                           std::string_view payload) {
     const auto bytes = Datagram(flow, payload);
-    const auto to = proxy.OnDatagram(connection, bytes, now);
+    const auto to = OnDatagram(connection, bytes, now);
     if (!to) {
       return std::unexpected(to.error());
     }

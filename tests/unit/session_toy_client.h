@@ -54,7 +54,8 @@ private:
     }
 
     void Map(MappingId mapping, ClientTunnelModel &model) override {
-      const auto &[direction, id, stage] = *model.Find(mapping);
+      const auto direction = model.Find(mapping)->direction;
+      const auto &id = model.Find(mapping)->id;
       const auto number = static_cast<std::uint8_t>(mapping);
       std::vector<std::uint8_t> message{
         'O', static_cast<std::uint8_t>(2 + id.size()), number,

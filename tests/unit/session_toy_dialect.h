@@ -53,7 +53,7 @@ public:
     return true;
   }
 
-  void OnStreamClosed(StreamId stream, TunnelModel &model) override {
+  void OnStreamClosed(StreamId stream, bool, TunnelModel &model) override {
     if (const auto known = tunnels_.find(stream); known != tunnels_.end()) {
       model.Close(*known->second, EndReason::kClosed);
     }
@@ -63,6 +63,8 @@ public:
   OnDatagram(std::span<const std::uint8_t> datagram) const override {
     return ReadToyDatagram(datagram);
   }
+
+  std::uint64_t datagram_error() const override { return kH3GeneralProtocolError; }
 
   StreamInput OnStreamData(StreamId stream, std::span<const std::uint8_t> &input,
                            TunnelModel &model) override {

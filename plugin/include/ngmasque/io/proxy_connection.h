@@ -64,7 +64,7 @@ public:
                                                std::span<const std::uint8_t> prefix,
                                                std::span<const std::uint8_t> payload) override;
   void Respond(StreamId stream, unsigned status, std::span<const HeaderField> fields) override;
-  void ResetStream(StreamId stream) override;
+  void ResetStream(StreamId stream, std::uint64_t code) override;
 
   [[nodiscard]] OuterConnection id() const { return id_; }
 

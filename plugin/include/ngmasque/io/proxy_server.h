@@ -51,8 +51,8 @@ public:
     /// Answers a request; a status of 300 or more ends the stream.
     virtual void Respond(StreamId stream, unsigned status,
                          std::span<const HeaderField> fields) = 0;
-    /// Resets a request's stream in both directions.
-    virtual void ResetStream(StreamId stream) = 0;
+    /// Resets a request's stream in both directions, with a code of HTTP/3.
+    virtual void ResetStream(StreamId stream, std::uint64_t code) = 0;
   };
 
   /// `loop` has to outlive it.  Lets the process have the descriptors that RoutingLimits::max_sockets
@@ -69,16 +69,17 @@ public:
   std::expected<std::shared_ptr<ByteBudget>, SessionError>
   AddConnection(OuterConnection connection, const FourTuple &tuple, Client &client,
                 const std::optional<ClientKey> &whose = std::nullopt);
-  void SetDatagrams(OuterConnection connection, bool datagrams);
+  void SetDatagrams(OuterConnection connection, bool datagrams, bool rfc9297);
   void RemoveConnection(OuterConnection connection);
   void MoveConnection(OuterConnection connection, const FourTuple &tuple);
+  void OnMigrating(OuterConnection connection);
   [[nodiscard]] bool Reserve(OuterConnection connection, const ConnectionId &id);
   void Unreserve(OuterConnection connection, const ConnectionId &id);
 
   // Requests.
 
   void OnRequest(const StreamKey &stream, std::span<const HeaderField> fields);
-  void OnStreamClosed(const StreamKey &stream);
+  void OnStreamClosed(const StreamKey &stream, bool finished);
 
   // Packets.
 

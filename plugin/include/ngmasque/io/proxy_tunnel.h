@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -130,7 +131,8 @@ public:
   void AddClientId(const ConnectionId &id);
   /// Without any left the tunnel is over as with Close.
   void RemoveClientId(const ConnectionId &id);
-  void AddServerId(const ConnectionId &id);
+  /// `token`: the stateless reset token that came with it.
+  void AddServerId(const ConnectionId &id, const std::optional<ResetToken> &token = {});
   void RemoveServerId(const ConnectionId &id);
 
   /// Sends one UDP payload of the inner connection.  `ecn`, 0 to 3, is that of forwarded packets;

@@ -21,6 +21,9 @@ enum class SocketId : std::uint64_t {};
 /// A QUIC stream id of an outer connection, 0 to 2^62-1: that of a CONNECT-UDP request.
 using StreamId = std::uint64_t;
 
+/// A stateless reset token: RFC 9000, section 10.3.
+using ResetToken = std::array<std::uint8_t, 16>;
+
 /// One CONNECT-UDP request.
 struct StreamKey {
   OuterConnection connection{};

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "ngmasque/routing/connection_id.h"
+#include "ngmasque/routing/types.h"
 #include "ngmasque/wire/capsule.h"
 #include "ngmasque/wire/quic_header.h"
 
@@ -40,16 +41,13 @@ inline constexpr std::size_t kCidCapsuleKinds = 10;
 /// Why a connection ID is not taken, or given up.  Unknown ones count as kDefault.
 enum class CidReason : std::uint8_t { kDefault = 0, kTooShort = 1, kConflict = 2 };
 
-/// A stateless reset token: RFC 9000, section 10.3.
-using ResetToken = std::array<std::uint8_t, 16>;
-
 /// A capsule's value; what its kind has no field for is left at its default.
 struct CidCapsule {
   CidCapsuleKind kind{};
   CidReason reason{}; ///< kRegister*, kReject*, kClose*; not on the wire before revision -08.
-  ConnectionId id;
-  ConnectionId virtual_id; ///< kAck*; of zero length if there is none.
-  std::optional<ResetToken> token; ///< kRegisterTargetCid, kAckClientVcid, kAckTargetCid.
+  ConnectionId id{};
+  ConnectionId virtual_id{}; ///< kAck*; of zero length if there is none.
+  std::optional<ResetToken> token{}; ///< kRegisterTargetCid, kAckClientVcid, kAckTargetCid.
   /// kMaxConnectionIds, as on the wire: see RevisionRules.  0 to 2^62-1.
   std::uint64_t maximum = 0;
   [[nodiscard]] bool operator==(const CidCapsule &) const = default;

@@ -45,6 +45,11 @@ struct ClientMapping {
   Direction direction{};
   ConnectionId id;
   Stage stage{};
+  std::optional<ResetToken> token{}; ///< With kToTarget, if it is known.
+  /// What stands for `id` between client and proxy, in dialects that have that; otherwise empty.
+  ConnectionId virtual_id{};
+  /// With kToClient, the one before: packets with it may be on their way.
+  ConnectionId previous_id{};
 };
 
 /// Why the proxy does not do what it was asked for, or not any more.
@@ -60,6 +65,9 @@ struct ProxyRefusal {
 class ClientTunnelModel {
 public:
   [[nodiscard]] virtual const Authority &authority() const = 0;
+
+  /// Whether forwarded mode is wanted.
+  [[nodiscard]] virtual bool forward() const = 0;
 
   /// Null if it is not there, or not any more.
   [[nodiscard]] virtual const ClientMapping *Find(MappingId mapping) const = 0;
@@ -80,8 +88,16 @@ public:
   // dialect does nothing more.
 
   /// The tunnel is there, to be called once.  `connection_ids`: the proxy knows them.  Otherwise
-  /// the tunnel has no mappings any more, and never will have.
-  virtual void Opened(bool connection_ids) = 0;
+  /// the tunnel has no mappings any more, and never will have.  `forwarding`: it may forward packets.
+  virtual void Opened(bool connection_ids, bool forwarding = true) = 0;
+
+  /// What is between client and proxy instead of forwarded packets.
+  virtual void SetScramble(std::shared_ptr<const Scramble> scramble) = 0;
+
+  /// What stands for the mapping's connection ID between client and proxy from now on; empty: nothing
+  /// is forwarded by it until there is another one.  False, and nothing changes, if with kToClient it
+  /// is in conflict with another one.
+  [[nodiscard]] virtual bool SetVirtual(MappingId mapping, const ConnectionId &virtual_id) = 0;
 
   /// Packets may be forwarded by the mapping from now on.
   virtual void Acknowledge(MappingId mapping) = 0;
@@ -115,6 +131,9 @@ public:
   /// A mapping that was asked for is not wanted any more.
   virtual void Unmap(MappingId mapping, ClientTunnelModel &model) = 0;
 
+  /// The client has moved the outer connection by itself, and not only its address has changed.
+  virtual void OnMigrated(ClientTunnelModel & /*model*/) {}
+
   /// The tunnel is over: closes the requests that are left.  The last call.
   virtual void Close(ClientTunnelModel &model) = 0;
 
@@ -134,8 +153,14 @@ public:
   virtual StreamPayload OnStreamData(RequestId request, std::span<const std::uint8_t> &input,
                                      ClientTunnelModel &model) = 0;
 
+  /// A datagram that breaks the rules of the tunnel: Undelivered::tunnel.
+  virtual void OnBadDatagram(ClientTunnelModel & /*model*/) {}
+
   /// The stream of a request has ended, without CloseRequest.  `code`: what it was reset with.
   virtual void OnRequestClosed(RequestId request, std::uint64_t code, ClientTunnelModel &model) = 0;
+
+  /// Whether forwarded packets have virtual connection IDs.
+  [[nodiscard]] virtual bool virtual_ids() const { return false; }
 
   // Payloads to the proxy.
 
@@ -157,9 +182,10 @@ struct ClientPayload {
 
 /// Why what was in a datagram is for no tunnel.
 struct Undelivered {
-  DropReason reason{};        ///< kUnknownFlow, kTooLong or kMalformed.
+  DropReason reason{}; ///< kUnknownFlow, kUnknownContext, kTooLong, kMalformed or kBadDatagram.
   std::uint64_t close = 0;    ///< kMalformed: what the connection is to be closed with, or 0.
   std::string_view text = {}; ///< Of that, for people.
+  ClientTunnel *tunnel = nullptr; ///< kBadDatagram: that ClientTunnel::OnBadDatagram is to be told.
 };
 
 /// One connection's side of a dialect, at the client.

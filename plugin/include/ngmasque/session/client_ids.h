@@ -42,15 +42,16 @@ public:
   [[nodiscard]] std::expected<void, RoutingError> Check(const ConnectionId &id) const;
 
   /// Which tunnel a packet that arrived on the socket of the outer connection was forwarded for: a
-  /// short header with an acknowledged client connection ID.  Null: it is the outer connection's.
+  /// short header with an acknowledged client connection ID, or with a virtual one where the dialect
+  /// has that.  Without a tunnel it is the outer connection's.
   ///
-  /// Not before FromInner of that tunnel has said kForward once.  No proxy may forward before it has
+  /// Without virtual ones not before FromInner of that tunnel has said kForward once.  No proxy may forward before it has
   /// seen such a packet, so nothing is lost; and not to forward is how a client says that it does
   /// not want forwarded packets (section 4.5), which a proxy must not get around.  It stays so when
   /// the tunnel has no server connection ID left: the proxy may not know that yet.
   ///
   /// Cost: one hash probe for each distinct length of connection IDs, none for long headers.
-  [[nodiscard]] ClientTunnel *FindForwarded(std::span<const std::uint8_t> packet) const;
+  [[nodiscard]] ForwardedPacket FindForwarded(std::span<const std::uint8_t> packet) const;
 
 private:
   friend class ClientTunnel;
@@ -59,6 +60,7 @@ private:
   struct Owner {
     ClientTunnel *tunnel = nullptr;
     const ClientMapping *mapping = nullptr;
+    bool is_virtual = false;
   };
 
   HashKey key_;

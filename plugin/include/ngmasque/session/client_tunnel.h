@@ -24,6 +24,13 @@ namespace ngmasque {
 
 class ClientIds;
 
+/// Whose a forwarded packet is.
+struct ForwardedPacket {
+  ClientTunnel *tunnel = nullptr; ///< Null: nobody's.
+  const ClientMapping *mapping = nullptr;
+  std::size_t id_length = 0; ///< Of the connection ID that the packet has.
+};
+
 /// How long the client connection IDs of an inner connection should be at least, in bytes.
 /// They are to be unpredictable as well; whoever draws them has to see to both.
 ///
@@ -164,8 +171,9 @@ public:
 
   /// The target has issued a connection ID.  Known ones are ignored, refused ones for ever.  If it
   /// is a prefix of another one or the reverse, neither is forwarded from then on: a packet does
-  /// not show which of them it has.
-  [[nodiscard]] std::vector<ClientAction> AddServerId(const ConnectionId &id);
+  /// not show which of them it has.  `token`: the one that came with it.
+  [[nodiscard]] std::vector<ClientAction>
+  AddServerId(const ConnectionId &id, const std::optional<ResetToken> &token = {});
 
   /// The inner connection does not use a server connection ID any more.
   [[nodiscard]] std::vector<ClientAction> RemoveServerId(const ConnectionId &id);
@@ -184,6 +192,13 @@ public:
                                            std::span<const std::uint8_t> &input,
                                            std::vector<ClientAction> &actions);
 
+  /// A datagram was malformed: Undelivered::tunnel.
+  [[nodiscard]] std::vector<ClientAction> OnBadDatagram();
+
+  /// The client has moved the outer connection: packets leave on another path from now on, with
+  /// another connection ID.
+  [[nodiscard]] std::vector<ClientAction> OnMigrated();
+
   /// The request's stream has ended without CloseRequest.  `code`: the error code that it was reset
   /// with.
   [[nodiscard]] std::vector<ClientAction> OnRequestClosed(RequestId request, std::uint64_t code = 0);
@@ -196,6 +211,19 @@ public:
   /// The way of a packet of the inner connection.  Cost: one hash probe for each distinct length of
   /// server connection IDs that were asked for, none for long headers.
   [[nodiscard]] ClientWay FromInner(std::span<const std::uint8_t> packet);
+
+  /// By how much ToProxy may make a packet longer, in bytes.
+  static constexpr std::size_t kMaxGrowth = kMaxConnectionIdLength;
+
+  /// What FromInner says is forwarded, as it is between client and proxy: the packet itself, or one
+  /// that is written to the beginning of `room`, of kMaxGrowth bytes more than the packet at least.
+  [[nodiscard]] std::span<const std::uint8_t> ToProxy(std::span<const std::uint8_t> packet,
+                                                      std::span<std::uint8_t> room) const;
+
+  /// The inverse, for a packet that ClientIds::FindForwarded says is this tunnel's: it is written anew
+  /// where it lies.  Nothing if it is too short to be one.
+  [[nodiscard]] std::optional<std::span<const std::uint8_t>>
+  FromProxy(const ForwardedPacket &found, std::span<std::uint8_t> packet) const;
 
   /// Whether the proxy has accepted it, and it is not over.
   [[nodiscard]] bool open() const { return state_ == State::kOpen; }
@@ -221,8 +249,10 @@ private:
   using Mappings = std::map<MappingId, ClientMapping>;
   using Table = ConnectionIdTable<const ClientMapping *>;
 
-  MappingId Add(Direction direction, const ConnectionId &id);
+  MappingId Add(Direction direction, const ConnectionId &id,
+                const std::optional<ResetToken> &token = {});
   Mappings::iterator Erase(Mappings::iterator mapping);
+  void EraseVirtual(const ConnectionId &virtual_id);
   Mappings::iterator Find(Direction direction, const ConnectionId &id);
   bool HasClientId() const;
   void Ask(Actions &actions, MappingId mapping);
@@ -242,6 +272,7 @@ private:
   bool plain_;         // No connection IDs, or not any more.
   bool ask_;           // Whether server connection IDs are asked for.
   bool begun_ = false; // Whether a packet was forwarded.
+  std::shared_ptr<const Scramble> scramble_;
   std::optional<MappingId> first_; // Asked for with the tunnel.
   MappingId next_ = 0;
 

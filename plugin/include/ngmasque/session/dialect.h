@@ -15,8 +15,10 @@
 // both sides.
 #pragma once
 
+#include "ngmasque/routing/keyed_source.h"
 #include "ngmasque/session/error.h"
 #include "ngmasque/session/tunnels.h"
+#include "ngmasque/wire/h3_error.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -35,6 +37,8 @@ struct MappingOrigin {
   StreamId stream{};           ///< On which it was asked for.
   std::uint64_t reference = 0; ///< Mapping::reference
   bool acknowledged = true;    ///< Otherwise it waits for TunnelModel::Acknowledge.
+  ConnectionId virtual_id = {}; ///< Mapping::virtual_id
+  std::optional<ResetToken> token = {}; ///< Mapping::token
 };
 
 /// What a dialect can do about the tunnels of its connection.  To be used during the call that it
@@ -42,6 +46,9 @@ struct MappingOrigin {
 class TunnelModel {
 public:
   // Tunnels.
+
+  /// The connection has none.
+  [[nodiscard]] virtual bool idle() const = 0;
 
   /// Null if the connection has none by that key.  Cost: O(log tunnels).
   [[nodiscard]] virtual Tunnel *Find(TunnelKey key) = 0;
@@ -74,6 +81,7 @@ public:
 
   // Mappings of tunnels that have a socket: in Dialect::OnOpen, and with Tunnel::Stage::kOpen.
 
+  /// With kToClient, what has waited for the tunnel to have a connection ID leaves: Tunnel::silent.
   /// Errors: those of Tunnels::AddMapping; kTooManyStreams if the client has
   /// max_streams_per_client mappings.
   virtual std::expected<Mapping *, SessionError>
@@ -85,6 +93,9 @@ public:
 
   virtual void Unmap(Mapping &mapping) = 0;
 
+  /// Where virtual connection IDs and keys come from.
+  [[nodiscard]] virtual KeyedSource &source() = 0;
+
   // To the client.
 
   /// Answers a request, once; `fields` begin with `:status`.  300 or more ends the stream.
@@ -95,7 +106,7 @@ public:
   virtual void Send(StreamId stream, std::vector<std::uint8_t> message) = 0;
 
   /// Resets the stream of a request that was accepted.  The dialect is not told of it.
-  virtual void Reset(StreamId stream) = 0;
+  virtual void Reset(StreamId stream, std::uint64_t code = kH3ConnectError) = 0;
 
 protected:
   ~TunnelModel() = default;
@@ -118,7 +129,7 @@ struct TunnelledPayload {
 
 /// What comes next on a stream.
 struct StreamInput {
-  Tunnel *tunnel = nullptr; ///< Whose stream it is; null if it is none's.
+  Tunnel *tunnel = nullptr; ///< Whose stream it is; null if it is none's, or not any more.
   StreamPayload payload; ///< Errors: kUnknownFlow, kTooLong; kQueueFull, see waiting.
 };
 
@@ -135,13 +146,23 @@ public:
   virtual bool OnRequest(StreamId stream, std::span<const HeaderField> fields,
                          TunnelModel &model) = 0;
 
-  /// The client has closed or reset a stream; unknown ones are ignored.
-  virtual void OnStreamClosed(StreamId stream, TunnelModel &model) = 0;
+  /// Which form datagrams of the client probably have: that of RFC 9297, or the draft's.
+  virtual void OnDatagramForm(bool /*rfc9297*/, TunnelModel & /*model*/) {}
+
+  /// The client has reset a stream, or ended it, which is `finished`; unknown ones are ignored.
+  virtual void OnStreamClosed(StreamId stream, bool finished, TunnelModel &model) = 0;
 
   /// Reads what was in a QUIC DATAGRAM frame.
-  /// Errors: kMalformed, which is one of the connection; kTooLong.
+  /// Errors: kMalformed, which is one of the connection, see datagram_error; kTooLong;
+  /// kUnknownContext; kBadDatagram, after which OnBadDatagram is called.
   [[nodiscard]] virtual std::expected<TunnelledPayload, DropReason>
   OnDatagram(std::span<const std::uint8_t> datagram) const = 0;
+
+  /// With what a connection is closed that has sent a malformed datagram: a code of HTTP/3.
+  [[nodiscard]] virtual std::uint64_t datagram_error() const = 0;
+
+  /// What OnDatagram has just called kBadDatagram: its tunnel, if there is one, is to end.
+  virtual void OnBadDatagram(std::span<const std::uint8_t> /*datagram*/, TunnelModel & /*model*/) {}
 
   /// Takes the next payload or message, or what there is of it, off the front of `input`, which is
   /// not empty.  Messages are acted on.  The payload is valid until the next call, and as long as
@@ -166,12 +187,16 @@ public:
   /// one.  The tunnel may end with it.
   virtual void OnLost(Mapping &mapping, TunnelModel &model) = 0;
 
+  /// The client moves its connection, and not only its address has changed: where that ends what is
+  /// forwarded, mappings to the target are unmapped, those to the client not acknowledged any more.
+  virtual void OnMigrating(Tunnel & /*tunnel*/, TunnelModel & /*model*/) {}
+
   /// The tunnel is about to be removed, with its mappings: forgets it.  If it is kUnreachable, its
   /// streams are reset; with other reasons they have been seen to, or are gone.
   virtual void OnEnded(Tunnel &tunnel, EndReason reason, TunnelModel &model) = 0;
 };
 
-/// Makes the dialect of a new connection.  `key`: see HashKey.
+/// Makes the dialect of a new connection, which `options` outlive.  `key`: see HashKey.
 using DialectFactory = std::unique_ptr<Dialect> (*)(const ProxyOptions &options,
                                                     const HashKey &key);
 

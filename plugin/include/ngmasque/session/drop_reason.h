@@ -13,8 +13,10 @@ enum class DropReason : std::uint8_t {
   // It is no tunnel's.
   kUnknownConnectionId, ///< Nobody has registered it on the shared socket.
   kUnknownFlow,         ///< Of a flow or stream that is not there, and too much to be kept for it.
+  kUnknownContext,      ///< Its context ID is none of UDP payloads: RFC 9298, section 4.
   kUnknownSocket,
   kMalformed,   ///< Its header, or that of the datagram that it is in, is cut off.
+  kBadDatagram, ///< It breaks the rules of its tunnel, which has ended because of it.
   kWrongSource, ///< It did not come from the target.
   // It is a tunnel's.
   kEmpty,       ///< At a client: it had no bytes.
@@ -28,7 +30,7 @@ enum class DropReason : std::uint8_t {
   kUnreachable, ///< There is no way to where it goes.
   kSendError,   ///< The system refused to send it, for another reason.
 };
-inline constexpr std::size_t kDropReasons = 14;
+inline constexpr std::size_t kDropReasons = 16;
 
 /// The reason in words, for logs and statistics.
 [[nodiscard]] std::string_view ReasonName(DropReason reason);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "ngmasque/routing/error.h"
+#include "ngmasque/routing/types.h"
 
 #include <cstdint>
 #include <string>
@@ -46,12 +47,17 @@ enum class SessionError : std::uint8_t {
   kConnectionId,   ///< No Item with a Byte Sequence of 0 to 255 bytes, or doubled.
   kTwoIds,         ///< Both connection ID headers.
   kRequestContent, ///< content-length or transfer-encoding.
+  kScheme,         ///< `:scheme` is not https.
+  kPath,           ///< `:path` is not as the proxy's URI template says.
+  kTarget,         ///< What the path says of its target is not a host and a port.
+  kCapsule,        ///< A capsule, or a datagram, that breaks the rules, before the answer.
   // It makes none there and then.
   kOddFlow,        ///< Odd flow ids are the server's, which has none.
   kOtherAuthority, ///< Its flow has another authority.
   kFlowUsedUp,     ///< The flow id was used before, or may have been.
   kNoClientId,     ///< A flow begins without client-connection-id.
   kForwardingOff,  ///< server-connection-id, without ProxyOptions::forwarding.
+  kOtherDialect,   ///< Other tunnels of the connection have another dialect.
   kSocketFull,     ///< Other clients' connection IDs leave no room on the shared socket.
 
   // A response is malformed: the request is to be reset with H3_MESSAGE_ERROR.
@@ -97,5 +103,8 @@ enum class SessionError : std::uint8_t {
 /// The value of proxy-status in the answer (RFC 9209).  The client learns no more than it needs: for
 /// example not what others have registered, nor into which private network a name leads (section 4).
 [[nodiscard]] std::string ProxyStatus(SessionError error);
+
+/// The same of one that has been accepted: `next-hop`, the address of its target.
+[[nodiscard]] std::string ProxyStatus(const Endpoint &target);
 
 } // namespace ngmasque

@@ -4,8 +4,10 @@
 
 #include "ngmasque/session/authority.h"
 #include "ngmasque/session/dialect.h"
+#include "ngmasque/session/forwarding_fields.h"
 #include "ngmasque/session/target_policy.h"
 #include "ngmasque/session/tunnels.h"
+#include "ngmasque/wire/uri_template.h"
 
 #include <algorithm>
 #include <array>
@@ -48,7 +50,12 @@ struct ProxyOptions {
   std::uint64_t max_bytes_per_second_per_client = 0;
   /// What may come at once.
   std::uint64_t burst_bytes_per_client = std::uint64_t{1} << 20;
-  DialectFactory dialect = nullptr; ///< What all connections speak; null: draft-00.
+  DialectFactory dialect = nullptr; ///< What connections speak; null: what their requests do.
+  /// Path and query of the URI template: RFC 9298, section 2.  It has to be one: UriTemplate.
+  std::string path_template{kDefaultUdpPath};
+  /// Packet transforms that a client may choose from.
+  std::vector<Transform> transforms{Transform::kScrambleDt, Transform::kIdentity};
+  std::uint16_t worker = 0; ///< What virtual connection IDs carry: see KeyedSource.
 };
 
 /// What is to be done, in this order.
@@ -90,9 +97,10 @@ struct SendOnStream {
   StreamKey stream;
   std::vector<std::uint8_t> message;
 };
-/// Reset the stream, with H3_CONNECT_ERROR: its mapping is gone, and the proxy has forgotten it.
+/// Reset the stream: its tunnel or mapping is gone, and the proxy has forgotten it.
 struct ResetStream {
   StreamKey stream;
+  std::uint64_t code = kH3ConnectError; ///< Of HTTP/3.
 };
 /// Send a payload to the target: an early datagram whose flow has come into being.
 struct SendToTarget {
@@ -202,9 +210,9 @@ public:
   /// Null if it is not known.
   [[nodiscard]] const ClientConnection *Find(OuterConnection connection) const;
 
-  /// Whether the connection has QUIC datagrams; so it is assumed.  Without them payloads go to the
-  /// client on a stream.
-  void SetDatagrams(OuterConnection connection, bool datagrams);
+  /// Whether the connection has QUIC datagrams, which is assumed, and whether its client has said
+  /// that it takes those of RFC 9297.  Without datagrams payloads go to the client on a stream.
+  void SetDatagrams(OuterConnection connection, bool datagrams, bool rfc9297 = false);
 
   /// The connection is gone: nothing is to be sent on it.
   [[nodiscard]] ProxyActions RemoveConnection(OuterConnection connection, Timestamp now);
@@ -225,6 +233,11 @@ public:
   [[nodiscard]] Moved MoveConnection(OuterConnection connection, const FourTuple &tuple,
                                      Timestamp now);
 
+  /// The client moves by itself: packets come from another address with another connection ID, which
+  /// is being validated.  To be called before those of them are handed over that have other frames
+  /// than probing ones (RFC 9000, section 9.2); MoveConnection follows, or not.
+  [[nodiscard]] ProxyActions OnMigrating(OuterConnection connection, Timestamp now);
+
   /// Keeps requests from taking a connection ID that the proxy issues for `connection`; to be
   /// called before the client is told of it.  False: issue another one.
   [[nodiscard]] bool Reserve(OuterConnection connection, const ConnectionId &id);
@@ -232,7 +245,7 @@ public:
 
   // Requests.
 
-  /// A request of the dialect: in draft-00 one for which IsConnectUdp holds.
+  /// A request of any kind.
   [[nodiscard]] ProxyActions OnRequest(const StreamKey &stream,
                                        std::span<const HeaderField> fields, Timestamp now);
 
@@ -255,17 +268,22 @@ public:
   /// are reset, and with its last flow the socket is closed.
   [[nodiscard]] ProxyActions OnSocketFailed(SocketId socket, Timestamp now);
 
-  /// The client has closed or reset a request's stream, in whatever state it is.
-  [[nodiscard]] ProxyActions OnStreamClosed(const StreamKey &stream, Timestamp now);
+  /// The client has reset a request's stream, in whatever state it is, or ended it: `finished`.
+  [[nodiscard]] ProxyActions OnStreamClosed(const StreamKey &stream, Timestamp now,
+                                            bool finished = false);
 
   // Packets.  None of these allocates, except to keep an early payload or a part of one on a
   // stream.
 
-  /// What was in a QUIC DATAGRAM frame of `connection`.
-  /// Errors: kUnknownFlow, kRateLimited, kTooLong; kMalformed, which is an error of the
-  /// connection: H3_GENERAL_PROTOCOL_ERROR.
+  /// What was in a QUIC DATAGRAM frame of `connection`.  What it brings about is added to `actions`.
+  /// Errors: kUnknownFlow, kUnknownContext, kRateLimited, kTooLong, kBadDatagram; kMalformed, which is
+  /// an error of the connection: DatagramError.
   [[nodiscard]] std::expected<PayloadToTarget, DropReason>
-  OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram, Timestamp now);
+  OnDatagram(OuterConnection connection, std::span<const std::uint8_t> datagram, Timestamp now,
+             ProxyActions &actions);
+
+  /// The code of HTTP/3 that a connection is to be closed with after a malformed datagram.
+  [[nodiscard]] std::uint64_t DatagramError(OuterConnection connection) const;
 
   /// What was in the DATA frames of a request's stream: takes the next payload or message, or what
   /// there is of it, off the front of `input`.  To be called until that is empty, whatever it

@@ -11,6 +11,7 @@
 
 #include "ngmasque/routing/connection_id.h"
 #include "ngmasque/routing/connection_id_table.h"
+#include "ngmasque/routing/scramble.h"
 #include "ngmasque/routing/types.h"
 #include "ngmasque/session/authority.h"
 #include "ngmasque/session/client.h"
@@ -78,6 +79,7 @@ enum class EndReason : std::uint8_t {
   kConnectionClosed, ///< The connection to the client is gone.
   kUnreachable,      ///< The target is not there.
   kConflict,         ///< The client moved, and all that was left belongs to another one there.
+  kProtocol,         ///< The client has broken the rules of its dialect.
 };
 
 /// The reason in words, for logs.
@@ -86,7 +88,7 @@ enum class EndReason : std::uint8_t {
 /// Nanoseconds on a clock of the caller's that does not go back.
 using Timestamp = std::uint64_t;
 
-/// A UDP payload in memory of the caller's, which a dialect may write anew where it lies.
+/// A UDP payload in memory of the caller's, which may be written anew where it lies.
 struct MutablePacket {
   std::span<std::uint8_t> bytes;
   std::size_t before = 0; ///< How many bytes in front of it are free to be written.
@@ -126,12 +128,28 @@ struct Mapping {
   Tunnel *tunnel = nullptr;
   Direction direction{};
   ConnectionId id;
+  /// What stands for `id` between client and proxy, in dialects that have that; otherwise empty.  With
+  /// kToTarget it never changes.
+  ConnectionId virtual_id{};
+  std::optional<ResetToken> token{}; ///< With kToTarget, of stateless resets of the target.
   StreamId stream{};   ///< On which it was asked for.
   bool indexed = true; ///< False once a move has taken it out of its table.
   /// Both sides know that the other one knows it: no packet is forwarded by it before.
   bool acknowledged = true;
   std::uint64_t reference = 0; ///< The dialect's.
   std::list<Mapping>::iterator self{};
+
+  /// What packets between client and proxy have.
+  [[nodiscard]] const ConnectionId &client_facing() const {
+    return virtual_id.empty() ? id : virtual_id;
+  }
+};
+
+/// What a client's payloads have come in, so far.
+enum class Carrier : std::uint8_t {
+  kUnknown,
+  kStream,
+  kDatagrams, ///< Some of them.
 };
 
 /// One client's association with one target, from its first request on.
@@ -159,6 +177,13 @@ struct Tunnel {
   StreamId stream{};        ///< kOpen: on which payloads go to the client that fit no datagram.
   bool client_first = true; ///< Nothing is forwarded to the client before it has forwarded itself.
   bool plain = false;       ///< It has no connection IDs, and its socket is never shared.
+  /// What is between client and proxy instead of forwarded packets; null: themselves.
+  std::shared_ptr<const Scramble> scramble{};
+  /// Nothing may go to the target yet, as nothing could come back: it shares its socket, and has no
+  /// connection ID of the client.
+  bool silent = false;
+  /// With kStream, what goes to the client does so as well.
+  Carrier carrier = Carrier::kUnknown;
   Stage stage = Stage::kNone;
 
   // kLookup
@@ -187,7 +212,8 @@ struct ClientPath {
 
   FourTuple tuple;
   std::size_t connections = 0;      ///< Never 0.
-  ConnectionIdTable<Mapping *> ids; ///< kToTarget; null: issued by the proxy itself.
+  /// Mapping::client_facing of kToTarget; null: issued by the proxy itself.
+  ConnectionIdTable<Mapping *> ids;
 };
 
 /// A client's connection to the proxy.
@@ -217,6 +243,8 @@ struct ServerSocket {
   /// By the order in which they came; never empty; at most max_flows_per_socket.
   std::map<std::uint64_t, Tunnel *> users{};
   ConnectionIdTable<Mapping *> ids; ///< kToClient
+  /// Mapping::token; at most one for each mapping of its tunnels.
+  std::map<ResetToken, const Mapping *> tokens{};
 };
 
 } // namespace ngmasque

@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <expected>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <unordered_map>
@@ -169,11 +170,14 @@ public:
 
   /// The tunnel has a socket.  With kToClient `id` leads from the socket to the client, with
   /// kToTarget from the 4-tuple to the socket.  With zero length it is never forwarded to the
-  /// client, which could not tell what it gets.
+  /// client, which could not tell what it gets.  `virtual_id`: see Mapping; with kToTarget it is what
+  /// must be in no conflict, and `id` may have any length.
   /// Errors: the conflicts there, those with reserved connection IDs included, kTooManyIds,
-  /// kTooManyLengths, kFlowInUse.  Cost: O(log n).
+  /// kTooManyLengths, kFlowInUse, kTooShort.  Cost: O(log n).
   std::expected<Mapping *, SessionError> AddMapping(Tunnel &tunnel, Direction direction,
-                                                    const ConnectionId &id, StreamId stream);
+                                                    const ConnectionId &id, StreamId stream,
+                                                    const ConnectionId &virtual_id = {},
+                                                    const std::optional<ResetToken> &token = {});
 
   /// Cost: O(log n).
   void Remove(Mapping &mapping);

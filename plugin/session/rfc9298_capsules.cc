@@ -1,0 +1,280 @@
+// Dialect rfc9298, the proxy's side: capsules.
+
+#include "rfc9298_proxy.h"
+
+#include <algorithm>
+#include <tuple>
+
+namespace ngmasque {
+
+namespace {
+
+using Kind = CidCapsuleKind;
+
+CidReason ToReason(SessionError error) {
+  if (error == SessionError::kTooShort) {
+    return CidReason::kTooShort;
+  }
+  return HttpStatus(error) == 409 ? CidReason::kConflict : CidReason::kDefault;
+}
+
+// With how many draws of 16 bytes one is in conflict, that is never.
+constexpr int kMaxDraws = 4;
+
+} // namespace
+
+StreamInput Rfc9298::OnStreamData(StreamId stream, std::span<const std::uint8_t> &input,
+                                  TunnelModel &model) {
+  const auto known = tunnels_.find(stream);
+  if (known == tunnels_.end()) {
+    input = {};
+    return {.payload = std::unexpected(DropReason::kUnknownFlow)};
+  }
+  auto &tunnel = *known->second;
+  auto &request = RequestOf(tunnel);
+  const auto end = [&](std::uint64_t code) {
+    End(tunnel, code, model);
+    input = {};
+    return StreamInput{.payload = std::nullopt};
+  };
+  StreamInput next{.tunnel = &tunnel, .payload = std::nullopt};
+  const auto capsule = request.parser.Next(input);
+  if (!request.kept.Resize(request.parser.buffered())) {
+    request.parser.Skip();
+    std::ignore = request.kept.Resize(0);
+    next.payload = std::unexpected(DropReason::kQueueFull);
+    return next;
+  }
+  if (!capsule) {
+    return capsule.error() == WireError::kIncomplete ? next : end(kH3MessageError);
+  }
+  if (capsule->type != kDatagramCapsule) {
+    const auto code = OnCapsule(tunnel, *capsule, model);
+    return code == 0 ? next : end(code);
+  }
+  const auto payload = rfc9298::ReadPayload(capsule->value);
+  if (payload) {
+    if (tunnel.carrier == Carrier::kUnknown) {
+      tunnel.carrier = Carrier::kStream;
+    }
+    next.payload = *payload;
+  } else if (payload.error() == DropReason::kBadDatagram) {
+    return end(kH3DatagramError);
+  } else {
+    next.payload = std::unexpected(payload.error());
+  }
+  return next;
+}
+
+//= RFC 9297, section 3.2
+//# Endpoints which receive a Capsule with an unknown Capsule Type MUST silently drop that Capsule and
+//# skip over it to parse the next Capsule.
+//
+// Those for connection IDs are known from the negotiation on.
+std::uint64_t Rfc9298::OnCapsule(Tunnel &tunnel, const Capsule &capsule, TunnelModel &model) {
+  auto &request = RequestOf(tunnel);
+  const auto type = FindCidCapsule(capsule.type);
+  if (!type || (!request.forwarding && !request.port_sharing) ||
+      type->revision != request.revision.value_or(type->revision)) {
+    return 0;
+  }
+  const auto read = ParseCidCapsule(*type, capsule.value);
+  if (!read) {
+    return kH3MessageError;
+  }
+  if (!request.revision) {
+    request.revision = type->revision;
+    const auto &rules = RulesOf(type->revision);
+    request.allowed = rules.initial_maximum + rules.allowed_by_zero;
+  }
+  if (tunnel.stage == Tunnel::Stage::kOpen) {
+    return Act(tunnel, *read, model);
+  }
+  // More than these two it must not send yet.
+  if (request.held.size() >= request.allowed) {
+    return kH3DatagramError;
+  }
+  request.held.push_back(*read);
+  return 0;
+}
+
+std::uint64_t Rfc9298::Act(Tunnel &tunnel, const CidCapsule &capsule, TunnelModel &model) {
+  auto &request = RequestOf(tunnel);
+  std::uint64_t code = 0;
+  switch (capsule.kind) {
+  case Kind::kRegisterClientCid: code = RegisterClient(tunnel, capsule, model); break;
+  case Kind::kRegisterTargetCid: code = RegisterTarget(tunnel, capsule, model); break;
+  case Kind::kAckClientVcid: code = AckVirtual(tunnel, capsule, model); break;
+  case Kind::kCloseClientCid:
+  case Kind::kCloseTargetCid: Close(request, capsule, model); break;
+  //= draft-ietf-masque-quic-proxy, section 5
+  //# These capsule types MUST only be sent by a proxy.
+  default: code = kH3DatagramError;
+  }
+  if (code == 0) {
+    Allow(request, model);
+  }
+  return code;
+}
+
+//= draft-ietf-masque-quic-proxy, section 5.9
+//# The client MUST NOT send a registration capsule with a sequence number greater than what the proxy
+//# advertises via the MAX_CONNECTION_IDS capsule.
+bool Rfc9298::Count(Request &request, bool repeated) {
+  if (repeated && RulesOf(*request.revision).repeats_are_free) {
+    return true;
+  }
+  return ++request.registered <= request.allowed;
+}
+
+void Rfc9298::Send(const Request &request, const CidCapsule &capsule, TunnelModel &model) {
+  model.Send(request.stream, WriteCidCapsule(*request.revision, capsule));
+}
+
+//= draft-ietf-masque-quic-proxy, section 5.10
+//# In order to permit the client to change client-to-target connection IDs, the proxy SHOULD send
+//# MAX_CONNECTION_IDS capsules allowing the client additional connection ID registrations.
+void Rfc9298::Allow(Request &request, TunnelModel &model) {
+  const auto active = request.clients.size() + request.targets.size();
+  const auto room = rfc9298::kMaxActiveIds - std::min(rfc9298::kMaxActiveIds, active);
+  // Not with each of them.
+  if (request.registered + room < request.allowed + rfc9298::kMaxActiveIds / 4) {
+    return;
+  }
+  request.allowed = request.registered + room;
+  Send(request,
+       {.kind = Kind::kMaxConnectionIds,
+        .maximum = request.allowed - RulesOf(*request.revision).allowed_by_zero},
+       model);
+}
+
+//= draft-ietf-masque-quic-proxy, section 5.10
+//# The proxy MUST reply to each REGISTER_CLIENT_CID capsule with either an ACK_CLIENT_CID or
+//# CLOSE_CLIENT_CID capsule containing the Connection ID that was in the registration capsule.
+std::uint64_t Rfc9298::RegisterClient(Tunnel &tunnel, const CidCapsule &capsule,
+                                      TunnelModel &model) {
+  auto &request = RequestOf(tunnel);
+  // One without a virtual connection ID may have been mapped in OnOpen, before it was counted.
+  auto known = request.clients.find(capsule.id);
+  const bool first = request.registered == 0;
+  if (!Count(request, known != request.clients.end() && !first)) {
+    return kH3DatagramError;
+  }
+  if (known == request.clients.end()) {
+    const auto mapped = model.Map(tunnel, Direction::kToClient, capsule.id,
+                                  {.stream = request.stream, .acknowledged = false});
+    if (!mapped) {
+      Send(request,
+           {.kind = Kind::kRejectClientCid, .reason = ToReason(mapped.error()), .id = capsule.id},
+           model);
+      return 0;
+    }
+    known = request.clients.emplace(capsule.id, ClientId{.mapping = *mapped, .offered = {}}).first;
+  }
+  //= draft-ietf-masque-quic-proxy, section 5.3
+  //# When forwarded mode is not negotiated, the length MUST be zero.
+  //
+  //= draft-ietf-masque-quic-proxy, section 2.2
+  //# To reduce the likelihood of connection ID conflicts, the proxy MUST choose a client VCID that is at
+  //# least as long as the original client CID.
+  ConnectionId virtual_id;
+  if (request.forwarding && !capsule.id.empty()) {
+    auto &offered = known->second.offered;
+    if (offered.size() >= rfc9298::kMaxOffered) {
+      return kH3DatagramError;
+    }
+    //= draft-ietf-masque-quic-proxy, section 2.2
+    //# For such proxies, a non-empty client VCID MUST NOT be equal to the original client CID.
+    do {
+      virtual_id = model.source().DrawId(capsule.id.size());
+    } while (virtual_id == capsule.id);
+    offered.emplace_back(virtual_id, false);
+  }
+  Send(request, {.kind = Kind::kAckClientCid, .id = capsule.id, .virtual_id = virtual_id}, model);
+  return 0;
+}
+
+//= draft-ietf-masque-quic-proxy, section 5.10
+//# Similarly, the proxy MUST reply to each REGISTER_TARGET_CID capsule with either an ACK_TARGET_CID
+//# or CLOSE_TARGET_CID capsule containing the Connection ID that was in the registration capsule.
+std::uint64_t Rfc9298::RegisterTarget(Tunnel &tunnel, const CidCapsule &capsule,
+                                      TunnelModel &model) {
+  auto &request = RequestOf(tunnel);
+  const auto known = request.targets.find(capsule.id);
+  if (!Count(request, known != request.targets.end())) {
+    return kH3DatagramError;
+  }
+  CidCapsule answer{.kind = Kind::kAckTargetCid, .id = capsule.id};
+  if (!request.forwarding) {
+    request.targets[capsule.id];
+    Send(request, answer, model);
+    return 0;
+  }
+  //= draft-ietf-masque-quic-proxy, section 5.10
+  //# If forwarded mode is supported, the proxy MUST use a target VCID that does not introduce a conflict
+  //# with any other Connection ID on the client-to-proxy 4-tuple.
+  auto mapped = std::expected<Mapping *, SessionError>(std::unexpect, SessionError::kEqual);
+  for (int draw = 0; draw < kMaxDraws && !mapped && HttpStatus(mapped.error()) == 409; ++draw) {
+    answer.virtual_id =
+      model.source().DrawId(std::max(capsule.id.size(), KeyedSource::kRoutedLength));
+    mapped = model.Map(tunnel, Direction::kToTarget, capsule.id,
+                       {.stream = request.stream,
+                        .virtual_id = answer.virtual_id,
+                        .token = capsule.token});
+  }
+  if (!mapped) {
+    Send(request,
+         {.kind = Kind::kRejectTargetCid, .reason = ToReason(mapped.error()), .id = capsule.id},
+         model);
+    return 0;
+  }
+  auto &mappings = request.targets[capsule.id];
+  if (mappings.size() >= rfc9298::kMaxVirtual) {
+    model.Unmap(*mappings.front());
+    mappings.pop_front();
+  }
+  mappings.push_back(*mapped);
+  Send(request, answer, model);
+  return 0;
+}
+
+//= draft-ietf-masque-quic-proxy, section 5
+//# The proxy MUST NOT send forwarded mode packets to the client prior to receiving this
+//# acknowledgement.
+std::uint64_t Rfc9298::AckVirtual(Tunnel &tunnel, const CidCapsule &capsule, TunnelModel &model) {
+  auto &request = RequestOf(tunnel);
+  const auto known = request.clients.find(capsule.id);
+  if (known == request.clients.end()) {
+    return kH3DatagramError;
+  }
+  auto &[mapping, offered] = known->second;
+  const auto found = std::ranges::find(offered, capsule.virtual_id,
+                                       &std::pair<ConnectionId, bool>::first);
+  if (found == offered.end()) {
+    return kH3DatagramError;
+  }
+  // One that its move has made void has crossed that.
+  if (!found->second) {
+    mapping->virtual_id = found->first;
+    model.Acknowledge(*mapping);
+  }
+  offered.erase(offered.begin(), found + 1);
+  return 0;
+}
+
+// Unknown ones may have crossed our refusal.
+void Rfc9298::Close(Request &request, const CidCapsule &capsule, TunnelModel &model) {
+  if (capsule.kind == Kind::kCloseClientCid) {
+    if (const auto known = request.clients.find(capsule.id); known != request.clients.end()) {
+      model.Unmap(*known->second.mapping);
+      request.clients.erase(known);
+    }
+  } else if (const auto known = request.targets.find(capsule.id); known != request.targets.end()) {
+    for (auto *mapping : known->second) {
+      model.Unmap(*mapping);
+    }
+    request.targets.erase(known);
+  }
+}
+
+} // namespace ngmasque

@@ -1,0 +1,119 @@
+// The client's side of dialect rfc9298: what it keeps for a connection, and for a tunnel.
+#pragma once
+
+#include "ngmasque/session/client_tunnel.h"
+#include "ngmasque/session/rfc9298.h"
+#include "ngmasque/session/udp_request.h"
+#include "ngmasque/wire/capsule.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <expected>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+
+namespace ngmasque {
+
+class Rfc9298Client final : public ClientDialect {
+public:
+  /// `datagrams`: whether the connection has QUIC datagrams.
+  Rfc9298Client(const Rfc9298ClientOptions &options, bool datagrams)
+    : options_(options), datagrams_(datagrams), source_(options.key) {}
+
+  // Without QUIC datagrams, payloads are in capsules, and all else is the same.
+  bool plain() const override { return false; }
+  bool datagrams() const override { return datagrams_; }
+  std::unique_ptr<TunnelDialect> Add(ClientTunnel &tunnel) override;
+  std::expected<ClientPayload, Undelivered>
+  OnDatagram(std::span<const std::uint8_t> datagram) const override;
+
+private:
+  class UdpTunnel;
+
+  Rfc9298ClientOptions options_;
+  bool datagrams_;
+  KeyedSource source_;
+  std::map<StreamId, ClientTunnel *> tunnels_; // Whose request has left.
+};
+
+class Rfc9298Client::UdpTunnel final : public TunnelDialect {
+public:
+  UdpTunnel(Rfc9298Client &connection, ClientTunnel &tunnel)
+    : connection_(connection), tunnel_(tunnel) {}
+  ~UdpTunnel() override { Forget(); }
+
+  void Open(std::optional<MappingId> first, ClientTunnelModel &model) override;
+  void Map(MappingId mapping, ClientTunnelModel &model) override;
+  void Unmap(MappingId mapping, ClientTunnelModel &model) override;
+  void OnMigrated(ClientTunnelModel &model) override;
+  void Close(ClientTunnelModel &model) override;
+  void OnSent(RequestId request, StreamId stream) override;
+  void OnResponse(RequestId request, std::span<const HeaderField> fields,
+                  ClientTunnelModel &model) override;
+  StreamPayload OnStreamData(RequestId request, std::span<const std::uint8_t> &input,
+                             ClientTunnelModel &model) override;
+  void OnBadDatagram(ClientTunnelModel &model) override { Fail(kH3DatagramError, model); }
+  void OnRequestClosed(RequestId request, std::uint64_t code, ClientTunnelModel &model) override;
+  bool virtual_ids() const override { return true; }
+  const Prefix &datagram_prefix() const override { return prefix_; }
+  std::optional<RequestId> payload_request() const override {
+    return open_ ? std::optional(kRequest) : std::nullopt;
+  }
+  std::expected<Prefix, DropReason> StreamPrefix(std::size_t size) const override {
+    return rfc9298::CapsulePrefix(size);
+  }
+
+private:
+  static constexpr RequestId kRequest = 0; // The only one.
+
+  // A connection ID that is registered.
+  struct Registered {
+    std::optional<MappingId> mapping; // Nothing: the tunnel does not want it any more.
+    std::size_t unanswered = 0;       // Registrations of it.
+    bool acknowledged = false;
+    bool is_void = false; // The answers that are still to come are of before a move.
+  };
+  using RegisteredIds = std::map<ConnectionId, Registered>; // At most as many as the proxy allows.
+
+  void Forget();
+  // Ends the request for an error of the proxy's.
+  void Fail(std::uint64_t code, ClientTunnelModel &model);
+  void Register(MappingId mapping, ClientTunnelModel &model);
+  void Send(const CidCapsule &capsule, ClientTunnelModel &model) const;
+  bool Accept(const UdpResponse &response, ClientTunnelModel &model);
+  RegisteredIds &IdsOf(Direction direction) {
+    return direction == Direction::kToClient ? clients_ : targets_;
+  }
+
+  // rfc9298_client_capsules.cc.  They return the code of HTTP/3 that ends the tunnel, or 0.
+  [[nodiscard]] std::uint64_t OnCapsule(const Capsule &capsule, ClientTunnelModel &model);
+  [[nodiscard]] std::uint64_t OnAck(Direction direction, const CidCapsule &capsule,
+                                    ClientTunnelModel &model);
+  // Takes the virtual connection ID of an acknowledgement.  False: it is in conflict.
+  [[nodiscard]] bool TakeVirtual(Direction direction, MappingId mapping, const CidCapsule &capsule,
+                                 ClientTunnelModel &model);
+  [[nodiscard]] std::uint64_t OnRefusal(Direction direction, const CidCapsule &capsule,
+                                        ClientTunnelModel &model);
+  [[nodiscard]] std::uint64_t OnMaximum(std::uint64_t maximum, ClientTunnelModel &model);
+
+  Rfc9298Client &connection_;
+  ClientTunnel &tunnel_;
+  bool open_ = false;       // The request is there.
+  bool ids_ = false;        // Connection IDs are registered.
+  bool forwarding_ = false; // From the answer on.
+  ForwardingOffer offer_;
+  std::optional<StreamId> stream_;
+  Prefix prefix_;
+  // It is to outlive what OnStreamData returned.
+  std::shared_ptr<CapsuleParser> parser_ = std::make_shared<CapsuleParser>(rfc9298::MaxLength);
+
+  std::uint64_t maximum_ = 0;    // MAX_CONNECTION_IDS, as on the wire.
+  std::uint64_t registered_ = 0; // By registrations that use up the allowance.
+  RegisteredIds clients_, targets_;
+  std::deque<MappingId> waiting_; // For more to be allowed; ClientTunnelLimits bounds them.
+};
+
+} // namespace ngmasque

@@ -1,0 +1,174 @@
+// Dialect rfc9298, the client's side: capsules.
+
+#include "rfc9298_client.h"
+
+#include <utility>
+
+namespace ngmasque {
+
+using Kind = CidCapsuleKind;
+
+StreamPayload Rfc9298Client::UdpTunnel::OnStreamData(RequestId,
+                                                     std::span<const std::uint8_t> &input,
+                                                     ClientTunnelModel &model) {
+  if (!open_) {
+    input = {};
+    return std::unexpected(DropReason::kUnknownFlow);
+  }
+  const auto parser = parser_;
+  const auto capsule = parser->Next(input);
+  std::uint64_t code = 0;
+  if (!capsule) {
+    code = capsule.error() == WireError::kIncomplete ? 0 : kH3MessageError;
+  } else if (capsule->type != kDatagramCapsule) {
+    code = OnCapsule(*capsule, model);
+  } else if (const auto payload = rfc9298::ReadPayload(capsule->value)) {
+    return *payload;
+  } else if (payload.error() == DropReason::kBadDatagram) {
+    code = kH3DatagramError;
+  } else {
+    return std::unexpected(payload.error());
+  }
+  if (code != 0) {
+    input = {};
+    Fail(code, model);
+  }
+  return std::nullopt;
+}
+
+std::uint64_t Rfc9298Client::UdpTunnel::OnCapsule(const Capsule &capsule,
+                                                  ClientTunnelModel &model) {
+  const auto type = FindCidCapsule(capsule.type);
+  if (!type || !ids_ || type->revision != connection_.options_.revision) {
+    return 0;
+  }
+  const auto read = ParseCidCapsule(*type, capsule.value);
+  if (!read) {
+    return kH3MessageError;
+  }
+  switch (read->kind) {
+  case Kind::kAckClientCid: return OnAck(Direction::kToClient, *read, model);
+  case Kind::kAckTargetCid: return OnAck(Direction::kToTarget, *read, model);
+  case Kind::kRejectClientCid:
+  case Kind::kCloseClientCid: return OnRefusal(Direction::kToClient, *read, model);
+  case Kind::kRejectTargetCid:
+  case Kind::kCloseTargetCid: return OnRefusal(Direction::kToTarget, *read, model);
+  case Kind::kMaxConnectionIds: return OnMaximum(read->maximum, model);
+  //= draft-ietf-masque-quic-proxy, section 5
+  //# These capsule types MUST only be sent by a client.
+  default: return kH3DatagramError;
+  }
+}
+
+std::uint64_t Rfc9298Client::UdpTunnel::OnAck(Direction direction, const CidCapsule &capsule,
+                                              ClientTunnelModel &model) {
+  auto &ids = IdsOf(direction);
+  const auto known = ids.find(capsule.id);
+  if (known == ids.end() || known->second.unanswered == 0) {
+    return kH3DatagramError;
+  }
+  auto &registered = known->second;
+  --registered.unanswered;
+  registered.acknowledged = true;
+  if (!registered.mapping) {
+    if (registered.unanswered == 0) {
+      ids.erase(known);
+    }
+    return 0;
+  }
+  const auto mapping = *registered.mapping;
+  //= draft-ietf-masque-quic-proxy, section 5.3
+  //# When forwarded mode is not negotiated, the length MUST be zero.
+  if (!capsule.virtual_id.empty() && !forwarding_) {
+    return kH3DatagramError;
+  }
+  // The last of them is the one of after the move.
+  const bool is_void = registered.is_void && registered.unanswered != 0;
+  registered.is_void = is_void;
+  if (!capsule.virtual_id.empty() && !is_void) {
+    //= draft-ietf-masque-quic-proxy, section 5.3
+    //# The client VCID Length MUST be at least as large as the Connection ID to reduce the likelihood
+    //# of connection ID conflicts.
+    if (direction == Direction::kToClient && capsule.virtual_id.size() < capsule.id.size()) {
+      return kH3DatagramError;
+    }
+    if (!TakeVirtual(direction, mapping, capsule, model)) {
+      return 0;
+    }
+  }
+  if (direction == Direction::kToTarget && capsule.virtual_id.empty()) {
+    ids.erase(known);
+    model.Refuse(mapping, {});
+    return 0;
+  }
+  model.Acknowledge(mapping);
+  return 0;
+}
+
+//= draft-ietf-masque-quic-proxy, section 5.9.2
+//# If forwarded mode is enabled, the client MUST reply to the ACK_CLIENT_CID with an ACK_CLIENT_VCID
+//# capsule with the real and virtual connection IDs along with an optional Stateless Reset Token.
+//
+// Without one: whom we do not know any more, the proxy's connection to us is gone, too.
+bool Rfc9298Client::UdpTunnel::TakeVirtual(Direction direction, MappingId mapping,
+                                           const CidCapsule &capsule, ClientTunnelModel &model) {
+  if (model.SetVirtual(mapping, capsule.virtual_id)) {
+    if (direction == Direction::kToClient) {
+      Send({.kind = Kind::kAckClientVcid,
+            .id = capsule.id,
+            .virtual_id = capsule.virtual_id},
+           model);
+    }
+    return true;
+  }
+  Send({.kind = Kind::kCloseClientCid,
+        .reason = CidReason::kConflict,
+        .id = capsule.id},
+       model);
+  clients_.erase(capsule.id);
+  model.Refuse(mapping, {.conflict = true});
+  return false;
+}
+
+std::uint64_t Rfc9298Client::UdpTunnel::OnRefusal(Direction direction, const CidCapsule &capsule,
+                                                  ClientTunnelModel &model) {
+  auto &ids = IdsOf(direction);
+  const auto known = ids.find(capsule.id);
+  const bool is_close =
+    capsule.kind == Kind::kCloseClientCid || capsule.kind == Kind::kCloseTargetCid;
+  if (known == ids.end()) {
+    // It has crossed ours, which needs no answer.
+    return is_close ? 0 : kH3DatagramError;
+  }
+  const auto &registered = known->second;
+  const bool refuses = !is_close || !RulesOf(connection_.options_.revision).has_reject;
+  //= draft-ietf-masque-quic-proxy, section 5
+  //# If a proxy sends a CLOSE_CLIENT_CID without having sent an ACK_CLIENT_CID, or if a proxy sends a
+  //# CLOSE_TARGET_CID without having sent an ACK_TARGET_CID, it is rejecting a Connection ID
+  //# registration.
+  if (refuses ? registered.acknowledged || registered.unanswered == 0 : !registered.acknowledged) {
+    return kH3DatagramError;
+  }
+  const auto mapping = known->second.mapping;
+  ids.erase(known);
+  if (mapping) {
+    model.Refuse(*mapping, {.conflict = capsule.reason != CidReason::kDefault});
+  }
+  return 0;
+}
+
+std::uint64_t Rfc9298Client::UdpTunnel::OnMaximum(std::uint64_t maximum, ClientTunnelModel &model) {
+  const auto &rules = RulesOf(connection_.options_.revision);
+  if (maximum < rules.least_maximum || maximum < maximum_ ||
+      (maximum == maximum_ && rules.allowed_by_zero == 0)) {
+    return kH3DatagramError;
+  }
+  maximum_ = maximum;
+  // Each either leaves, or waits again.
+  for (const auto mapping : std::exchange(waiting_, {})) {
+    Register(mapping, model);
+  }
+  return 0;
+}
+
+} // namespace ngmasque

@@ -1,0 +1,229 @@
+// Dialect rfc9298, the proxy's side: requests come, are answered and go.
+
+#include "rfc9298_proxy.h"
+
+#include "ngmasque/session/proxy.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+
+namespace ngmasque {
+
+namespace {
+
+// Whether a tunnel that cannot be on a shared socket for this reason can be on one of its own.
+bool SocketIsFull(SessionError error) {
+  return error == SessionError::kTooManyIds || error == SessionError::kTooManyLengths;
+}
+
+void Refuse(StreamId stream, SessionError error, TunnelModel &model) {
+  const auto status = HttpStatus(error);
+  model.Respond(stream, status,
+                UdpResponseFields(
+                  {.status = status, .forwarding = {}, .proxy_status = ProxyStatus(error)}));
+}
+
+// A template that is none is an operator's error, which whoever reads it has seen to before.
+UriTemplate ReadTemplate(const std::string &text) {
+  return UriTemplate::Parse(text).value_or(UriTemplate::Parse(kDefaultUdpPath).value());
+}
+
+} // namespace
+
+std::unique_ptr<Dialect> MakeRfc9298(const ProxyOptions &options, const HashKey &) {
+  return std::make_unique<Rfc9298>(options);
+}
+
+Rfc9298::Rfc9298(const ProxyOptions &options)
+  : forwarding_(options.forwarding && options.connection_ids),
+    port_sharing_(options.port_sharing && options.connection_ids),
+    transforms_(options.transforms),
+    template_(ReadTemplate(options.path_template)) {}
+
+bool Rfc9298::OnRequest(StreamId stream, std::span<const HeaderField> fields, TunnelModel &model) {
+  if (tunnels_.contains(stream)) {
+    return false;
+  }
+  const auto asked = ParseUdpRequest(fields, template_);
+  if (!asked) {
+    Refuse(stream, asked.error(), model);
+    return true;
+  }
+  if (!model.AddRequest()) {
+    Refuse(stream, SessionError::kTooManyStreams, model);
+    return true;
+  }
+  auto request = std::make_unique<Request>(stream, model.waiting());
+  Negotiate(*request, *asked);
+  const auto added =
+    model.Add(stream, asked->target, !request->forwarding && !request->port_sharing);
+  if (!added) {
+    model.RemoveRequest();
+    Refuse(stream, added.error(), model);
+    return true;
+  }
+  auto &tunnel = **added;
+  tunnel.alone = !request->port_sharing;
+  tunnel.datagram_prefix = rfc9298::DatagramPrefix(stream);
+  tunnel.client_first = false;
+  tunnel.dialect = std::move(request);
+  tunnels_.emplace(stream, &tunnel);
+  model.Open(tunnel);
+  return true;
+}
+
+//= draft-ietf-masque-quic-proxy, section 3
+//# If the proxy does not recognize or accept any of the transforms offered by the client, it MUST
+//# omit this parameter and set the header field value to "?0", or omit the header entirely.
+void Rfc9298::Negotiate(Request &request, const UdpRequest &asked) const {
+  request.port_sharing = port_sharing_ && asked.port_sharing;
+  if (!forwarding_ || !asked.forwarding || !asked.forwarding->forwarding) {
+    return;
+  }
+  for (const auto transform : asked.forwarding->transforms) {
+    //= draft-ietf-masque-quic-proxy, section 6.3.2
+    //# If either side receives a `scramble` transform without the "scramble-key" parameter, forwarded
+    //# mode MUST be disabled.
+    if (transform == Transform::kScrambleDt && !asked.forwarding->key) {
+      return;
+    }
+    if (std::ranges::contains(transforms_, transform)) {
+      request.forwarding = true;
+      request.transform = transform;
+      request.client_key = asked.forwarding->key;
+      return;
+    }
+  }
+}
+
+UdpResponse Rfc9298::Accept(Tunnel &tunnel, TunnelModel &model) const {
+  const auto &request = RequestOf(tunnel);
+  UdpResponse response{.status = 200,
+                       .forwarding = {},
+                       .port_sharing = request.port_sharing,
+                       .capsule_protocol = true,
+                       .proxy_status = ProxyStatus(tunnel.socket->target)};
+  if (request.forwarding) {
+    auto &answer = response.forwarding.emplace();
+    answer.forwarding = true;
+    answer.transform = TransformName(request.transform);
+    if (request.transform == Transform::kScrambleDt) {
+      answer.key = model.source().DrawKey();
+      tunnel.scramble = std::make_shared<Scramble>(*answer.key, *request.client_key);
+    }
+  }
+  return response;
+}
+
+//= draft-ietf-masque-quic-proxy, section 5
+//# In order to avoid introducing an additional round trip on setup, a REGISTER_CLIENT_CID capsule
+//# SHOULD be sent at the same time as the client's first flight.
+//
+// So it has come before there was a socket.
+Opened Rfc9298::OnOpen(Tunnel &tunnel, TunnelModel &model) {
+  auto &request = RequestOf(tunnel);
+  if (tunnel.socket->shared && !request.held.empty() &&
+      request.held.front().kind == CidCapsuleKind::kRegisterClientCid) {
+    const auto &id = request.held.front().id;
+    const auto mapped = model.Map(tunnel, Direction::kToClient, id,
+                                  {.stream = request.stream, .acknowledged = false});
+    if (mapped) {
+      request.clients[id].mapping = *mapped;
+    } else if (SocketIsFull(mapped.error())) {
+      return Opened::kAnotherSocket;
+    }
+  }
+  tunnel.stream = request.stream;
+  tunnel.silent = tunnel.socket->shared && request.clients.empty();
+  model.Respond(request.stream, 200, UdpResponseFields(Accept(tunnel, model)));
+  for (const auto &capsule : std::exchange(request.held, {})) {
+    if (const auto code = Act(tunnel, capsule, model)) {
+      model.Reset(request.stream, code);
+      return Opened::kRefused;
+    }
+  }
+  return Opened::kAccepted;
+}
+
+void Rfc9298::OnRefused(Tunnel &tunnel, SessionError error, TunnelModel &model) {
+  Refuse(RequestOf(tunnel).stream, error, model);
+}
+
+void Rfc9298::End(Tunnel &tunnel, std::uint64_t code, TunnelModel &model) {
+  if (tunnel.stage == Tunnel::Stage::kOpen) {
+    model.Reset(RequestOf(tunnel).stream, code);
+  } else {
+    Refuse(RequestOf(tunnel).stream, SessionError::kCapsule, model);
+  }
+  model.Close(tunnel, EndReason::kProtocol);
+}
+
+void Rfc9298::OnStreamClosed(StreamId stream, bool finished, TunnelModel &model) {
+  const auto known = tunnels_.find(stream);
+  if (known == tunnels_.end()) {
+    return;
+  }
+  auto &tunnel = *known->second;
+  //= RFC 9297, section 3.3
+  //# If the receive side of a stream carrying capsules is terminated cleanly (for example, in HTTP/3
+  //# this is defined as receiving a QUIC STREAM frame with the FIN bit set) and the last capsule on
+  //# the stream was truncated, this MUST be treated as if it were a malformed or incomplete message.
+  if (finished && !RequestOf(tunnel).parser.AtBoundary()) {
+    End(tunnel, kH3MessageError, model);
+    return;
+  }
+  model.Close(tunnel, tunnel.stage == Tunnel::Stage::kOpen ? EndReason::kClosed
+                                                           : EndReason::kRefused);
+}
+
+//= RFC 9298, section 5
+//# An endpoint that receives an HTTP Datagram using Context ID zero whose UDP Proxying Payload field
+//# is longer than 65527 MUST abort the corresponding stream.
+void Rfc9298::OnBadDatagram(std::span<const std::uint8_t> datagram, TunnelModel &model) {
+  if (const auto stream = rfc9298::StreamOf(datagram)) {
+    if (const auto known = tunnels_.find(*stream); known != tunnels_.end()) {
+      End(*known->second, kH3DatagramError, model);
+    }
+  }
+}
+
+// There is none that is in the way of another one, but by chance.
+void Rfc9298::OnLost(Mapping &mapping, TunnelModel &model) {
+  auto &tunnel = *mapping.tunnel;
+  model.Reset(RequestOf(tunnel).stream, kH3ConnectError);
+  model.Close(tunnel, EndReason::kConflict);
+}
+
+//= draft-ietf-masque-quic-proxy, section 6.5
+//# In the event of active migration, the proxy removes forwarding rules in order to not send packets
+//# with the same connection ID bytes over multiple network paths.
+void Rfc9298::OnMigrating(Tunnel &tunnel, TunnelModel &model) {
+  if (tunnel.stage != Tunnel::Stage::kOpen) {
+    return;
+  }
+  auto &request = RequestOf(tunnel);
+  for (auto &[id, client] : request.clients) {
+    client.mapping->acknowledged = false;
+    client.mapping->virtual_id = {};
+    for (auto &[virtual_id, is_void] : client.offered) {
+      is_void = true;
+    }
+  }
+  for (auto &[id, mappings] : request.targets) {
+    for (auto *mapping : std::exchange(mappings, {})) {
+      model.Unmap(*mapping);
+    }
+  }
+}
+
+void Rfc9298::OnEnded(Tunnel &tunnel, EndReason reason, TunnelModel &model) {
+  const auto stream = RequestOf(tunnel).stream;
+  if (reason == EndReason::kUnreachable) {
+    model.Reset(stream);
+  }
+  tunnels_.erase(stream);
+  model.RemoveRequest();
+}
+
+} // namespace ngmasque

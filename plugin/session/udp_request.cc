@@ -1,0 +1,132 @@
+#include "ngmasque/session/udp_request.h"
+
+#include "fields.h"
+
+#include <utility>
+
+namespace ngmasque {
+
+namespace {
+
+constexpr std::string_view kProtocol = "connect-udp";
+
+// The path says host and port apart; an IPv6 address is without brackets there.
+std::expected<Authority, SessionError> ReadTarget(const UdpTarget &target) {
+  const auto host = target.host.contains(':') ? "[" + target.host + "]" : target.host;
+  return ParseAuthority(host + ":" + target.port).transform_error([](SessionError) {
+    return SessionError::kTarget;
+  });
+}
+
+bool CannotHaveCapsules(std::span<const HeaderField> fields) {
+  return HasContent(fields) || FindField(fields, "content-type").first;
+}
+
+} // namespace
+
+bool IsUdpRequest(std::span<const HeaderField> fields) {
+  const auto protocol = FindField(fields, ":protocol");
+  return protocol.first && *protocol.first == kProtocol;
+}
+
+//= RFC 9298, section 3.4
+//# The ":method" pseudo-header field SHALL be "CONNECT".
+//
+//= RFC 9298, section 3.4
+//# The ":protocol" pseudo-header field SHALL be "connect-udp".
+//
+//= RFC 9298, section 3.4
+//# A UDP proxying request that does not conform to these restrictions is malformed
+//
+// What has got as far as this is answered, so that people see why.
+std::expected<UdpRequest, SessionError> ParseUdpRequest(std::span<const HeaderField> fields,
+                                                        const UriTemplate &path_template) {
+  const auto headers = ReadPseudoHeaders(fields);
+  if (!headers || !headers->method || !headers->protocol || !headers->authority ||
+      headers->authority->empty() || !headers->scheme || !headers->path) {
+    return std::unexpected(SessionError::kPseudoHeader);
+  }
+  if (*headers->method != "CONNECT" || *headers->protocol != kProtocol) {
+    return std::unexpected(SessionError::kMethod);
+  }
+  if (*headers->scheme != "https") {
+    return std::unexpected(SessionError::kScheme);
+  }
+  if (CannotHaveCapsules(fields)) {
+    return std::unexpected(SessionError::kRequestContent);
+  }
+  const auto target = path_template.Match(*headers->path);
+  if (!target) {
+    return std::unexpected(SessionError::kPath);
+  }
+  auto authority = ReadTarget(*target);
+  if (!authority) {
+    return std::unexpected(authority.error());
+  }
+  return UdpRequest{.target = *std::move(authority),
+                    .forwarding = ReadOffer(fields),
+                    .port_sharing = ReadPortSharing(fields)};
+}
+
+std::vector<HeaderField> UdpRequestFields(const UdpRequest &request,
+                                          const UriTemplate &path_template,
+                                          std::string_view authority) {
+  std::vector<HeaderField> fields{
+    {.name = ":method", .value = "CONNECT"},
+    {.name = ":protocol", .value = std::string(kProtocol)},
+    {.name = ":scheme", .value = "https"},
+    {.name = ":authority", .value = std::string(authority)},
+    {.name = ":path",
+     .value = path_template.Expand(request.target.host, std::to_string(request.target.port))},
+    CapsuleProtocolField()};
+  if (request.forwarding) {
+    fields.push_back(OfferField(*request.forwarding));
+  }
+  if (request.port_sharing) {
+    fields.push_back(PortSharingField(true));
+  }
+  return fields;
+}
+
+std::expected<UdpResponse, SessionError> ParseUdpResponse(std::span<const HeaderField> fields) {
+  const auto status = ReadStatus(fields);
+  if (!status) {
+    return std::unexpected(SessionError::kStatus);
+  }
+  UdpResponse response{.status = *status, .forwarding = {}, .proxy_status = ReadProxyStatus(fields)};
+  if (!response.success()) {
+    return response;
+  }
+  //= RFC 9297, section 3.2
+  //# The Capsule Protocol MUST NOT be used with messages that contain Content-Length, Content-Type, or
+  //# Transfer-Encoding header fields.  Additionally, HTTP status codes 204 (No Content), 205 (Reset
+  //# Content), and 206 (Partial Content) MUST NOT be sent on responses that use the Capsule Protocol.
+  //# A receiver that observes a violation of these requirements MUST treat the HTTP message as
+  //# malformed.
+  if (CannotHaveCapsules(fields) || (*status >= 204 && *status <= 206)) {
+    return std::unexpected(SessionError::kResponseContent);
+  }
+  response.capsule_protocol = ReadCapsuleProtocol(fields);
+  response.forwarding = ReadAnswer(fields);
+  response.port_sharing = ReadPortSharing(fields);
+  return response;
+}
+
+std::vector<HeaderField> UdpResponseFields(const UdpResponse &response) {
+  std::vector<HeaderField> fields{{.name = ":status", .value = std::to_string(response.status)}};
+  if (response.capsule_protocol) {
+    fields.push_back(CapsuleProtocolField());
+  }
+  if (response.forwarding) {
+    fields.push_back(AnswerField(*response.forwarding));
+  }
+  if (response.port_sharing) {
+    fields.push_back(PortSharingField(true));
+  }
+  if (!response.proxy_status.empty()) {
+    fields.push_back({.name = std::string(kProxyStatusField), .value = response.proxy_status});
+  }
+  return fields;
+}
+
+} // namespace ngmasque
