@@ -4,9 +4,9 @@ import os
 import unittest
 from pathlib import Path
 
-import qlog
 import stats
 import tap
+from frame_log import FrameLog
 from net import Addr
 from procs import sanitized
 from transfer import Outcome, Site, Transfer
@@ -80,15 +80,14 @@ class NetworkCase(unittest.TestCase):
             self.assertTrue(any(phrase in line for line in lines), f"{phrase!r} is not in the client's log, "
                             f"or not after what precedes it in {phrases}")
 
-    def check_qlogs(self, moves: int, answers: int) -> None:
-        """The qlogs of both sides tell of so many moves: announced, and validated in both directions."""
+    def check_logs(self, moves: int, answers: int) -> None:
+        """The logs of both sides tell of so many moves: announced, and validated in both directions."""
+        log = FrameLog(self.run_directory)
         for side, others in (("client", ("server_alternate_address", "received")),
                              ("server", ("server_alternate_address", "sent"))):
-            events = qlog.read(self.run_directory / f"{side}-qlog")
             for (frame, event), least in ((others, moves), (("path_challenge", "sent"), moves),
                                           (("path_response", "received"), answers)):
-                self.assertGreaterEqual(qlog.frames(events, f"transport:packet_{event}")[frame], least,
-                                        f"{side} {event} {frame}")
+                self.assertGreaterEqual(log.count(side, event, frame), least, f"{side} {event} {frame}")
 
     def check(self, wire: Wire, outcome: Outcome, moves: int | None = None, failed: int | None = 0,
               connections: int = 1, answers: int | None = None) -> None:
@@ -118,7 +117,7 @@ class NetworkCase(unittest.TestCase):
         if connections == 1:
             # The last move may be on its way when the client leaves.
             done = min(client["server_migrations"], server["server_migrations"])
-            self.check_qlogs(done, done if answers is None else min(done, answers))
+            self.check_logs(done, done if answers is None else min(done, answers))
         if failed is not None:
             self.assertEqual(client["path_validations_failed"], failed)
 

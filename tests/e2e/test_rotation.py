@@ -11,6 +11,7 @@ from collections import Counter
 import qlog
 import stats
 import tap
+from frame_log import FrameLog
 from net import Addr
 from network_case import A, A6, B, C, MIB, NetworkCase, both_ways, everywhere
 from wire import Link, Trace, Wire
@@ -34,8 +35,7 @@ class Rotation(NetworkCase):
     def check_moves(self, outcome) -> None:
         """Many announcements that arrived were followed, by both sides; how many, the queues and the machine decide."""
         self.assertTrue(outcome.sha256_ok, "the content differs")
-        events = qlog.read(self.run_directory / "client-qlog")
-        announced = qlog.frames(events, "transport:packet_received")["server_alternate_address"]
+        announced = FrameLog(self.run_directory).count("client", "received", "server_alternate_address")
         moves = outcome.client["server_migrations"], outcome.server["server_migrations"]
         print(f"# {announced} announcements, moves of client and server: {moves}, in {outcome.seconds:.1f} s", flush=True)
         self.assertGreater(announced, 100)
