@@ -16,8 +16,8 @@ constexpr unsigned kConflict = 409;
 
 class Connection final : public ClientDialect {
 public:
-  Connection(const ClientDialectOptions &options, FlowId first)
-    : datagrams_(options.datagrams), next_flow_(first) {}
+  Connection(const ClientDialectOptions &options, FlowId first, TargetForm form)
+    : datagrams_(options.datagrams), form_(form), next_flow_(first) {}
 
   //= draft-00, section 3
   //# Like the Datagram-Flow-Id header [CONNECT-UDP], the Client-Connection-Id and
@@ -28,9 +28,13 @@ public:
   OnDatagram(std::span<const std::uint8_t> datagram) const override;
 
   void Remove(FlowId flow) { tunnels_.erase(flow); }
+  TargetForm form() const { return form_; }
+  // Revisions 01 to 03 have chunks there instead, with types, which are not spoken here.
+  bool payloads_on_streams() const { return form_ == TargetForm::kAuthority; }
 
 private:
   bool datagrams_;
+  TargetForm form_;
   FlowId next_flow_; // None is used twice, whatever became of its tunnel.
   std::map<FlowId, ClientTunnel *> tunnels_;
 };
@@ -57,7 +61,8 @@ public:
     return requests_.empty() ? std::nullopt : std::optional(requests_.begin()->first);
   }
   std::expected<Prefix, DropReason> StreamPrefix(std::size_t size) const override {
-    return draft00::StreamPrefix(size);
+    return connection_.payloads_on_streams() ? draft00::StreamPrefix(size)
+                                             : std::unexpected(DropReason::kTooLarge);
   }
 
 private:
@@ -84,7 +89,8 @@ private:
 //# The first time that a client uses a proxy for a given QUIC connection, it selects a new
 //# datagram flow ID with an even-numbered value [H3DGRAM].
 std::unique_ptr<TunnelDialect> Connection::Add(ClientTunnel &tunnel) {
-  if (next_flow_ > static_cast<FlowId>(sf::kMaxInteger)) {
+  if ((!datagrams_ && !payloads_on_streams()) ||
+      next_flow_ > static_cast<FlowId>(sf::kMaxInteger)) {
     return nullptr;
   }
   const auto flow = std::exchange(next_flow_, next_flow_ + 2);
@@ -136,7 +142,7 @@ void Flow::Map(MappingId mapping, ClientTunnelModel &model) {
       asked->direction == Direction::kToClient ? IdHeader::kClient : IdHeader::kServer;
     message.id = asked->id;
   }
-  model.Request(mapping, RequestFields(message));
+  model.Request(mapping, RequestFields(message, connection_.form()));
 }
 
 //= draft-00, section 5.1
@@ -223,7 +229,7 @@ bool Flow::Echoes(RequestId request, const ConnectUdpResponse &response,
 StreamPayload Flow::OnStreamData(RequestId request, std::span<const std::uint8_t> &input,
                                  ClientTunnelModel &) {
   const auto found = requests_.find(request);
-  if (found == requests_.end()) {
+  if (found == requests_.end() || !connection_.payloads_on_streams()) {
     input = {};
     return std::unexpected(DropReason::kUnknownFlow);
   }
@@ -241,9 +247,13 @@ std::unique_ptr<ClientDialect> MakeDraft00Client(const ClientDialectOptions &opt
   return draft00::MakeClient(options, 0);
 }
 
+std::unique_ptr<ClientDialect> MakeDraft03Client(const ClientDialectOptions &options) {
+  return draft00::MakeClient(options, 0, TargetForm::kUri);
+}
+
 std::unique_ptr<ClientDialect> draft00::MakeClient(const ClientDialectOptions &options,
-                                                   FlowId first) {
-  return std::make_unique<Connection>(options, first);
+                                                   FlowId first, TargetForm form) {
+  return std::make_unique<Connection>(options, first, form);
 }
 
 } // namespace ngmasque

@@ -15,6 +15,8 @@ namespace ngmasque {
 namespace {
 
 constexpr std::string_view kMethod = "CONNECT-UDP";
+constexpr std::string_view kScheme = "masque";
+constexpr std::string_view kPath = "/";
 constexpr std::string_view kClientIdField = "client-connection-id";
 constexpr std::string_view kServerIdField = "server-connection-id";
 constexpr std::string_view kFlowField = "datagram-flow-id";
@@ -47,7 +49,7 @@ bool SchemeAndPathFit(const PseudoHeaders &headers) {
     return true;
   }
   return headers.scheme && headers.path &&
-         (*headers.scheme == "masque" || *headers.scheme == "https") && *headers.path == "/";
+         (*headers.scheme == kScheme || *headers.scheme == "https") && *headers.path == kPath;
 }
 
 // A value that is none, a flow id above sf::kMaxInteger, becomes an empty one: no peer takes that
@@ -126,11 +128,15 @@ std::expected<ConnectUdpRequest, SessionError> ParseRequest(std::span<const Head
   return request;
 }
 
-std::vector<HeaderField> RequestFields(const ConnectUdpRequest &request) {
+std::vector<HeaderField> RequestFields(const ConnectUdpRequest &request, TargetForm form) {
   std::vector<HeaderField> fields{
     {.name = ":method", .value = std::string(kMethod)},
     {.name = ":authority", .value = AuthorityText(request.authority)},
   };
+  if (form == TargetForm::kUri) {
+    fields.push_back({.name = ":scheme", .value = std::string(kScheme)});
+    fields.push_back({.name = ":path", .value = std::string(kPath)});
+  }
   AppendIds(fields, request);
   return fields;
 }

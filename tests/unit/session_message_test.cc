@@ -77,6 +77,17 @@ TEST(SessionMessage, WritesTheExample) {
   EXPECT_EQ(RequestFields(*ParseRequest(Example())), Example());
 }
 
+TEST(SessionMessage, WritesSchemeAndPath) {
+  const Fields uri{{":method", "CONNECT-UDP"},
+                   {":authority", "target.example.com:443"},
+                   {":scheme", "masque"},
+                   {":path", "/"},
+                   {"client-connection-id", ":MTIzNA==:"},
+                   {"datagram-flow-id", "2"}};
+  EXPECT_EQ(RequestFields(*ParseRequest(Example()), TargetForm::kUri), uri);
+  EXPECT_EQ(ParseRequest(uri), ParseRequest(Example()));
+}
+
 // What is written is read as the same.
 TEST(SessionMessage, RoundTrips) {
   for (const auto &host : {"a", "127.0.0.1", "2001:db8::1", "x_y-z.example"}) {

@@ -2,7 +2,9 @@
 // draft-schinazi-quic-h3-datagram-05.  How requests are written is in message.h.
 //
 // What is the proxy's is behind MakeDraft00, what is the client's behind MakeDraft00Client; how
-// payloads are marked is for both.
+// payloads are marked is for both.  Proxies of draft-ietf-masque-connect-udp-01 to -03 are not
+// served by what MakeDraft00Client makes, but by what MakeDraft03Client does; MakeDraft00 serves
+// clients of both.
 #pragma once
 
 #include "ngmasque/session/client_dialect.h"
@@ -26,11 +28,23 @@ namespace ngmasque {
 [[nodiscard]] std::unique_ptr<ClientDialect>
 MakeDraft00Client(const ClientDialectOptions &options);
 
+/// The client's side, for one connection to a proxy of draft-ietf-masque-connect-udp-01 to -03: the
+/// same, but for requests in TargetForm::kUri.  A proxy that does not know connection IDs opens its
+/// tunnels without them.
+///
+/// To be made when the proxy's SETTINGS are here (section 4 of those), and for a proxy that has
+/// negotiated datagrams: what those revisions have on the stream instead is not spoken, so that
+/// there are no tunnels without.
+[[nodiscard]] std::unique_ptr<ClientDialect>
+MakeDraft03Client(const ClientDialectOptions &options);
+
 namespace draft00 {
 
-/// The same, whose first tunnel has the flow id `first`, an even one.
-[[nodiscard]] std::unique_ptr<ClientDialect> MakeClient(const ClientDialectOptions &options,
-                                                        FlowId first);
+/// The same as MakeDraft00Client and MakeDraft03Client, whose first tunnel has the flow id `first`,
+/// an even one.
+[[nodiscard]] std::unique_ptr<ClientDialect>
+MakeClient(const ClientDialectOptions &options, FlowId first,
+           TargetForm form = TargetForm::kAuthority);
 
 /// What stands before a payload in a datagram; empty if `flow` is above 2^62-1.
 [[nodiscard]] Prefix DatagramPrefix(FlowId flow);

@@ -36,6 +36,12 @@ struct ConnectUdpRequest {
   [[nodiscard]] bool operator==(const ConnectUdpRequest &) const = default;
 };
 
+/// How a request names its target, beside `:authority`.
+enum class TargetForm : std::uint8_t {
+  kAuthority, ///< By nothing else: draft-ietf-masque-connect-udp-00, section 3.
+  kUri,       ///< By `:scheme` masque and `:path` /: section 3 of its revisions 01 to 03.
+};
+
 /// Whether the fields are those of a CONNECT-UDP request: the first `:method` says so.
 [[nodiscard]] bool IsConnectUdp(std::span<const HeaderField> fields);
 
@@ -46,9 +52,9 @@ struct ConnectUdpRequest {
 [[nodiscard]] std::expected<ConnectUdpRequest, SessionError>
 ParseRequest(std::span<const HeaderField> fields);
 
-/// Writes a request, at the client, without `:scheme` and `:path`; `flow` is at most
-/// sf::kMaxInteger.
-[[nodiscard]] std::vector<HeaderField> RequestFields(const ConnectUdpRequest &request);
+/// Writes a request, at the client; `flow` is at most sf::kMaxInteger.
+[[nodiscard]] std::vector<HeaderField> RequestFields(const ConnectUdpRequest &request,
+                                                     TargetForm form = TargetForm::kAuthority);
 
 /// The longest proxy-status that is kept, in bytes; the rest is cut off.
 inline constexpr std::size_t kMaxProxyStatus = 1024;
