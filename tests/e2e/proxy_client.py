@@ -31,7 +31,7 @@ class ProxyClient:
     """Connected from the beginning of a with block to its end, with the address `source`
     if there is one."""
 
-    def __init__(self, proxy: Addr, source: str = ""):
+    def __init__(self, proxy: Addr, source: str = "", datagrams: bool = True):
         self._sock = socket.socket(proxy.family, socket.SOCK_DGRAM)
         if source:
             self._sock.bind((source, 0))
@@ -42,14 +42,17 @@ class ProxyClient:
         self.tunnelled: list[tuple[int, bytes]] = []  # received: flow id, payload
         self.forwarded: list[bytes] = []  # received
         self.connection = Connection(time.monotonic(), payload_size=PAYLOAD_SIZE,
-                                     on_stream=self._on_stream, on_datagram=self._on_datagram)
+                                     on_stream=self._on_stream, on_datagram=self._on_datagram, datagrams=datagrams)
 
-    def __enter__(self) -> "ProxyClient":
+    def _connect(self) -> None:
         try:
             self.wait(lambda: self.connection.established, "no connection to the proxy")
         except BaseException:
             self._sock.close()
             raise
+
+    def __enter__(self) -> "ProxyClient":
+        self._connect()
         self.connection.send_stream(self.connection.open_stream(uni=True), control_stream({H3_DATAGRAM: 1}))
         return self
 

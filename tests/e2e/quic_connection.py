@@ -31,10 +31,10 @@ _IGNORED = {0x00: 0, 0x01: 0, 0x12: 1, 0x13: 1, 0x14: 1, 0x15: 2, 0x16: 1, 0x17:
 
 class Connection:
     def __init__(self, now: float, *, certificate: tuple[Path, Path] | None = None, original: bytes = b"",
-                 cid_length: int = 8, payload_size: int = 1200, parameters: bytes = b"",
+                 cid_length: int = 8, payload_size: int = 1200, parameters: bytes = b"", datagrams: bool = True,
                  on_stream: Callable[[int, bytes, bool], None] = lambda *_: None,
                  on_datagram: Callable[[bytes], None] = lambda _: None):
-        """A server if there is a `certificate`; `original` is then the client's first DCID.
+        """A server if there is a `certificate`; `original` is then the client's first DCID.  `datagrams`: it takes some.
         `payload_size`: of the UDP datagrams that it sends; `parameters`: more of them, encoded."""
         self.server = certificate is not None
         self.now = now
@@ -74,7 +74,7 @@ class Connection:
                   "initial_max_stream_data_bidi_local": CREDIT, "initial_max_stream_data_bidi_remote": CREDIT,
                   "initial_max_stream_data_uni": CREDIT, "initial_max_streams_bidi": STREAMS,
                   "initial_max_streams_uni": STREAMS, "active_connection_id_limit": 8,
-                  "initial_source_connection_id": self._scid, "max_datagram_frame_size": 65535}
+                  "initial_source_connection_id": self._scid, "max_datagram_frame_size": 65535 * datagrams}
         if self.server:
             values["original_destination_connection_id"] = original
         self._tls = Tls(encode_parameters(values) + parameters, self._crypto_out, self._secrets, self._parameters,

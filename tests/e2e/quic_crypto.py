@@ -139,6 +139,34 @@ def initial_secrets(dcid: bytes) -> tuple[bytes, bytes]:
     return _expand_label(secret, "client in", 32), _expand_label(secret, "server in", 32)
 
 
+class Block:
+    """AES-128, one block at a time."""
+
+    def __init__(self, key: bytes):
+        self._cipher = c.c_void_p()
+        self._zero = bytes(16)
+        datum, iv_datum = _Datum(key, 16), _Datum(self._zero, 16)
+        # CBC of one block with a zero IV is the block cipher itself.
+        _check(_tls.gnutls_cipher_init(c.byref(self._cipher), _CIPHER_AES_128_CBC, c.byref(datum),
+                                       c.byref(iv_datum)), "AES")
+        self._buffer = c.create_string_buffer(16)
+
+    def _run(self, function, block: bytes) -> bytes:
+        _tls.gnutls_cipher_set_iv(self._cipher, self._zero, c.c_size_t(16))
+        _check(function(self._cipher, block, c.c_size_t(16), self._buffer, c.c_size_t(16)), "AES")
+        return self._buffer.raw
+
+    def encrypt(self, block: bytes) -> bytes:
+        return self._run(_tls.gnutls_cipher_encrypt2, block)
+
+    def decrypt(self, block: bytes) -> bytes:
+        return self._run(_tls.gnutls_cipher_decrypt2, block)
+
+    def close(self) -> None:
+        """Gives the memory back; to be called once."""
+        _tls.gnutls_cipher_deinit(self._cipher)
+
+
 class Keys:
     """Protects packets of one encryption level in one direction, or takes that off."""
 
@@ -147,13 +175,9 @@ class Keys:
                              for name, size in (("key", 16), ("iv", 12), ("hp", 16)))
         self._iv_number = int.from_bytes(self._iv)
         self._aead = c.c_void_p()
-        self._hp = c.c_void_p()
-        self._zero = bytes(16)
-        datum, hp_datum, iv_datum = _Datum(key, 16), _Datum(hp, 16), _Datum(self._zero, 16)
+        self._hp = Block(hp)
+        datum = _Datum(key, 16)
         _check(_tls.gnutls_aead_cipher_init(c.byref(self._aead), _CIPHER_AES_128_GCM, c.byref(datum)), "AEAD")
-        # CBC of one block with a zero IV is the block cipher itself.
-        _check(_tls.gnutls_cipher_init(c.byref(self._hp), _CIPHER_AES_128_CBC, c.byref(hp_datum),
-                                       c.byref(iv_datum)), "header protection")
         self._buffer = c.create_string_buffer(65536)
         self._size = c.c_size_t()
 
@@ -177,14 +201,12 @@ class Keys:
         return c.string_at(self._buffer, self._size.value)
 
     def mask(self, sample: bytes) -> bytes:
-        _tls.gnutls_cipher_set_iv(self._hp, self._zero, c.c_size_t(16))
-        _check(_tls.gnutls_cipher_encrypt2(self._hp, sample, c.c_size_t(16), self._buffer, c.c_size_t(16)), "mask")
-        return self._buffer[:5]
+        return self._hp.encrypt(sample)[:5]
 
     def close(self) -> None:
         """Gives the memory back; to be called once."""
         _tls.gnutls_aead_cipher_deinit(self._aead)
-        _tls.gnutls_cipher_deinit(self._hp)
+        self._hp.close()
 
 
 def reset_token(secret: bytes, cid: bytes) -> bytes:

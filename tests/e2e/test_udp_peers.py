@@ -1,0 +1,395 @@
+#!/usr/bin/env python3
+"""UDP in HTTP/3 as it is written in Python for other tests: its parts, with the values that the documents give, and
+its client through its proxy.
+
+    tests/e2e/test_udp_peers.py --build DIR [--filter TEXT]
+"""
+
+import json
+import os
+import sys
+import unittest
+from pathlib import Path
+
+import certs
+import net
+import qpack
+import rfc9298
+import tap
+from procs import Program
+from proxy_client import REQUEST_CANCELLED
+from quic_aware import (CONFLICT, TOO_SHORT, CidCapsule, Forwarding, Scramble, forwarding_field, read_cid_capsule,
+                        read_forwarding, replace_cid)
+from quic_http import DATA, HEADERS, SETTINGS, Frames, frame
+from quic_packets import QuicError, varint
+from udp_client import Tunnel, UdpClient
+from udp_target import LONG, SHORT, Target, packet
+
+TIMEOUT = 60
+REVISIONS = (6, 8, 9)
+CLIENT, TARGET_CID = b"client-0", b"target-0"
+TEXT = b"and more than the sixteen bytes that the transform needs"
+
+# The draft's example
+KEY = bytes.fromhex("f13a915f96fb8919d9d8655488ffea5778cac8cffbc27cd38c173bcbad955cff")
+CID = bytes.fromhex("002e9184cb0022ca7aecf1128c91d809e1b6853f")
+VCID = bytes.fromhex("0123456789abcdef0123456789abcdef01234567")
+ORIGINAL = bytes.fromhex(
+    "50002e9184cb0022ca7aecf1128c91d809e1b6853f1ba3bed7043a21632023048def32f4f8f260c290490413d24ea6")
+SCRAMBLED = bytes.fromhex(
+    "320123456789abcdef0123456789abcdef012345678ebe6906e16ec5fc90a02c0109994c3fed03f9d5d88c5f408bb6")
+
+
+class UdpPeersTest(unittest.TestCase):
+    build: Path
+
+    @classmethod
+    def setUpClass(cls):
+        cls.work = tap.temporary_directory(cls)
+        cls.certificate = certs.make(cls.work)
+
+    # The parts
+
+    def test_scramble(self):
+        transform = Scramble(KEY)
+        self.addCleanup(transform.close)
+        self.assertEqual(transform.apply(replace_cid(ORIGINAL, CID, VCID), 20), SCRAMBLED)
+        self.assertEqual(replace_cid(transform.undo(SCRAMBLED, 20), VCID, CID), ORIGINAL)
+        for length in (0, 1, 20, 255):
+            for size in (0, 1, 15, 16, 17, 1200):
+                original = bytes([0x40 | size % 64]) + os.urandom(length + 16 + size)
+                scrambled = transform.apply(original, length)
+                self.assertFalse(scrambled[0] & 0x80)
+                self.assertEqual(scrambled[1:length + 1], original[1:length + 1])
+                self.assertNotEqual(scrambled[length + 1:], original[length + 1:])
+                self.assertEqual(transform.undo(scrambled, length), original)
+            self.assertIsNone(transform.apply(bytes(length + 16), length))
+            self.assertIsNone(transform.undo(bytes(length + 16), length))
+
+    def test_scramble_counter_wraps(self):
+        """The counter is all of the block."""
+        transform = Scramble(KEY)
+        self.addCleanup(transform.close)
+        wrapped, fresh = (transform.apply(b"\0" + iv + bytes(31), 0) for iv in (b"\xff" * 16, bytes(16)))
+        # The first byte and fifteen behind the IV are one block; what follows is the next.
+        self.assertEqual(wrapped[17 + 15 + 1:], fresh[17:17 + 15])
+
+    def test_path(self):
+        for host, port, text in (("192.0.2.6", 443, "192.0.2.6/443"), ("2001:db8::42", 443, "2001%3Adb8%3A%3A42/443"),
+                                 ("target.example.org", 1, "target.example.org/1")):
+            self.assertEqual(rfc9298.path(host, port), f"/.well-known/masque/udp/{text}/")
+            self.assertEqual(rfc9298.target(rfc9298.path(host, port)), (host, port))
+        for text in ("a/0", "a/65536", "a/+443", "a", "a/443/b", "/443"):
+            self.assertIsNone(rfc9298.target(f"/.well-known/masque/udp/{text}/"), text)
+
+    def test_datagrams(self):
+        self.assertEqual(rfc9298.datagram(44, b"payload").hex(), "0b00" + b"payload".hex())
+        self.assertEqual(rfc9298.datagram(256, b"", 2).hex(), "404002")
+        self.assertEqual(rfc9298.read_datagram(bytes.fromhex("40400278")), (256, 2, b"x"))
+        with self.assertRaises(QuicError):
+            rfc9298.read_datagram(b"\x0b")
+
+    def test_capsules(self):
+        """However they are cut into pieces"""
+        several = [(0, b"\0payload"), (0x2b, b""), (rfc9298.DATAGRAM, bytes(300)), ((1 << 62) - 1, b"x")]
+        data = b"".join(rfc9298.capsule(*one) for one in several)
+        for size in (1, 2, 7, len(data)):
+            capsules, found = rfc9298.Capsules(), []
+            for at in range(0, len(data), size):
+                found += capsules.feed(data[at:at + size])
+                self.assertEqual(capsules.cut_off, at + size < len(data) and sum(
+                    len(rfc9298.capsule(*one)) for one in found) < at + size)
+            self.assertEqual(found, several)
+
+    def test_cid_capsules(self):
+        """Types and layouts, by revision of the draft"""
+        for revision, what, text in (
+                (6, CidCapsule("REGISTER_CLIENT_CID", b"1234"), "80ffe600" "04" "31323334"),
+                (6, CidCapsule("REGISTER_TARGET_CID", b"abcd", token=b"T" * 16),
+                 "80ffe601" "16" "0461626364" "10" + "54" * 16),
+                (6, CidCapsule("ACK_CLIENT_CID", b"1234", b"bdfh"), "80ffe602" "0a" "0431323334" "0462646668"),
+                (6, CidCapsule("ACK_CLIENT_VCID", b"1234", b"bdfh"), "80ffe603" "0b" "0431323334" "0462646668" "00"),
+                (6, CidCapsule("ACK_TARGET_CID", b"", b""), "80ffe604" "03" "000000"),
+                (6, CidCapsule("CLOSE_TARGET_CID", b""), "80ffe606" "00"),
+                (6, CidCapsule("MAX_CONNECTION_IDS", maximum=64), "80ffe607" "02" "4040"),
+                (8, CidCapsule("REGISTER_CLIENT_CID", b"1"), "80ffe700" "02" "0031"),
+                (8, CidCapsule("REGISTER_TARGET_CID", b"1"), "80ffe701" "04" "00" "0131" "00"),
+                (8, CidCapsule("CLOSE_CLIENT_CID", b"1", reason=CONFLICT), "80ffe705" "02" "0231"),
+                (9, CidCapsule("REJECT_CLIENT_CID", b"1", reason=TOO_SHORT), "80ffe805" "02" "0131"),
+                (9, CidCapsule("REJECT_TARGET_CID", b"1"), "80ffe806" "02" "0031"),
+                (9, CidCapsule("CLOSE_TARGET_CID", b"1"), "80ffe808" "02" "0031"),
+                (9, CidCapsule("MAX_CONNECTION_IDS", maximum=3), "80ffe809" "01" "03")):
+            data = what.write(revision)
+            self.assertEqual(data.hex(), text, what)
+            (kind, value), = rfc9298.Capsules().feed(data)
+            self.assertEqual(read_cid_capsule(kind, value), (revision, what))
+        for kind, value in ((0xffe602, b"\0"), (0xffe602, b"\0\0\0"), (0xffe601, b"\0\x0f" + bytes(15)),
+                            (0xffe600, bytes(256)), (0xffe700, b""), (0xffe809, b"")):
+            with self.assertRaises(QuicError, msg=f"{kind:#x} {value.hex()}"):
+                read_cid_capsule(kind, value)
+        self.assertIsNone(read_cid_capsule(0xffe608, b""))
+
+    def test_forwarding_field(self):
+        name, value = forwarding_field(["scramble-dt", "identity"], b"k" * 32)
+        self.assertEqual((name, value), ("proxy-quic-forwarding", '?1; accept-transform="scramble-dt,identity"; '
+                                         "scramble-key=:a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s=:"))
+        self.assertEqual(read_forwarding([(name, value)]), Forwarding(True, ("scramble-dt", "identity"), b"k" * 32))
+        self.assertEqual(read_forwarding([forwarding_field(["identity"], None, response=True)], response=True),
+                         Forwarding(True, ("identity",)))
+        self.assertEqual(read_forwarding([forwarding_field([], None)]), Forwarding(False))
+        # A proxy does not look for what only proxies say, nor a client for the other.
+        self.assertEqual(read_forwarding([(name, '?1; transform="identity"')]), Forwarding(True))
+        self.assertEqual(read_forwarding([(name, value)], response=True).transforms, ())
+        for bad in ("1", "?2", "?1 x", "?1, ?1", '?1; accept-transform="', ""):
+            self.assertIsNone(read_forwarding([(name, bad)]), bad)
+        self.assertIsNone(read_forwarding([(name, "?1"), (name, "?1")]))
+
+    def test_qpack(self):
+        self.assertEqual(len(qpack.STATIC), 99)
+        fields = [(":status", "200"), ("capsule-protocol", "?1"), ("x" * 200, "y" * 200)]
+        self.assertEqual(qpack.decode_fields(qpack.encode_fields(fields)), fields)
+        # RFC 9204, appendix B.1; RFC 7541, appendices C.4.1 and C.6.1
+        self.assertEqual(qpack.decode_fields(bytes.fromhex("0000510b2f696e6465782e68746d6c")),
+                         [(":path", "/index.html")])
+        self.assertEqual(qpack.huffman(bytes.fromhex("f1e3c2e5f23a6ba0ab90f4ff")), "www.example.com")
+        self.assertEqual(qpack.huffman(bytes.fromhex("9d29ad171863c78f0b97c8e9ae82ae43d3")), "https://www.example.com")
+        for bad in ("0100", "0000bf", "000040", "000010", "0000ff24", "00002a05"):
+            with self.assertRaises(QuicError, msg=bad):
+                qpack.decode_fields(bytes.fromhex(bad))
+
+    def test_frames(self):
+        """However they are cut into pieces; DATA frames in pieces, too"""
+        data = frame(HEADERS, b"fields") + frame(DATA, b"content") + frame(DATA, b"") + frame(0x21, b"grease")
+        for size in (1, 3, len(data)):
+            frames, whole, content = Frames(), [], b""
+            for at in range(0, len(data), size):
+                for kind, payload in frames.feed(data[at:at + size]):
+                    if kind == DATA:
+                        content += payload
+                    else:
+                        whole.append((kind, payload))
+            self.assertEqual((whole, content), ([(HEADERS, b"fields"), (0x21, b"grease")], b"content"))
+            self.assertFalse(frames.cut_off)
+        frames.feed(varint(SETTINGS))
+        self.assertTrue(frames.cut_off)
+
+    # The client through the proxy
+
+    def proxy(self, *options: str) -> net.Addr:
+        run = self.work / f"{self._testMethodName}-{len(list(self.work.iterdir()))}"
+        run.mkdir()
+        addr, = net.free_addrs("127.0.0.1")
+        key, cert = self.certificate
+        self.program = self.enterContext(Program(
+            [sys.executable, Path(__file__).with_name("udp_proxy.py"), "--listen", addr.host, str(addr.port),
+             "--key", key, "--cert", cert, "--stats", run / "stats.json", *options], run / "proxy.log", "udp_proxy"))
+        self.program.wait_bound([addr])
+        self.run_directory = run
+        return addr
+
+    def stats(self, complaints: list[str] = []) -> dict:
+        """Ends the proxy; what it has to say."""
+        self.assertEqual(self.program.stop(TIMEOUT), 0, self.program.log.read_text())
+        stats = json.loads((self.run_directory / "stats.json").read_text())
+        self.assertEqual(stats["complaints"], complaints)
+        return stats
+
+    def target(self) -> Target:
+        return self.enterContext(Target())
+
+    def tunnel(self, client: UdpClient, target: Target, *fields: tuple[str, str]) -> Tunnel:
+        client.check_settings()
+        tunnel = client.connect(*target.addr, [*fields])
+        self.assertEqual(tunnel.status(), 200)
+        self.assertEqual(dict(tunnel.fields)["capsule-protocol"], "?1")
+        return tunnel
+
+    def exchange(self, tunnel: Tunnel, target: Target, send) -> None:
+        """Payloads of several sizes, there and back."""
+        for payload in (b"x", b"", os.urandom(1200)):
+            send(payload)
+            self.assertEqual(target.receive(tunnel.client), payload)
+            target.send(payload + b"back")
+            self.assertEqual(tunnel.receive(), payload + b"back")
+
+    def test_datagrams_and_capsules(self):
+        with UdpClient(self.proxy()) as client:
+            target = self.target()
+            tunnel = self.tunnel(client, target)
+            self.exchange(tunnel, target, tunnel.send)
+            self.exchange(tunnel, target, tunnel.send_capsule)
+            self.assertEqual((tunnel.in_datagrams, tunnel.in_capsules), (6, 0))
+        stats = self.stats()
+        self.assertEqual(stats["to_target"], {"datagrams": 3, "capsules": 3})
+        self.assertEqual(stats["to_client"], {"datagrams": 6})
+        self.assertEqual(stats["settings"], [{"51": 1}])
+
+    def test_capsules_only(self):
+        """A proxy that sends nothing else, one that has no datagrams, and a client that takes none."""
+        for options, settings in ((("--capsules",), {0x33: 1}), (("--no-datagrams",), {0x33: 1}), ((), {})):
+            with UdpClient(self.proxy(*options), settings=settings) as client:
+                target = self.target()
+                self.assertEqual(client.proxy_settings(), {8: 1} | ({} if "--no-datagrams" in options else {0x33: 1}))
+                tunnel = client.connect(*target.addr)
+                self.assertEqual(tunnel.status(), 200)
+                self.exchange(tunnel, target, tunnel.send_capsule)
+                self.assertEqual((tunnel.in_datagrams, tunnel.in_capsules), (0, 3))
+            self.assertEqual(self.stats()["to_client"], {"capsules": 3})
+
+    def test_two_tunnels(self):
+        with UdpClient(self.proxy()) as client:
+            pairs = [(target, self.tunnel(client, target)) for target in (self.target(), self.target())]
+            for target, tunnel in pairs + pairs[::-1]:
+                self.exchange(tunnel, target, tunnel.send)
+            pairs[0][1].send_bytes(b"", fin=True)
+            self.assertIsNone(pairs[0][1].wait_ended())
+            self.exchange(pairs[1][1], pairs[1][0], pairs[1][1].send)
+        self.stats()
+
+    def test_unknown_is_left_out(self):
+        """Contexts, capsules and frames that nobody knows"""
+        with UdpClient(self.proxy()) as client:
+            target = self.target()
+            tunnel = self.tunnel(client, target)
+            tunnel.send(b"context", 2)
+            tunnel.send_capsule(b"context", 2)
+            tunnel.send_bytes(rfc9298.capsule(0x2b2b2b, bytes(3000)))
+            tunnel.send_frame(0x21, b"grease")
+            client.send_datagram(rfc9298.datagram(400, b"no such stream"))
+            self.exchange(tunnel, target, tunnel.send)
+        self.stats()
+
+    def test_refusals(self):
+        with UdpClient(self.proxy()) as client:
+            client.check_settings()
+            fields = rfc9298.request("proxy", "192.0.2.1", 443)
+            for name, value, status in ((":path", "/", 400), (":scheme", "http", 400), (":protocol", "x", 501),
+                                        (":method", "GET", 501)):
+                wrong = [(n, value if n == name else v) for n, v in fields]
+                tunnel = client.ask_fields(wrong)
+                self.assertEqual(tunnel.status(), status, name)
+                self.assertIsNone(tunnel.wait_ended())
+        self.stats()
+        with UdpClient(self.proxy("--status=429", "--no-extended-connect")) as client:
+            self.assertEqual(client.connect("192.0.2.1", 443).status(), 429)
+            with self.assertRaises(QuicError):
+                client.check_settings()
+        self.stats()
+
+    def test_cut_off(self):
+        with UdpClient(self.proxy()) as client:
+            tunnel = self.tunnel(client, self.target())
+            tunnel.send_bytes(b"\0\x40", fin=True)
+            tunnel.wait_ended()
+        self.stats(["stream 0 ends in the middle of a capsule"])
+
+    # Connection IDs
+
+    def register(self, tunnel: Tunnel, revision: int) -> tuple[bytes, bytes]:
+        """The virtual connection IDs of the client and of the target."""
+        tunnel.send_cid(CidCapsule("REGISTER_CLIENT_CID", CLIENT), revision)
+        client = tunnel.receive_cid("ACK_CLIENT_CID")
+        tunnel.send_cid(CidCapsule("ACK_CLIENT_VCID", CLIENT, client.vcid), revision)
+        tunnel.send_cid(CidCapsule("REGISTER_TARGET_CID", TARGET_CID), revision)
+        target = tunnel.receive_cid("ACK_TARGET_CID")
+        self.assertEqual((client.cid, target.cid), (CLIENT, TARGET_CID))
+        self.assertGreater(tunnel.receive_cid("MAX_CONNECTION_IDS").maximum, 2)
+        return client.vcid, target.vcid
+
+    def forward(self, revision: int, transform: str, *options: str) -> None:
+        key = os.urandom(32)
+        with UdpClient(self.proxy(*options)) as client:
+            target = self.target()
+            tunnel = self.tunnel(client, target, forwarding_field([transform], key))
+            answer = tunnel.forwarding()
+            self.assertEqual((answer.allowed, answer.transforms), (True, (transform,)))
+            self.exchange(tunnel, target, tunnel.send)
+            client_vcid, target_vcid = self.register(tunnel, revision)
+            self.assertNotIn(client_vcid, (CLIENT, target_vcid))
+            scramble = transform == "scramble-dt"
+            self.assertEqual(answer.key is not None, scramble)
+            there = packet(SHORT, target_vcid, TEXT)
+            if scramble:
+                ours, theirs = Scramble(key), Scramble(answer.key)
+                self.addCleanup(ours.close)
+                self.addCleanup(theirs.close)
+                there = ours.apply(there, len(target_vcid))
+            client.forward(there)
+            self.assertEqual(target.receive(client), packet(SHORT, TARGET_CID, TEXT))
+            target.send(packet(SHORT, CLIENT, TEXT))
+            client.wait(lambda: bool(client.forwarded), "nothing is forwarded")
+            back, = client.forwarded
+            self.assertEqual(back[1:1 + len(client_vcid)], client_vcid)
+            if scramble:
+                self.assertNotIn(TEXT, back)
+                back = theirs.undo(back, len(client_vcid))
+            self.assertEqual(replace_cid(back, client_vcid, CLIENT), packet(SHORT, CLIENT, TEXT))
+            # Long headers and other connection IDs are tunnelled.
+            for other in (packet(LONG, CLIENT, TEXT), packet(SHORT, b"somebody", TEXT)):
+                target.send(other)
+                self.assertEqual(tunnel.receive(), other)
+        stats = self.stats()
+        self.assertEqual((stats["to_target"]["forwarded"], stats["to_client"]["forwarded"]), (1, 1))
+        self.assertEqual(stats["cids"], [[revision, name] for name in (
+            "REGISTER_CLIENT_CID", "ACK_CLIENT_VCID", "REGISTER_TARGET_CID")])
+
+    def test_forwarding(self):
+        for revision in REVISIONS:
+            for transform in ("scramble-dt", "identity"):
+                self.forward(revision, transform)
+
+    def test_longer_virtual_ids(self):
+        self.forward(9, "scramble-dt", "--cid-length=20")
+
+    def test_no_forwarding(self):
+        """Nothing to choose, or a key is missing: connection IDs are acknowledged without virtual ones."""
+        for proxy, field in (((), ("proxy-quic-forwarding", "?0")), (("--transforms=",), forwarding_field(
+                ["identity"], None)), ((), forwarding_field(["scramble-dt"], None))):
+            with UdpClient(self.proxy(*proxy)) as client:
+                tunnel = self.tunnel(client, self.target(), field)
+                self.assertEqual(tunnel.forwarding(), Forwarding(False))
+                tunnel.send_cid(CidCapsule("REGISTER_CLIENT_CID", CLIENT))
+                self.assertEqual(tunnel.receive_cid("ACK_CLIENT_CID").vcid, b"")
+            self.stats()
+
+    def test_rejections(self):
+        for revision, name in ((6, "CLOSE"), (8, "CLOSE"), (9, "REJECT")):
+            with UdpClient(self.proxy("--reject=TARGET")) as client:
+                tunnel = self.tunnel(client, self.target(), forwarding_field(["identity"], None))
+                tunnel.send_cid(CidCapsule("REGISTER_TARGET_CID", TARGET_CID), revision)
+                self.assertEqual(tunnel.receive_cid(f"{name}_TARGET_CID"), CidCapsule(
+                    f"{name}_TARGET_CID", TARGET_CID, reason=CONFLICT if revision > 6 else 0))
+                tunnel.send_cid(CidCapsule("REGISTER_CLIENT_CID", b""), revision)
+                self.assertEqual(tunnel.receive_cid(f"{name}_CLIENT_CID").reason, TOO_SHORT if revision > 6 else 0)
+            self.stats()
+
+    def test_wrong_capsules(self):
+        """Each ends its stream, and nothing else."""
+        field = forwarding_field(["identity"], None)
+        for revision in REVISIONS:
+            for fields, what, complaint in (
+                    ([], CidCapsule("REGISTER_CLIENT_CID", CLIENT), "without proxy-quic-forwarding"),
+                    ([field], CidCapsule("ACK_CLIENT_CID", CLIENT), "only a proxy sends"),
+                    ([field], CidCapsule("MAX_CONNECTION_IDS", maximum=9), "only a proxy sends"),
+                    ([field], CidCapsule("ACK_CLIENT_VCID", CLIENT, b"virtual"), "of something else")):
+                with UdpClient(self.proxy()) as client:
+                    target = self.target()
+                    tunnel = self.tunnel(client, target, *fields)
+                    tunnel.send_cid(what, revision)
+                    self.assertEqual(tunnel.wait_ended(), rfc9298.H3_DATAGRAM_ERROR)
+                    other = self.tunnel(client, target)
+                    self.exchange(other, target, other.send)
+                self.assertEqual(self.program.stop(TIMEOUT), 0)
+                told, = json.loads((self.run_directory / "stats.json").read_text())["complaints"]
+                self.assertIn(complaint, told)
+
+    def test_cancel(self):
+        with UdpClient(self.proxy()) as client:
+            tunnel = self.tunnel(client, self.target())
+            client.connection.reset_stream(tunnel.stream, REQUEST_CANCELLED)
+            tunnel.wait_ended()
+        self.stats()
+
+
+if __name__ == "__main__":
+    tap.main(UdpPeersTest)
