@@ -8,6 +8,7 @@ whoever does not know it, nothing may change.  ci/interop runs it.
 import argparse
 import functools
 import http.server
+import os
 import shutil
 import sys
 import threading
@@ -146,7 +147,7 @@ def wait_for_port(server: Program, addr: net.Addr) -> None:
     """The server is a grandchild, in a process namespace of its own: whose socket it is cannot be
     told from here, that there is one can."""
     deadline = time.monotonic() + 60
-    while addr not in (bound for bound, _ in udp_sockets()):
+    while addr not in (bound for bound, _ in udp_sockets(os.getpid())):
         if server.status is not None:
             raise ProgramError(server.epitaph())
         if time.monotonic() > deadline:
