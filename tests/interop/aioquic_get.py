@@ -58,4 +58,5 @@ async def main(host: str, port: int, path: str, out: Path) -> None:
     out.write_bytes(body)
 
 
-asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])))
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])))
