@@ -79,7 +79,8 @@ def _read(name: str, layout: str, r: Reader) -> CidCapsule:
 
 # proxy-quic-forwarding
 
-_ITEM = re.compile(r"\?([01])((?: *; *[a-z*][a-z0-9_.*-]*(?:=(?:\"[ !#-\[\]-~]*\"|:[A-Za-z0-9+/=]*:|[^;\" ]+))?)*) *")
+_ITEM = re.compile(r"\?([01])"
+                   r"((?: *; *[a-z*][a-z0-9_.*-]*(?:=(?:\"[ !#-\[\]-~]*\"|:[A-Za-z0-9+/=]*:|[^;\" ]+))?)*) *")
 _PARAMETER = re.compile(r"; *([a-z*][a-z0-9_.*-]*)(?:=(?:\"([^\"]*)\"|:([^:]*):|([^;\" ]+)))?")
 
 

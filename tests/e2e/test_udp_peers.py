@@ -8,6 +8,7 @@ its client through its proxy.
 import json
 import os
 import sys
+import threading
 import unittest
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import net
 import qpack
 import rfc9298
 import tap
+import udp_proxy
 from procs import Program
 from proxy_client import REQUEST_CANCELLED
 from quic_aware import (CONFLICT, TOO_SHORT, CidCapsule, Forwarding, Scramble, forwarding_field, read_cid_capsule,
@@ -23,6 +25,8 @@ from quic_aware import (CONFLICT, TOO_SHORT, CidCapsule, Forwarding, Scramble, f
 from quic_http import DATA, HEADERS, SETTINGS, Frames, frame
 from quic_packets import QuicError, varint
 from udp_client import Tunnel, UdpClient
+from udp_proxy_server import Proxy
+from udp_proxy_tunnel import Tunnel as ProxyTunnel
 from udp_target import LONG, SHORT, Target, packet
 
 TIMEOUT = 60
@@ -38,6 +42,20 @@ ORIGINAL = bytes.fromhex(
     "50002e9184cb0022ca7aecf1128c91d809e1b6853f1ba3bed7043a21632023048def32f4f8f260c290490413d24ea6")
 SCRAMBLED = bytes.fromhex(
     "320123456789abcdef0123456789abcdef012345678ebe6906e16ec5fc90a02c0109994c3fed03f9d5d88c5f408bb6")
+
+
+class Odd(Proxy):
+    """Says what nobody has asked for, in pieces."""
+
+    def answer(self, tunnel: ProxyTunnel, address: str) -> qpack.Fields:
+        return [(":status", "203"), ("x-address", address)]
+
+    def opened(self, tunnel: ProxyTunnel) -> None:
+        data = CidCapsule("ACK_TARGET_CID", b"never", b"asked").write(9) + rfc9298.capsule(0x2b, b"unknown")
+        for byte in data:
+            tunnel.send_bytes(bytes([byte]))
+        tunnel.forward(packet(SHORT, b"nobodys!", TEXT))
+        tunnel.tunnel(b"unasked")
 
 
 class UdpPeersTest(unittest.TestCase):
@@ -382,6 +400,31 @@ class UdpPeersTest(unittest.TestCase):
                 self.assertEqual(self.program.stop(TIMEOUT), 0)
                 told, = json.loads((self.run_directory / "stats.json").read_text())["complaints"]
                 self.assertIn(complaint, told)
+
+    def test_proxy_that_errs(self):
+        """One that is made for a test, and runs in it."""
+        addr, = net.free_addrs("127.0.0.1")
+        key, cert = self.certificate
+        options = udp_proxy.parse(["--listen", addr.host, str(addr.port), "--key", str(key), "--cert", str(cert),
+                                   "--stats", os.devnull])
+        left = threading.Event()
+        with Odd(options) as proxy:
+            thread = threading.Thread(target=proxy.run, args=(left.is_set, TIMEOUT))
+            thread.start()
+            try:
+                with UdpClient(addr) as client:
+                    tunnel = client.connect("127.0.0.1", 443)
+                    self.assertEqual(tunnel.status(), 203)
+                    self.assertEqual(tunnel.fields, [(":status", "203"), ("x-address", "127.0.0.1")])
+                    self.assertEqual(tunnel.receive_cid("ACK_TARGET_CID").vcid, b"asked")
+                    client.wait(lambda: bool(tunnel.other_capsules), "the unknown capsule does not arrive")
+                    self.assertEqual(tunnel.other_capsules, [(0x2b, b"unknown")])
+                    self.assertEqual(tunnel.receive(), b"unasked")
+                    client.wait(lambda: bool(client.forwarded), "nothing is forwarded")
+                    self.assertEqual(client.forwarded, [packet(SHORT, b"nobodys!", TEXT)])
+            finally:
+                left.set()
+                thread.join()
 
     def test_cancel(self):
         with UdpClient(self.proxy()) as client:
