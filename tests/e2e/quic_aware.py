@@ -98,7 +98,9 @@ def forwarding_field(transforms: list[str], key: bytes | None, *, response: bool
         return "proxy-quic-forwarding", "?0"
     name = "transform" if response else "accept-transform"
     value = f'?1; {name}="{",".join(transforms)}"'
-    return "proxy-quic-forwarding", value + (f"; scramble-key=:{base64.b64encode(key).decode()}:" if key is not None else "")
+    if key is not None:
+        value += f"; scramble-key=:{base64.b64encode(key).decode()}:"
+    return "proxy-quic-forwarding", value
 
 
 def read_forwarding(fields: Fields, *, response: bool = False) -> Forwarding | None:

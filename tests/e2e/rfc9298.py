@@ -16,6 +16,8 @@ ENABLE_CONNECT_PROTOCOL, H3_DATAGRAM = 0x08, 0x33
 H3_DATAGRAM_ERROR = 0x33
 # RFC 9297, section 3.5
 DATAGRAM = 0x00
+# RFC 9297, section 2.1: the largest Quarter Stream ID
+LAST_QUARTER = (1 << 60) - 1
 # RFC 9298, section 5: the context that is UDP, and the longest payload in it
 UDP, MAX_PAYLOAD = 0, 65527
 
@@ -34,7 +36,8 @@ def target(text: str) -> tuple[str, int] | None:
     found = _WELL_KNOWN.fullmatch(text)
     if not found or not 0 < int(found[2]) < 65536:
         return None
-    return urllib.parse.unquote(found[1]), int(found[2])
+    host = urllib.parse.unquote(found[1])
+    return (host, int(found[2])) if re.fullmatch(r"[A-Za-z0-9._:-]+", host) else None
 
 
 def request(authority: str, host: str, port: int) -> Fields:

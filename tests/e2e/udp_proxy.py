@@ -12,6 +12,7 @@ SIGINT ends it, and --stats gets what happened: a JSON object with `connections`
 import argparse
 import json
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -36,11 +37,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def main() -> None:
-    proxy = Proxy(parse(sys.argv[1:]))
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))
-    try:
-        proxy.run()
-    finally:
+    # Not by an exception, which would be lost in a function that a library calls.
+    told: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: told.append(number))
+    wake, other = socket.socketpair()
+    other.setblocking(False)
+    signal.set_wakeup_fd(other.fileno())
+    with Proxy(parse(sys.argv[1:])) as proxy:
+        proxy.run(lambda: bool(told), wake=wake)
         proxy.options.stats.write_text(json.dumps(proxy.stats(), indent=2) + "\n")
 
 

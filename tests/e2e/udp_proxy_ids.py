@@ -38,9 +38,12 @@ class Ids:
         self._registrations = 0
         self._maximum = FIRST_MAXIMUM
         if self._asked and self._asked.allowed:
-            known = [name for name in options.transforms.split(",") if name in self._asked.transforms]
-            if known and (known[0] != "scramble-dt" or self._asked.key):
-                self._transform = known[0]
+            if not self._asked.transforms:
+                self._asked = None  # To be ignored
+            elif known := [name for name in options.transforms.split(",") if name in self._asked.transforms]:
+                # Without a key there is no forwarding, whatever else was offered.
+                if known[0] != "scramble-dt" or len(self._asked.key or b"") == 32:
+                    self._transform = known[0]
         if self._transform == "scramble-dt":
             self._ours, self._theirs = Scramble(self._key), Scramble(self._asked.key)
 

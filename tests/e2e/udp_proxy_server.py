@@ -15,12 +15,13 @@ from qpack import Fields
 from quic_connection import Connection
 from quic_http import Http
 from quic_packets import QuicError, parse_header
-from rfc9298 import ENABLE_CONNECT_PROTOCOL, H3_DATAGRAM, H3_DATAGRAM_ERROR, UDP, read_datagram, target
+from rfc9298 import (ENABLE_CONNECT_PROTOCOL, H3_DATAGRAM, H3_DATAGRAM_ERROR, LAST_QUARTER, UDP, read_datagram,
+                     target)
 from udp_proxy_tunnel import BATCH, Tunnel
 
 # Of outer packets: a tunnelled packet of 1280 bytes fits.
 PAYLOAD_SIZE = 1400
-GENERAL_PROTOCOL_ERROR = 0x101
+GENERAL_PROTOCOL_ERROR, SETTINGS_ERROR = 0x101, 0x109
 
 
 class Peer:
@@ -42,6 +43,7 @@ class Peer:
     def receive(self, data: bytes) -> None:
         try:
             self.connection.receive(data, time.monotonic())
+            self._check_settings()
         except QuicError as err:
             self.proxy.complain(str(err))
             self.connection.close(GENERAL_PROTOCOL_ERROR)
@@ -69,7 +71,7 @@ class Peer:
         names = [name for name, _ in fields]
         if text.get(":method") != "CONNECT" or text.get(":protocol") != "connect-udp":
             self._refuse(number, 501)
-        elif text.get(":scheme") != "https" or not where or any(
+        elif text.get(":scheme") != "https" or not text.get(":authority") or not where or any(
                 names.count(name) > 1 for name in names if name.startswith(":")):
             self._refuse(number, 400)
         elif (status := self.proxy.status(fields)) != 200:
@@ -83,12 +85,17 @@ class Peer:
     def _accept(self, number: int, where: tuple[str, int], fields: Fields) -> None:
         try:
             family, *_, addr = socket.getaddrinfo(*where, type=socket.SOCK_DGRAM)[0]
-        except OSError:
+        except (OSError, ValueError):
             self._refuse(number, 502)
             return
         tunnel = self.tunnels[number] = Tunnel(self, number, addr, family, fields)
         self.http.send_fields(number, self.proxy.answer(tunnel, addr[0]))
         self.proxy.opened(tunnel)
+
+    def _check_settings(self) -> None:
+        if (self.http.settings or {}).get(H3_DATAGRAM, 0) not in (0, 1):
+            self.proxy.complain("H3_DATAGRAM is neither 0 nor 1")
+            self.connection.close(SETTINGS_ERROR)
 
     def _on_data(self, number: int, data: bytes) -> None:
         if tunnel := self.tunnels.get(number):
@@ -107,9 +114,14 @@ class Peer:
             self.connection.send_stream(number, b"", fin=True)
 
     def _on_datagram(self, data: bytes) -> None:
-        stream, context, payload = read_datagram(data)
-        if stream % 4 or stream >> 2 > (1 << 60) - 1:
-            raise QuicError(f"a datagram of stream {stream}")
+        try:
+            stream, context, payload = read_datagram(data)
+            if stream > 4 * LAST_QUARTER:
+                raise QuicError(f"a datagram of stream {stream}")
+        except QuicError as err:
+            self.proxy.complain(str(err))
+            self.connection.close(H3_DATAGRAM_ERROR)
+            return
         if context == UDP and (tunnel := self.tunnels.get(stream)):
             tunnel.to_target(payload, "datagrams")
 
@@ -190,8 +202,9 @@ class Proxy:
             peer.connection.release()
         self._sock.close()
 
-    def run(self, until: Callable[[], bool] = lambda: False, patience: float | None = None) -> None:
-        """Serves until that is true; QuicError if that takes longer than `patience` seconds."""
+    def run(self, until: Callable[[], bool], patience: float | None = None, wake: socket.socket | None = None) -> None:
+        """Serves until that is true; QuicError if that takes longer than `patience` seconds.  When something comes at
+        `wake`, it is asked at once."""
         end = None if patience is None else time.monotonic() + patience
         while not until():
             if end and time.monotonic() > end:
@@ -200,19 +213,20 @@ class Proxy:
             for peer in self.all:
                 if peer.connection.closed:
                     peer.close()
+            served = len(self.all)
             due = [d for peer in live if (d := peer.connection.deadline()) is not None]
             tunnels = {tunnel.sock: tunnel for peer in live for tunnel in peer.tunnels.values()}
             timeout = max(0.0, min(due) - time.monotonic()) if due else None
             if end:  # `until` may depend on others
                 timeout = 0.05 if timeout is None else min(timeout, 0.05)
-            for sock in select.select([self._sock, *tunnels], [], [], timeout)[0]:
+            for sock in select.select([self._sock, *tunnels, *filter(None, [wake])], [], [], timeout)[0]:
                 if sock is self._sock:
                     self._read()
-                elif sock.fileno() >= 0:  # what was read before may have ended it
+                elif sock in tunnels and sock.fileno() >= 0:  # what was read before may have ended it
                     tunnels[sock].from_target()
-            for peer in self.all:
-                if not peer.connection.closed:
-                    peer.transmit()
+            # Those that have been closed meanwhile have to say so.
+            for peer in [*live, *self.all[served:]]:
+                peer.transmit()
 
     def _read(self) -> None:
         for _ in range(BATCH):
