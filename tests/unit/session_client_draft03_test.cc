@@ -25,12 +25,13 @@ protected:
 };
 
 TEST_F(ClientDraft03Test, Request) {
-  EXPECT_EQ(Request(tunnel.Start(Id("client-0"))), (Fields{{":method", "CONNECT-UDP"},
-                                                           {":authority", "target.example:443"},
-                                                           {":scheme", "masque"},
-                                                           {":path", "/"},
-                                                           {"client-connection-id", ":Y2xpZW50LTA=:"},
-                                                           {"datagram-flow-id", "0"}}));
+  const Fields fields{{":method", "CONNECT-UDP"},
+                      {":authority", "target.example:443"},
+                      {":scheme", "masque"},
+                      {":path", "/"},
+                      {"client-connection-id", ":Y2xpZW50LTA=:"},
+                      {"datagram-flow-id", "0"}};
+  EXPECT_EQ(Request(tunnel.Start(Id("client-0"))), fields);
 }
 
 // Such a proxy knows no connection IDs, and the client asks for no others.
