@@ -36,14 +36,14 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main() -> None:
+def main(kind: type[Proxy] = Proxy) -> None:
     # Not by an exception, which would be lost in a function that a library calls.
     told: list[int] = []
     signal.signal(signal.SIGINT, lambda number, _: told.append(number))
     wake, other = socket.socketpair()
     other.setblocking(False)
     signal.set_wakeup_fd(other.fileno())
-    with Proxy(parse(sys.argv[1:])) as proxy:
+    with kind(parse(sys.argv[1:])) as proxy:
         proxy.run(lambda: bool(told), wake=wake)
         proxy.options.stats.write_text(json.dumps(proxy.stats(), indent=2) + "\n")
 

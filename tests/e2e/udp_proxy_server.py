@@ -27,6 +27,8 @@ GENERAL_PROTOCOL_ERROR, SETTINGS_ERROR = 0x101, 0x109
 class Peer:
     """One client's connection."""
 
+    tunnel = Tunnel
+
     def __init__(self, proxy: "Proxy", original: bytes, address: tuple):
         options = proxy.options
         self.proxy, self.address = proxy, address
@@ -88,11 +90,12 @@ class Peer:
         except (OSError, ValueError):
             self._refuse(number, 502)
             return
-        tunnel = self.tunnels[number] = Tunnel(self, number, addr, family, fields)
+        tunnel = self.tunnels[number] = self.tunnel(self, number, addr, family, fields)
         self.http.send_fields(number, self.proxy.answer(tunnel, addr[0]))
         self.proxy.opened(tunnel)
 
     def _check_settings(self) -> None:
+        """Something may have come that says what they are."""
         if (self.http.settings or {}).get(H3_DATAGRAM, 0) not in (0, 1):
             self.proxy.complain("H3_DATAGRAM is neither 0 nor 1")
             self.connection.close(SETTINGS_ERROR)
@@ -135,6 +138,8 @@ class Peer:
 
 
 class Proxy:
+    peer = Peer
+
     def __init__(self, options: argparse.Namespace):
         self.options = options
         # By every connection ID that a client may use, the one it made up at first too
@@ -244,7 +249,7 @@ class Proxy:
                     continue
                 if header.level is None or len(data) < 1200:
                     continue  # nothing that begins a connection
-                peer = self.peers[header.dcid] = Peer(self, header.dcid, source)
+                peer = self.peers[header.dcid] = self.peer(self, header.dcid, source)
                 self.all.append(peer)
             peer.address = source
             peer.receive(data)

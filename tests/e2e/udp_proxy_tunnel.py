@@ -45,13 +45,19 @@ class Tunnel:
         proxy = self.peer.proxy
         if self.peer.takes_datagrams and not proxy.options.capsules:
             try:
-                self.peer.connection.send_datagram(datagram(self.stream, payload))
+                self.peer.connection.send_datagram(self.in_datagram(payload))
                 proxy.to_client["datagrams"] += 1
             except QuicError:
                 pass  # too long
         else:
-            self.send_bytes(datagram_capsule(payload))
+            self.send_bytes(self.in_capsule(payload))
             proxy.to_client["capsules"] += 1
+
+    def in_datagram(self, payload: bytes) -> bytes:
+        return datagram(self.stream, payload)
+
+    def in_capsule(self, payload: bytes) -> bytes:
+        return datagram_capsule(payload)
 
     def to_target(self, payload: bytes, way: str) -> None:
         self.peer.proxy.to_target[way] += 1
