@@ -25,6 +25,10 @@ REVISIONS = {6: (0xffe600, _OLD), 8: (0xffe700, _OLD | _REASONS), 9: (0xffe800, 
 DEFAULT, TOO_SHORT, CONFLICT = range(3)
 
 
+class Malformed(QuicError):
+    """What a capsule has in it is not what its type says: RFC 9297, section 3.3."""
+
+
 class CidCapsule(NamedTuple):
     name: str
     cid: bytes = b""
@@ -50,11 +54,14 @@ class CidCapsule(NamedTuple):
 
 
 def read_cid_capsule(kind: int, value: bytes) -> tuple[int, CidCapsule] | None:
-    """Its revision, and what it says; nothing if it is another one.  QuicError: it is malformed."""
+    """Its revision, and what it says; nothing if it is another one."""
     for revision, (first, names) in REVISIONS.items():
         for name, (number, layout) in names.items():
             if kind == first + number:
-                return revision, _read(name, layout, Reader(value))
+                try:
+                    return revision, _read(name, layout, Reader(value))
+                except QuicError as err:
+                    raise Malformed(f"{name}: {err}") from None
     return None
 
 
@@ -71,9 +78,9 @@ def _read(name: str, layout: str, r: Reader) -> CidCapsule:
             case _:
                 found[{"c": "cid", "v": "vcid", "t": "token"}[part]] = r.bytes(r.varint())
     if r:
-        raise QuicError(f"{name} with something behind it")
+        raise QuicError("something behind the last field")
     if any(len(found.get(cid, b"")) > 255 for cid in ("cid", "vcid")) or len(found.get("token", b"")) not in (0, 16):
-        raise QuicError(f"{name} with a value that is too long")
+        raise QuicError("a length that cannot be")
     return CidCapsule(name, **found)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from net import Addr
 from qpack import Fields
+from quic_aware import Malformed
 from quic_connection import Connection
 from quic_http import Http
 from quic_packets import QuicError, parse_header
@@ -21,7 +22,7 @@ from udp_proxy_tunnel import BATCH, Tunnel
 
 # Of outer packets: a tunnelled packet of 1280 bytes fits.
 PAYLOAD_SIZE = 1400
-GENERAL_PROTOCOL_ERROR, SETTINGS_ERROR = 0x101, 0x109
+GENERAL_PROTOCOL_ERROR, SETTINGS_ERROR, MESSAGE_ERROR = 0x101, 0x109, 0x10e
 
 
 class Peer:
@@ -107,14 +108,17 @@ class Peer:
             except QuicError as err:
                 self.proxy.complain(str(err))
                 self._forget(number)
-                self.connection.reset_stream(number, H3_DATAGRAM_ERROR)
+                code = MESSAGE_ERROR if isinstance(err, Malformed) else H3_DATAGRAM_ERROR
+                self.connection.reset_stream(number, code)
 
     def _on_end(self, number: int) -> None:
         if tunnel := self.tunnels.get(number):
+            self._forget(number)
             if tunnel.capsules.cut_off and number not in self.connection.resets:
                 self.proxy.complain(f"stream {number} ends in the middle of a capsule")
-            self._forget(number)
-            self.connection.send_stream(number, b"", fin=True)
+                self.connection.reset_stream(number, MESSAGE_ERROR)
+            else:
+                self.connection.send_stream(number, b"", fin=True)
 
     def _on_datagram(self, data: bytes) -> None:
         try:

@@ -156,13 +156,13 @@ class UdpRules:
             self.assertEqual(target.receive(client), b"still a tunnel")
 
     def test_cut_off(self):
-        """A stream that ends in a capsule; the others go on."""
+        """A stream that ends in a capsule, as a malformed message; the others go on."""
         with self.started() as addr, Target() as target, UdpClient(addr) as client:
             good = self.open(client, target)
             for data in (b"\0", b"\0\x40", datagram_capsule(b"payload")[:-1], varint(0x2b) + varint(3)):
                 tunnel = self.open(client, target)
                 tunnel.send_bytes(data, fin=True)
-                tunnel.wait_ended()
+                self.check_ends(client, tunnel, data.hex())
                 self.assertTrue(target.silent(client))
                 self.check(good, target)
 
@@ -203,7 +203,8 @@ class UdpRules:
                 target.send(to_client)
                 self.assertEqual((tunnel.receive(), client.forwarded), (to_client, []))
                 tunnel.send_cid(CidCapsule("ACK_CLIENT_VCID", CLIENT_ID, client_vcid), revision)
-                # Another registration is answered when that has been read.
+                # Another registration is answered when that has been read; it is the third.
+                tunnel.receive_cid("MAX_CONNECTION_IDS")
                 tunnel.send_cid(CidCapsule("REGISTER_TARGET_CID", b"another one"), revision)
                 tunnel.receive_cid("ACK_TARGET_CID")
                 target.send(to_client)
@@ -277,16 +278,18 @@ class UdpRules:
         for revision, first in ((6, 0xffe600), (8, 0xffe700), (9, 0xffe800)):
             wrong = [CidCapsule(name, CLIENT_ID, b"virtual").write(revision) for name in (
                 "ACK_CLIENT_CID", "ACK_TARGET_CID", "ACK_CLIENT_VCID")]
-            wrong += [CidCapsule("MAX_CONNECTION_IDS", maximum=100).write(revision), capsule(first + 1, b"\x05"),
-                      capsule(first + 1, b""), capsule(first + 3, bytes(50))]
+            wrong += [CidCapsule("MAX_CONNECTION_IDS", maximum=100).write(revision)]
             if revision == 9:
                 wrong += [CidCapsule("REJECT_CLIENT_CID", CLIENT_ID).write(9)]
+            malformed = [capsule(first + 1, b"\x05"), capsule(first + 1, b""), capsule(first + 3, bytes(50))]
             with self.started() as addr, Target() as target, UdpClient(addr) as client:
                 good = self.open(client, target)
-                for data in wrong:
+                for data in wrong + malformed:
                     tunnel = self.open(client, target, field)
                     tunnel.send_bytes(data)
-                    self.assertEqual(tunnel.wait_ended(), H3_DATAGRAM_ERROR, data.hex())
+                    # RFC 9297, section 3.3, has malformed ones be treated as a malformed message.
+                    codes = (H3_DATAGRAM_ERROR, MESSAGE_ERROR) if data in malformed else (H3_DATAGRAM_ERROR,)
+                    self.assertIn(tunnel.wait_ended(), codes, data.hex())
                     self.check(good, target)
 
     def test_too_many_registrations(self):
