@@ -89,8 +89,7 @@ private:
 //# The first time that a client uses a proxy for a given QUIC connection, it selects a new
 //# datagram flow ID with an even-numbered value [H3DGRAM].
 std::unique_ptr<TunnelDialect> Connection::Add(ClientTunnel &tunnel) {
-  if ((!datagrams_ && !payloads_on_streams()) ||
-      next_flow_ > static_cast<FlowId>(sf::kMaxInteger)) {
+  if (next_flow_ > static_cast<FlowId>(sf::kMaxInteger)) {
     return nullptr;
   }
   const auto flow = std::exchange(next_flow_, next_flow_ + 2);
@@ -248,6 +247,10 @@ std::unique_ptr<ClientDialect> MakeDraft00Client(const ClientDialectOptions &opt
 }
 
 std::unique_ptr<ClientDialect> MakeDraft03Client(const ClientDialectOptions &options) {
+  const auto &settings = options.settings;
+  if (!settings || !settings->draft_datagrams || !options.datagrams) {
+    return nullptr;
+  }
   return draft00::MakeClient(options, 0, TargetForm::kUri);
 }
 

@@ -20,7 +20,8 @@ protected:
   }
 
   ClientIds ids{kTestKey};
-  std::unique_ptr<ClientDialect> dialect = MakeDraft03Client({});
+  std::unique_ptr<ClientDialect> dialect =
+    MakeDraft03Client({.settings = PeerSettings{.draft_datagrams = true}});
   ClientTunnel tunnel{ids, *dialect, {.authority = {"target.example", 443}}};
 };
 
@@ -77,13 +78,15 @@ TEST_F(ClientDraft03Test, NothingOnTheStream) {
   EXPECT_TRUE(tunnel.open());
 }
 
-TEST(ClientDraft03, NoTunnelsWithoutDatagrams) {
-  ClientIds ids{kTestKey};
-  const auto dialect = MakeDraft03Client({.datagrams = false});
-  ClientTunnel tunnel{ids, *dialect, {.authority = {"target.example", 443}}};
-  const auto actions = tunnel.Start({});
-  ASSERT_EQ(actions.size(), 1u);
-  EXPECT_FALSE(std::get<client_action::Failed>(actions.front()).retry);
+// The proxy's word is waited for, and it has to be the one of its time.
+TEST(ClientDraft03, NeedsDatagrams) {
+  const PeerSettings both{.draft_datagrams = true};
+  EXPECT_EQ(MakeDraft03Client({}), nullptr) << "no SETTINGS yet";
+  EXPECT_EQ(MakeDraft03Client({.settings = PeerSettings{}}), nullptr);
+  const PeerSettings later{.datagrams = true, .connect_protocol = true};
+  EXPECT_EQ(MakeDraft03Client({.settings = later}), nullptr);
+  EXPECT_EQ(MakeDraft03Client({.datagrams = false, .settings = both}), nullptr);
+  EXPECT_NE(MakeDraft03Client({.settings = both}), nullptr);
 }
 
 } // namespace

@@ -32,9 +32,8 @@ MakeDraft00Client(const ClientDialectOptions &options);
 /// same, but for requests in TargetForm::kUri.  A proxy that does not know connection IDs opens its
 /// tunnels without them.
 ///
-/// To be made when the proxy's SETTINGS are here (section 4 of those), and for a proxy that has
-/// negotiated datagrams: what those revisions have on the stream instead is not spoken, so that
-/// there are no tunnels without.
+/// Null before the proxy's SETTINGS are here, and for one that has not negotiated datagrams by them
+/// (section 4 of those revisions): what they have on the stream instead is not spoken.
 [[nodiscard]] std::unique_ptr<ClientDialect>
 MakeDraft03Client(const ClientDialectOptions &options);
 
