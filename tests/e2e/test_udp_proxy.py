@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The rules of udp_rules.py, and the proxy of udp_proxy.py.
 
-    tests/e2e/test_udp_rules.py --build DIR [--filter TEXT]
+    tests/e2e/test_udp_proxy.py --build DIR [--filter TEXT]
 """
 
 import os
