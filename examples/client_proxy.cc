@@ -3,64 +3,32 @@
 // The client's seam (client_ext.h in the patched sample programs) on the one side, libngmasque's
 // ProxyClient on the other.
 #include "ngmasque/io/proxy_client.h"
+#include "client_proxy_options.h"
 #include "proxy_options.h"
 
 #include "client.h"
 #include "client_ext.h"
 #include "util.h"
 
+#include <algorithm>
 #include <cstdlib>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <print>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
 #include <ev.h>
 #include <getopt.h>
-#include <unistd.h>
 
 extern Config config;
 
 namespace {
 
 using ngmasque::ConnectionId;
-using ngmasque::examples::ToConnectionId;
-
-constexpr option kOptions[] = {
-  {"proxy", required_argument, nullptr, 0},
-  {"proxy-mode", required_argument, nullptr, 0},
-  {"proxy-dialect", required_argument, nullptr, 0},
-  {"proxy-ca", required_argument, nullptr, 0},
-  {"proxy-sni", required_argument, nullptr, 0},
-  {"proxy-qlog-dir", required_argument, nullptr, 0},
-};
-
-constexpr char kHelp[] =
-  R"(  --proxy=https://<HOST>:<PORT>
-              Reach the server through this CONNECT-UDP proxy, which
-              looks up <HOST> of the server.  All other options keep
-              their  meaning  for the  connection  to  the  server,
-              except that --change-local-addr moves  the connection
-              to the proxy.
-  --proxy-mode=(forward|tunnel)
-              forward: short header packets go past the encryption of
-              the connection to the proxy  once it has agreed.  tunnel:
-              all packets are  carried  in that connection.
-              Default: forward
-  --proxy-dialect=draft-00
-              The form of the requests: draft-pauly-masque-quic-proxy-00.
-  --proxy-ca=<PATH>
-              The  certificates  (PEM) that  the proxy's  certificate
-              must be issued by.  Without it, it is not verified.
-  --proxy-sni=<NAME>
-              The name that  the proxy is  asked for,  instead of its
-              host name.
-  --proxy-qlog-dir=<PATH>
-              Path to  the directory  where qlog of  the connection to
-              the proxy is stored, as <ID>.outer.sqlog.)";
+using namespace ngmasque::examples;
 
 // A new inner connection is made so often when its connection ID conflicts with another client's.
 constexpr int kMaxRetries = 3;
@@ -82,9 +50,9 @@ class ProxyExt final : public ClientExt,
 public:
   // Command line.
 
-  std::span<const option> options() const override { return kOptions; }
+  std::span<const option> options() const override { return ClientProxyTable(); }
   std::expected<void, Error> set_option(std::string_view name, const char *arg) override;
-  void print_help(FILE *out) const override { std::println(out, "{}", kHelp); }
+  void print_help(FILE *out) const override { std::println(out, "{}", ClientProxyHelp()); }
   bool enabled() const override { return !options_.host.empty(); }
   std::string stats() const override;
 
@@ -121,13 +89,15 @@ public:
   void OnEnded(const ngmasque::TunnelEnd &end) override;
 
 private:
+  void TellDcid();
   /// For messages about a tunnel that does not work; empty unless packets went on the stream.
   std::string OnStream() const;
   /// Of all tunnels that there have been.
   ngmasque::ProxyTunnelStatistics TunnelStatistics() const;
 
-  ngmasque::ProxyClient::Options options_;
-  ngmasque::ProxyTunnel::Options tunnel_options_;
+  ClientProxyOptions given_{
+    .client = {.dialects = {.dialect = ngmasque::ProxyDialect::kRfc9298}}, .tunnel = {}};
+  ngmasque::ProxyClient::Options &options_ = given_.client;
   struct ev_loop *loop_ = nullptr;
   std::unique_ptr<ngmasque::ProxyClient> proxy_;
   std::unique_ptr<ngmasque::ProxyTunnel> tunnel_; // That of client_, or of the one before.
@@ -135,6 +105,7 @@ private:
   ngmasque::Authority target_;
   Client *client_ = nullptr; // Null unless a connection is there.
   ConnectionId dcid_;        // That the proxy was told about last; empty: none.
+  std::optional<ConnectionId> new_dcid_; // It is to be told about.
   bool ready_ = false;
   bool opened_ = false;   // The proxy has accepted the tunnel.
   bool reported_ = false; // What ended the connection has been said.
@@ -144,46 +115,14 @@ private:
 };
 
 std::expected<void, Error> ProxyExt::set_option(std::string_view name, const char *arg) {
-  const auto refuse = [&](std::string_view why) -> std::expected<void, Error> {
-    std::println(stderr, "{}: {}", name, why);
+  if (const auto set = SetClientProxyOption(given_, name, arg); !set) {
+    std::println(stderr, "{}: {}", name, set.error());
     return std::unexpected(Error::INVALID_ARGUMENT);
-  };
-  const std::string_view value(arg);
-  if (name == "proxy") {
-    auto proxy = ngmasque::examples::ParseProxyUri(value);
-    if (!proxy) {
-      return refuse("must be https://<HOST>:<PORT>");
-    }
-    options_.host = proxy->host;
-    options_.port = std::to_string(proxy->port);
-  } else if (name == "proxy-mode") {
-    if (value != "forward" && value != "tunnel") {
-      return refuse("must be forward or tunnel");
-    }
-    tunnel_options_.forward = value == "forward";
-  } else if (name == "proxy-dialect") {
-    if (value != "draft-00") {
-      return refuse("must be draft-00");
-    }
-  } else if (name == "proxy-ca") {
-    options_.ca_file = value;
-  } else if (name == "proxy-sni") {
-    if (value.empty()) {
-      return refuse("must not be empty");
-    }
-    options_.sni = value;
-  } else if (name == "proxy-qlog-dir") {
-    std::error_code ec;
-    if (!std::filesystem::is_directory(value, ec) || access(arg, W_OK | X_OK) != 0) {
-      return refuse("is not a writable directory");
-    }
-    options_.qlog_dir = value;
   }
   return {};
 }
 
 std::string ProxyExt::stats() const {
-  using namespace ngmasque::examples;
   const auto s = TunnelStatistics();
   const auto outer = proxy_ ? proxy_->statistics() : ngmasque::ProxyClientStatistics{};
   JsonObject dropped;
@@ -196,7 +135,8 @@ std::string ProxyExt::stats() const {
     fallbacks.AddIfNot0(ReasonName(static_cast<ngmasque::Fallback>(i)), s.fallbacks[i]);
   }
   JsonObject proxy;
-  proxy.Add("mode", tunnel_options_.forward ? "forward" : "tunnel");
+  proxy.Add("mode", given_.tunnel.forward ? "forward" : "tunnel");
+  proxy.Add("dialect", proxy_ ? proxy_->dialect() : "");
   proxy.Add("tunnelled_tx", ToJson(s.tunnelled_tx));
   proxy.Add("tunnelled_rx", ToJson(s.tunnelled_rx));
   proxy.Add("forwarded_tx", ToJson(s.forwarded_tx));
@@ -280,7 +220,8 @@ std::expected<void, Error> ProxyExt::start(Client *client) {
   }
   ngtcp2_conn_get_scid2(client->conn(), &scid);
   dcid_ = {};
-  auto opened = proxy_->Open(target_, ToConnectionId(scid), *this, tunnel_options_);
+  new_dcid_.reset();
+  auto opened = proxy_->Open(target_, ToConnectionId(scid), *this, given_.tunnel);
   if (!opened) {
     std::println(stderr, "proxy: {}", ngmasque::ErrorText(opened.error()));
     return std::unexpected(Error::INTERNAL);
@@ -348,12 +289,28 @@ void ProxyExt::new_scid(const ngtcp2_cid &cid) { tunnel_->AddClientId(ToConnecti
 void ProxyExt::remove_scid(const ngtcp2_cid &cid) { tunnel_->RemoveClientId(ToConnectionId(cid)); }
 
 void ProxyExt::set_dcid(const ngtcp2_cid &cid) {
-  auto id = ToConnectionId(cid);
-  tunnel_->AddServerId(id);
+  new_dcid_ = ToConnectionId(cid);
+  TellDcid();
+}
+
+// Not before the handshake is complete: only then is the first one's stateless reset token known.
+void ProxyExt::TellDcid() {
+  if (!new_dcid_ || !ngtcp2_conn_get_handshake_completed2(client_->conn())) {
+    return;
+  }
+  std::vector<ngtcp2_cid_token2> known(ngtcp2_conn_get_active_dcid3(client_->conn(), nullptr));
+  known.resize(ngtcp2_conn_get_active_dcid3(client_->conn(), known.data()));
+  std::optional<ngmasque::ResetToken> token;
+  for (const auto &one : known) {
+    if (one.token_present && ToConnectionId(one.cid) == *new_dcid_) {
+      std::ranges::copy(one.token.data, token.emplace().begin());
+    }
+  }
+  tunnel_->AddServerId(*new_dcid_, token);
   if (!dcid_.empty()) {
     tunnel_->RemoveServerId(dcid_);
   }
-  dcid_ = std::move(id);
+  dcid_ = *std::exchange(new_dcid_, std::nullopt);
 }
 
 void ProxyExt::change_local_addr() {
@@ -376,7 +333,11 @@ void ProxyExt::OnPacket(std::span<const std::uint8_t> packet, unsigned ecn) {
 }
 
 void ProxyExt::OnPacketsDone() {
-  if (client_ && client_->recv_done()) {
+  if (!client_) {
+    return;
+  }
+  TellDcid();
+  if (client_->recv_done()) {
     (void)client_->on_write();
   }
 }

@@ -3,14 +3,19 @@
 
 #include "ngmasque/io/common.h"
 #include "ngmasque/routing/connection_id.h"
-#include "ngmasque/session/message.h"
+#include "ngmasque/session/authority.h"
+#include "ngmasque/session/forwarding_fields.h"
 #include "ngmasque/session/traffic.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <expected>
 #include <format>
+#include <optional>
+#include <ranges>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <ngtcp2/ngtcp2.h>
 
@@ -30,6 +35,19 @@ inline std::expected<Authority, SessionError> ParseProxyUri(std::string_view uri
     return authority;
   }
   return ParseAuthority(std::format("{}:443", uri));
+}
+
+/// Reads names of packet transforms, separated by commas.  Nothing if one is unknown, or comes twice.
+[[nodiscard]] inline std::optional<std::vector<Transform>> ReadTransforms(std::string_view text) {
+  std::vector<Transform> transforms;
+  for (const auto name : text | std::views::split(',')) {
+    const auto transform = FindTransform(std::string_view(name));
+    if (!transform || std::ranges::contains(transforms, *transform)) {
+      return std::nullopt;
+    }
+    transforms.push_back(*transform);
+  }
+  return transforms;
 }
 
 /// ngtcp2 has no connection ID that is too long.

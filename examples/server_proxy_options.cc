@@ -1,5 +1,7 @@
 #include "server_proxy_options.h"
 
+#include "proxy_options.h"
+
 #include "util.h"
 
 #include <algorithm>
@@ -60,6 +62,23 @@ Result SetPorts(Options &options, const char *arg) {
   return {};
 }
 
+Result SetTemplate(Options &options, const char *arg) {
+  if (*arg != '/' || !UriTemplate::Parse(arg)) {
+    return std::unexpected("must be a path, and maybe a query, with {target_host} and {target_port}");
+  }
+  options.proxy.proxy.path_template = arg;
+  return {};
+}
+
+Result SetTransforms(Options &options, const char *arg) {
+  auto transforms = ReadTransforms(arg);
+  if (!transforms) {
+    return std::unexpected("must be scramble-dt, identity, or both with a comma");
+  }
+  options.proxy.proxy.transforms = *std::move(transforms);
+  return {};
+}
+
 // How its default is printed.
 std::string Number(std::uint64_t value) { return std::to_string(value); }
 std::string Mebibytes(std::uint64_t value) { return std::format("{}M", value >> 20); }
@@ -81,16 +100,26 @@ struct Row {
 
 constexpr Row kRows[] = {
   {"connect-udp", nullptr,
-   R"(              Be a CONNECT-UDP proxy (draft-pauly-masque-quic-proxy-00),
-              and nothing else: other requests are answered with 501,
-              and --stats counts no requests.)",
+   R"(              Be a CONNECT-UDP proxy, of RFC 9298 with the capsules of
+              draft-ietf-masque-quic-proxy  (revisions -06, -08, -09),
+              and of  draft-pauly-masque-quic-proxy-00,  and nothing
+              else:  other  requests are  answered with 501,  and
+              --stats counts no requests.)",
    [](Options &options, const char *) {
      options.enabled = true;
      return Result();
    }},
+  {"connect-udp-template", "<PATH>",
+   R"(              Path and query of the URI template (RFC 9298, section 2).)",
+   SetTemplate, [](const ProxyOptions &options) { return options.path_template; }},
+  {"connect-udp-transforms", "<NAME>[,<NAME>]",
+   R"(              Packet transforms that clients may choose from.
+              Default: scramble-dt,identity)",
+   SetTransforms},
   {"connect-udp-forwarding", "(on|off)",
    R"(              Forward short header packets without  encrypting them
-              again.  off: such requests are answered with 403.
+              again.  off: such requests are answered with 403, and in
+              RFC 9298's form their clients are told.
               Default: on)",
    [](Options &options, const char *arg) { return SetSwitch(options.proxy.proxy.forwarding, arg); }},
   {"connect-udp-connection-ids", "(on|off)",

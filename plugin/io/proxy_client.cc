@@ -22,6 +22,8 @@ ProxyClient::Open(const Authority &target, const ConnectionId &inner_scid,
     });
 }
 
+std::string_view ProxyClient::dialect() const { return impl_->dialect(); }
+
 std::size_t ProxyClient::tunnels() const { return impl_->tunnels(); }
 
 std::expected<void, IoError> ProxyClient::ChangeLocalAddress() {

@@ -43,6 +43,7 @@ public:
   void Close();
 
   std::size_t tunnels() const { return tunnels_.size(); }
+  std::string_view dialect() const { return dialect_ ? dialect_->name() : ""; }
   const ProxyClientStatistics &statistics() const { return statistics_; }
   Nanoseconds silence() const { return heard_ == Nanoseconds{} ? Nanoseconds{} : SteadyNow() - heard_; }
 
@@ -220,6 +221,7 @@ private:
 
   // The tunnels.
   ClientIds ids_;
+  ClientDialectFactory make_dialect_;
   std::unique_ptr<ClientDialect> dialect_; ///< Null before ChooseDialect: no tunnel has begun.
   /// Options::max_tunnels at most.
   std::map<TunnelNumber, std::shared_ptr<ProxyTunnel::Impl>> tunnels_;

@@ -195,8 +195,9 @@ void ProxyClient::Impl::OnSettings(const PeerSettings &) {
 void ProxyClient::Impl::ChooseDialect() {
   const ClientDialectOptions options{.datagrams = http3_->datagrams(),
                                      .settings = http3_->peer_settings()};
-  dialect_ = options_.dialect ? options_.dialect(options) : MakeDraft00Client(options);
+  dialect_ = make_dialect_(options);
   if (dialect_) {
+    Log(LogLevel::kInfo, std::format("dialect {}", dialect_->name()));
     Tell({.tunnel = nullptr, .what = Ready{}});
     room_ = true; // For what was to be sent before.
     BeginTunnels();

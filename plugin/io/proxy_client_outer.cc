@@ -25,6 +25,15 @@ std::expected<void, IoError> ProxyClient::Impl::Start() {
     Log(LogLevel::kError, "no random numbers");
     return std::unexpected(IoError::kInternal);
   }
+  make_dialect_ = options_.own_dialect;
+  if (!make_dialect_) {
+    auto made = MakeClientDialects(options_.dialects, options_.host, options_.port, *key_);
+    if (!made) {
+      Log(LogLevel::kError, "the URI template is none");
+      return std::unexpected(std::move(made.error()));
+    }
+    make_dialect_ = *std::move(made);
+  }
   heard_ = SteadyNow();
   const addrinfo hints{.ai_flags = AI_NUMERICSERV,
                        .ai_family = AF_UNSPEC,

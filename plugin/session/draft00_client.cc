@@ -19,6 +19,10 @@ public:
   Connection(const ClientDialectOptions &options, FlowId first, TargetForm form)
     : datagrams_(options.datagrams), form_(form), next_flow_(first) {}
 
+  std::string_view name() const override {
+    return form_ == TargetForm::kAuthority ? "draft-00" : "draft-03";
+  }
+
   //= draft-00, section 3
   //# Like the Datagram-Flow-Id header [CONNECT-UDP], the Client-Connection-Id and
   //# Server-Connection-Id headers can only be supported by an HTTP/3 proxy.

@@ -28,6 +28,7 @@ class OnStreams final : public ClientDialect {
 public:
   explicit OnStreams(const ClientDialectOptions &options)
     : inner_(ngmasque::MakeDraft00Client(options)) {}
+  std::string_view name() const override { return "streams"; }
   bool plain() const override { return inner_->plain(); }
   bool datagrams() const override { return false; }
   std::unique_ptr<ngmasque::TunnelDialect> Add(ngmasque::ClientTunnel &tunnel) override {

@@ -5,6 +5,7 @@
 #include "quic_support.h"
 
 #include "ngmasque/io/proxy_client.h"
+#include "ngmasque/session/draft00.h"
 #include "ngmasque/quic/socket_address.h"
 
 #include <algorithm>
@@ -188,7 +189,7 @@ protected:
                                      .handshake_timeout = handshake_timeout,
                                      .max_udp_payload = max_udp_payload,
                                      .max_tunnels = max_tunnels,
-                                     .dialect = dialect},
+                                     .own_dialect = dialect},
       *this);
   }
 
@@ -252,7 +253,7 @@ protected:
   std::size_t max_udp_payload = ngmasque::kOuterUdpPayload;
   std::size_t path_limit = SIZE_MAX;
   std::size_t max_tunnels = 64;
-  ngmasque::ClientDialectFactory dialect;
+  ngmasque::ClientDialectFactory dialect = ngmasque::MakeDraft00Client;
   struct ev_loop *loop = ev_loop_new(0);
   std::unique_ptr<Proxy> proxy;
   std::unique_ptr<ngmasque::ProxyClient> client;

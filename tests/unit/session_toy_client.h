@@ -18,6 +18,7 @@ public:
     return std::make_unique<ToyClient>();
   }
 
+  std::string_view name() const override { return "toy"; }
   bool plain() const override { return false; }
 
   std::unique_ptr<TunnelDialect> Add(ClientTunnel &tunnel) override {

@@ -3,6 +3,7 @@
 // section 4; what is said to the proxy, and how, is the dialect's.
 #pragma once
 
+#include "ngmasque/io/client_dialects.h"
 #include "ngmasque/io/common.h"
 #include "ngmasque/io/error.h"
 #include "ngmasque/io/proxy_tunnel.h"
@@ -60,9 +61,10 @@ public:
     bool gso = true;
     /// Tunnels at a time, those that are over left out.  Beyond it Open says kTooManyTunnels.
     std::size_t max_tunnels = 64;
-    /// Null: draft-00.  While it waits for the proxy's SETTINGS, tunnels wait, too; if the proxy
-    /// speaks none of what it makes, the connection ends.
-    ClientDialectFactory dialect{};
+    /// While it is not known yet which one the proxy speaks, tunnels wait; if it speaks none of these,
+    /// the connection ends.
+    ClientDialectChoice dialects{};
+    ClientDialectFactory own_dialect{}; ///< One of the program's, instead of `dialects`.
     LogFunction log{}; ///< Null: no log.
   };
 
@@ -104,6 +106,9 @@ public:
   [[nodiscard]] std::expected<std::unique_ptr<ProxyTunnel>, IoError>
   Open(const Authority &target, const ConnectionId &inner_scid, ProxyTunnel::Handler &handler,
        const ProxyTunnel::Options &options = {});
+
+  /// What is spoken with the proxy, as ClientDialect::name says it; empty before OnReady.
+  [[nodiscard]] std::string_view dialect() const;
 
   /// Tunnels that are not over.
   [[nodiscard]] std::size_t tunnels() const;

@@ -193,6 +193,9 @@ class ClientDialect {
 public:
   virtual ~ClientDialect() = default;
 
+  /// For logs and statistics.
+  [[nodiscard]] virtual std::string_view name() const = 0;
+
   /// Whether its tunnels have no connection IDs, as the proxy takes no datagrams.
   [[nodiscard]] virtual bool plain() const = 0;
 
