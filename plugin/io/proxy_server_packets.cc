@@ -16,10 +16,14 @@ namespace ngmasque {
 
 namespace {
 
-// Whether a run can be sent with `packet` at its end.  The last one may be shorter than the others.
+// Whether a run can have `packet` at its end.  The last one may be shorter than the others.
+bool HasRoom(const Burst &run, std::span<const std::uint8_t> packet) {
+  return !run.data.empty() && run.data.size() % run.segment == 0 && packet.size() <= run.segment;
+}
+
+// Whether it can be sent like that, as it lies there.
 bool Joins(const Burst &run, std::span<const std::uint8_t> packet) {
-  return !run.data.empty() && run.data.size() % run.segment == 0 && packet.size() <= run.segment &&
-         run.data.data() + run.data.size() == packet.data();
+  return HasRoom(run, packet) && run.data.data() + run.data.size() == packet.data();
 }
 
 } // namespace
@@ -291,10 +295,14 @@ bool ProxyServer::OnClientPacket(const FourTuple &tuple, std::span<std::uint8_t>
     return false;
   }
   auto *tunnel = to->mapping->tunnel;
-  const std::span<const std::uint8_t> data = to->packet.bytes;
+  const auto data = to->packet.bytes;
 
   auto &run = s.run;
-  if (s.run_of == tunnel && run.ecn == ecn && Joins(run, data)) {
+  // What has become shorter leaves a gap in front of it.
+  if (s.run_of == tunnel && run.ecn == ecn && s.run_end == packet.data() && HasRoom(run, data)) {
+    if (const auto gap = data.data() - (run.data.data() + run.data.size()); gap != 0) {
+      std::memmove(data.data() - gap, data.data(), data.size());
+    }
     run.data = {run.data.data(), run.data.size() + data.size()};
   } else {
     s.EndRun();
@@ -304,6 +312,7 @@ bool ProxyServer::OnClientPacket(const FourTuple &tuple, std::span<std::uint8_t>
     s.run_of = tunnel;
     run = {.data = data, .segment = data.size(), .ecn = ecn};
   }
+  s.run_end = packet.data() + packet.size();
   return true;
 }
 

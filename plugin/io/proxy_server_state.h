@@ -107,6 +107,7 @@ struct ProxyServer::State {
   // anything else is done, so that the tunnel is there still.
   Tunnel *run_of = nullptr;
   Burst run;
+  const std::uint8_t *run_end = nullptr; // Where the last one of them ended, as it came.
   // Payloads of tunnels, which were in datagrams.  They, too, are sent before anything else is
   // done, and before later packets for the same socket.
   TunnelledBatch batch;

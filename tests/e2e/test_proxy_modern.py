@@ -8,13 +8,15 @@ import itertools
 
 import tap
 from proxied import ALLOW
-from proxy_case import ProxyCase
+from proxy_case import MIB, ProxyCase
 
 REVISIONS = ("06", "08", "09")
 TRANSFORMS = ("identity", "scramble-dt")
 
 
 class Modern(ProxyCase):
+    SIZES = (64 * MIB, 4 * MIB)
+
     def download(self, *options: str, mode: str = "forward", proxy_options: tuple = (), expect: str = "rfc9298"):
         with self.proxied(proxy=(*ALLOW, *proxy_options)) as world:
             outcome = world.start("--proxy-dialect=rfc9298", *options, mode=mode).finish()
