@@ -7,22 +7,23 @@ import stats
 from proxied import Proxied
 from scenario import Failed, Result, Stage
 
-# Of the packets with a short header in each direction, in the scenario `forwarded`
+# Of the packets with a short header in each direction, in the scenarios `forwarded`
 LEAST_FORWARDED = 0.95
 # How the directions are called in demo.json, as the client and as the proxy calls them
 DIRECTIONS = {"to_target": ("tx", "rx"), "to_client": ("rx", "tx")}
 
 
-def _download(stage: Stage, result: Result, mode: str | None) -> None:
-    """Downloads the file from the target, through the proxy if there is a `mode`, and fills in
-    `result` before anything is judged, so that a failure shows its numbers."""
+def _download(stage: Stage, result: Result, mode: str | None, options: tuple[str, ...] = ()) -> None:
+    """Downloads the file from the target, through the proxy if there is a `mode`, with further
+    `options` of the client, and fills in `result` before anything is judged, so that a failure
+    shows its numbers."""
     site, run = stage.proxied_site, stage.out / result.name
     run.mkdir(exist_ok=True)
     for name in ("client", "proxy-qlog", "target-qlog"):  # of an earlier run
         shutil.rmtree(run / name, ignore_errors=True)
     (run / "proxy.log").unlink(missing_ok=True)
     with Proxied(stage.build, site, run, qlog=True) as world:
-        outcome = world.start(mode=mode).finish(proxied=mode is not None)
+        outcome = world.start(*options, mode=mode).finish(proxied=mode is not None)
         proxy, _ = world.stop()
     result.sha256_ok, result.bytes = outcome.sha256_ok, outcome.bytes
     result.seconds = round(outcome.seconds, 3)
@@ -49,8 +50,8 @@ def direct(stage: Stage, result: Result) -> None:
     _download(stage, result, None)
 
 
-def tunnelled(stage: Stage, result: Result) -> None:
-    _download(stage, result, "tunnel")
+def _tunnelled(stage: Stage, result: Result, *options: str) -> None:
+    _download(stage, result, "tunnel", options)
     for way, sides in result.proxy.items():
         for side, packets in sides.items():
             if packets["forwarded"]:
@@ -59,8 +60,8 @@ def tunnelled(stage: Stage, result: Result) -> None:
                 raise Failed(f"the {side} counts no packets {_name(way)}")
 
 
-def forwarded(stage: Stage, result: Result) -> None:
-    _download(stage, result, "forward")
+def _forwarded(stage: Stage, result: Result, *options: str) -> None:
+    _download(stage, result, "forward", options)
     for way, sides in result.proxy.items():
         for side, packets in sides.items():
             share = packets["forwarded_share_of_short_headers"]
@@ -74,7 +75,15 @@ def forwarded(stage: Stage, result: Result) -> None:
                              "and no connection begins without")
 
 
-SCENARIOS = {"direct": direct, "tunnelled": tunnelled, "forwarded": forwarded}
+MODERN, DRAFT_00 = "--proxy-dialect=rfc9298", "--proxy-dialect=draft-00"
+SCENARIOS = {
+    "direct": direct,
+    "tunnelled": lambda stage, result: _tunnelled(stage, result, MODERN),
+    "forwarded": lambda stage, result: _forwarded(stage, result, MODERN, "--proxy-transform=identity"),
+    "forwarded-scramble-dt": lambda stage, result: _forwarded(stage, result, MODERN, "--proxy-transform=scramble-dt"),
+    "tunnelled-draft-00": lambda stage, result: _tunnelled(stage, result, DRAFT_00),
+    "forwarded-draft-00": lambda stage, result: _forwarded(stage, result, DRAFT_00),
+}
 
 
 def _name(way: str) -> str:
