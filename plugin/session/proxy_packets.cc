@@ -161,11 +161,16 @@ Proxy::FromTarget(const ServerSocket *socket, const MutablePacket &packet, Times
     result.form = ClientForm::kForward;
     return result;
   }
+  // The client may go on with datagrams, which its target must not find to take more than they do.
+  if (tunnel.carrier == Carrier::kLargeOnStream && !IsForStream(packet.bytes)) {
+    return state_->Count(tunnel, Way::kTunnelledToClient, DropReason::kTooLarge);
+  }
   tunnel.statistics[Way::kTunnelledToClient].passed.Add(size, IsLong(packet.bytes));
   result.stream = tunnel.stream;
   result.prefix = tunnel.datagram_prefix.view();
-  const auto in_datagram =
-    connection.datagrams && !result.prefix.empty() && tunnel.carrier != Carrier::kStream;
+  const auto carrier = tunnel.carrier;
+  const auto in_datagram = connection.datagrams && !result.prefix.empty() &&
+                           carrier != Carrier::kStream && carrier != Carrier::kLargeOnStream;
   result.form = in_datagram ? ClientForm::kDatagram : ClientForm::kStream;
   return result;
 }

@@ -18,6 +18,10 @@ CidReason ToReason(SessionError error) {
   return HttpStatus(error) == 409 ? CidReason::kConflict : CidReason::kDefault;
 }
 
+// In bytes: payloads that fit the datagrams of any path.  A client that has one in a capsule does not
+// use datagrams.
+constexpr std::size_t kFitsDatagram = 1100;
+
 // With how many draws of 16 bytes one is in conflict, that is never.
 constexpr int kMaxDraws = 4;
 
@@ -54,8 +58,10 @@ StreamInput Rfc9298::OnStreamData(StreamId stream, std::span<const std::uint8_t>
   }
   const auto payload = rfc9298::ReadPayload(capsule->value);
   if (payload) {
-    if (tunnel.carrier == Carrier::kUnknown) {
+    if (tunnel.carrier != Carrier::kDatagrams && payload->size() <= kFitsDatagram) {
       tunnel.carrier = Carrier::kStream;
+    } else if (tunnel.carrier == Carrier::kUnknown) {
+      tunnel.carrier = Carrier::kLargeOnStream;
     }
     next.payload = *payload;
   } else if (payload.error() == DropReason::kBadDatagram) {

@@ -111,8 +111,9 @@ class Proxied:
                  proxy_by: tuple[str, ...] = (), target: tuple[str, ...] = (), python_target: bool = False, target_runs: bool = True,
                  hosts: tuple[str, str] = ("127.0.0.1", "127.0.0.2"),
                  front: tuple[Impairment, Impairment] | None = None,
-                 back: tuple[Impairment, Impairment] | None = None, seed: str = "1", qlog: bool = False):
-        self.site, self.run, self._qlog = site, run, qlog
+                 back: tuple[Impairment, Impairment] | None = None, seed: str = "1", qlog: bool = False,
+                 dialect: str = "draft-00"):
+        self.site, self.run, self._qlog, self._dialect = site, run, qlog, dialect
         self.proxy_addr, self.target_addr, front_addr, back_addr = net.free_addrs(*hosts, *hosts)
         # Where clients find the proxy, and the target by its way
         self.proxy_seen, self.target_seen = self.proxy_addr, self.target_addr
@@ -194,7 +195,7 @@ class Proxied:
         addr, site = target or self.target_seen, site or self.site
         run = _fresh(self.run, "client")
         through = [] if mode is None else [
-            f"--proxy=https://{self.proxy_seen}", f"--proxy-mode={mode}", "--proxy-dialect=draft-00",
+            f"--proxy=https://{self.proxy_seen}", f"--proxy-mode={mode}", f"--proxy-dialect={self._dialect}",
             *self._qlog_option(run / "proxy-qlog", "--proxy-qlog-dir")]
         client = Client(
             [self._gtlsclient, *(() if staying else (EXIT,)), *through, *self._qlog_option(run / "qlog"), *options,

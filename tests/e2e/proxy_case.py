@@ -23,6 +23,8 @@ FORWARDED = 0.95
 
 class ProxyCase(unittest.TestCase):
     build: Path
+    # What clients speak, unless an option says otherwise
+    DIALECT = "draft-00"
     # Sizes of the files, for programs as they are and with sanitizers
     SIZES = (8 * MIB, 4 * MIB)
 
@@ -41,7 +43,7 @@ class ProxyCase(unittest.TestCase):
         """For a with statement."""
         run = self.work / f"{self._testMethodName}-{len(list(self.work.iterdir()))}"
         run.mkdir()
-        return Proxied(self.build, how.pop("site", self.site), run, seed=SEED, **how)
+        return Proxied(self.build, how.pop("site", self.site), run, seed=SEED, dialect=self.DIALECT, **how)
 
     # What must hold of a client that has all; `outcome.stats` are its own
 

@@ -15,11 +15,12 @@ TRANSFORMS = ("identity", "scramble-dt")
 
 
 class Modern(ProxyCase):
+    DIALECT = "rfc9298"
     SIZES = (64 * MIB, 4 * MIB)
 
     def download(self, *options: str, mode: str = "forward", proxy_options: tuple = (), expect: str = "rfc9298"):
         with self.proxied(proxy=(*ALLOW, *proxy_options)) as world:
-            outcome = world.start("--proxy-dialect=rfc9298", *options, mode=mode).finish()
+            outcome = world.start(*options, mode=mode).finish()
             proxy, _ = world.stop()
         self.assertEqual(outcome.stats["proxy"]["dialect"], expect)
         return outcome, proxy
@@ -56,11 +57,11 @@ class Modern(ProxyCase):
         path = "/udp{?target_host,target_port}"
         with self.proxied(proxy=(*ALLOW, f"--connect-udp-template={path}",)) as world:
             uri = f"--proxy-template=https://{world.proxy_seen}{path}"
-            self.check_forwarded(world.start("--proxy-dialect=rfc9298", uri).finish())
+            self.check_forwarded(world.start(uri).finish())
 
     def test_other_template(self) -> None:
         with self.proxied(proxy=(*ALLOW, "--connect-udp-template=/{target_host}/{target_port}",)) as world:
-            self.assertIn("404", world.start("--proxy-dialect=rfc9298").fail())
+            self.assertIn("404", world.start().fail())
 
     def test_both_dialects_on_one_port(self) -> None:
         with self.proxied() as world:

@@ -216,6 +216,49 @@ TEST(Rfc9298, SharedSocketWaitsForAConnectionId) {
   EXPECT_EQ(world.sent[0].second, "x");
 }
 
+// A client whose first packet fits no datagram, as it has not probed its path yet.
+TEST(Rfc9298, LargeOnesOnTheStreamDecideNothing) {
+  ProxyWorld world({}, Open());
+  ModernClient client(world, ModernOptions());
+  client.Talk(client.tunnel.Start(Id("client-0")));
+  const auto capsule = [&](std::size_t size) {
+    const auto prefix = client.tunnel.dialect().StreamPrefix(size)->view();
+    Bytes bytes(prefix.begin(), prefix.end());
+    bytes.resize(bytes.size() + size);
+    client.ToProxy(bytes);
+  };
+  const auto receive = [&](std::size_t size) {
+    auto packet = Short("client-1");
+    packet.resize(size);
+    const auto received = world.Receive(world.socket(), packet);
+    return received ? std::optional(received->form) : std::nullopt;
+  };
+  client.Talk(client.tunnel.AddClientId(Id("client-1")));
+  world.Do(world.proxy.OnMigrating(kAlice, world.now)); // Nothing is forwarded.
+  EXPECT_EQ(receive(1400), ClientForm::kDatagram);
+  capsule(1200);
+  EXPECT_EQ(receive(1200), ClientForm::kStream);
+  EXPECT_EQ(receive(1400), std::nullopt) << "it would seem to fit";
+  const auto prefix = client.tunnel.dialect().datagram_prefix().view();
+  EXPECT_TRUE(world.OnDatagram(kAlice, Bytes(prefix.begin(), prefix.end()), world.now));
+  EXPECT_EQ(receive(1400), ClientForm::kDatagram);
+  capsule(10);
+  EXPECT_EQ(receive(1400), ClientForm::kDatagram) << "once is enough";
+}
+
+// One that has no use for datagrams.
+TEST(Rfc9298, CapsulesAreAnsweredWithCapsules) {
+  ProxyWorld world({}, Open());
+  ModernClient client(world, ModernOptions());
+  client.Talk(client.tunnel.Start(Id("client-0")));
+  const Bytes capsule{0, 2, 0, 'x'};
+  client.ToProxy(capsule);
+  auto packet = Long(Id("client-0").bytes());
+  const auto received = world.Receive(world.socket(), packet);
+  ASSERT_TRUE(received);
+  EXPECT_EQ(received->form, ClientForm::kStream);
+}
+
 TEST(Rfc9298, OneDialectOnAConnection) {
   ProxyWorld world({}, Open());
   ModernClient client(world, ModernOptions());

@@ -148,6 +148,7 @@ struct Mapping {
 /// What a client's payloads have come in, so far.
 enum class Carrier : std::uint8_t {
   kUnknown,
+  kLargeOnStream, ///< On a stream what may have fitted no datagram, and nothing else yet.
   kStream,
   kDatagrams, ///< Some of them.
 };
@@ -182,7 +183,7 @@ struct Tunnel {
   /// Nothing may go to the target yet, as nothing could come back: it shares its socket, and has no
   /// connection ID of the client.
   bool silent = false;
-  /// With kStream, what goes to the client does so as well.
+  /// On a stream: what goes to the client does so as well.
   Carrier carrier = Carrier::kUnknown;
   Stage stage = Stage::kNone;
 
