@@ -41,8 +41,9 @@ constexpr std::string_view kHelp =
               of    draft-ietf-masque-quic-proxy;    or    that    of
               draft-pauly-masque-quic-proxy-00;  or  that of  proxies
               between the two,  which forward nothing.  auto:  rfc9298
-              if  the  proxy's  SETTINGS  allow  extended  CONNECT,
-              otherwise draft-00.
+              if  the  proxy's  SETTINGS  allow  extended  CONNECT and
+              it  does not  answer  the first one  with 404, 405 or
+              501; otherwise draft-00.
               Default: rfc9298
   --proxy-template=<URI>
               The proxy's  URI template  (RFC 9298, section 2),  with

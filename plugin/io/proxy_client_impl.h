@@ -153,6 +153,11 @@ private:
 
   // proxy_client_tunnels.cc
   void BeginTunnels();
+  /// Whether a request that was refused like that may be one that the proxy would understand in the
+  /// other dialect, and that is wanted.
+  bool MayFallBack(unsigned status) const;
+  /// Begins all tunnels again, with draft-00.
+  void FallBack();
   void EndTunnels();
   /// A tunnel is over.
   void Forget(ProxyTunnel::Impl &tunnel);
@@ -222,6 +227,7 @@ private:
   // The tunnels.
   ClientIds ids_;
   ClientDialectFactory make_dialect_;
+  bool accepted_ = false; ///< The proxy has opened a tunnel.
   std::unique_ptr<ClientDialect> dialect_; ///< Null before ChooseDialect: no tunnel has begun.
   /// Options::max_tunnels at most.
   std::map<TunnelNumber, std::shared_ptr<ProxyTunnel::Impl>> tunnels_;
@@ -230,6 +236,7 @@ private:
   std::deque<RequestAction> requests_; ///< To be done; ClientTunnelLimits bounds what tunnels send.
   std::map<RequestKey, StreamId> streams_;
   std::map<StreamId, RequestKey> by_stream_;
+  std::vector<StreamId> abandoned_; ///< By FallBack: to be closed.
   std::deque<Event> events_;       ///< What is told is as bounded as what causes it.
 };
 

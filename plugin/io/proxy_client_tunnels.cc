@@ -2,6 +2,8 @@
 
 #include "proxy_client_impl.h"
 
+#include "ngmasque/session/draft00.h"
+
 #include <algorithm>
 #include <format>
 #include <ranges>
@@ -42,6 +44,31 @@ void ProxyClient::Impl::BeginTunnels() {
   for (const auto &tunnel : Tunnels()) {
     tunnel->Begin();
   }
+}
+
+// 404: no such path; 405 and 501: no such method.
+bool ProxyClient::Impl::MayFallBack(unsigned status) const {
+  return (status == 404 || status == 405 || status == 501) && !accepted_ &&
+         options_.dialects.dialect == ProxyDialect::kAuto && !options_.own_dialect &&
+         dialect_->name() != kDraft00Name;
+}
+
+void ProxyClient::Impl::FallBack() {
+  for (const auto &[number, tunnel] : tunnels_) {
+    tunnel->session.reset();
+  }
+  // Their requests have the numbers that those of now will have.
+  requests_.clear();
+  streams_.clear();
+  for (const auto &[stream, key] : std::exchange(by_stream_, {})) {
+    abandoned_.push_back(stream);
+  }
+  dialect_ = MakeDraft00Client(
+    {.datagrams = http3_->datagrams(), .settings = http3_->peer_settings()});
+  Log(LogLevel::kInfo, std::format("dialect {}, as the proxy does not know the other one",
+                                   dialect_->name()));
+  room_ = true; // For payloads: those that were sent are lost.
+  BeginTunnels();
 }
 
 void ProxyClient::Impl::EndTunnels() {
@@ -127,6 +154,9 @@ void ProxyClient::Impl::OnData(StreamId stream, std::span<const std::uint8_t> da
 void ProxyClient::Impl::RunRequests() {
   if (in_http3_ || !ready_ || closed_) {
     return;
+  }
+  for (const auto stream : std::exchange(abandoned_, {})) {
+    http3_->CloseStream(stream);
   }
   std::deque<RequestAction> held;
   while (!requests_.empty()) {

@@ -120,6 +120,7 @@ void ProxyTunnel::Impl::Begin() {
 
 void ProxyTunnel::Impl::Run(std::vector<ClientAction> actions) {
   auto &owner = *client;
+  bool falls_back = false;
   for (auto &any : actions) {
     std::visit(
       Overloaded{
@@ -133,11 +134,19 @@ void ProxyTunnel::Impl::Run(std::vector<ClientAction> actions) {
                     std::format("{}: {}", AuthorityText(target), ReasonName(action.reason)));
         },
         [&](client_action::Failed &action) {
+          falls_back = !action.opened && owner.MayFallBack(action.refusal.status);
+          if (falls_back) {
+            return;
+          }
           owner.Tell({.tunnel = shared_from_this(),
                       .what = TunnelEnd{.kind = EndKind(action),
                                         .status = action.refusal.status,
                                         .retry = action.retry,
                                         .text = EndText(action)}});
+        },
+        [&](client_action::Opened &action) {
+          owner.accepted_ = true;
+          owner.Tell({.tunnel = shared_from_this(), .what = action});
         },
         [&](auto &action) {
           owner.Tell({.tunnel = shared_from_this(), .what = std::move(action)});
@@ -145,7 +154,9 @@ void ProxyTunnel::Impl::Run(std::vector<ClientAction> actions) {
       },
       any);
   }
-  if (session->over()) {
+  if (falls_back) {
+    owner.FallBack();
+  } else if (session->over()) {
     owner.Forget(*this);
   }
   owner.RunRequests();

@@ -20,7 +20,7 @@ public:
     : datagrams_(options.datagrams), form_(form), next_flow_(first) {}
 
   std::string_view name() const override {
-    return form_ == TargetForm::kAuthority ? "draft-00" : "draft-03";
+    return form_ == TargetForm::kAuthority ? kDraft00Name : "draft-03";
   }
 
   //= draft-00, section 3

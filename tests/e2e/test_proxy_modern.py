@@ -63,6 +63,12 @@ class Modern(ProxyCase):
         with self.proxied(proxy=(*ALLOW, "--connect-udp-template=/{target_host}/{target_port}",)) as world:
             self.assertIn("404", world.start().fail())
 
+    def test_auto_falls_back(self) -> None:
+        """By the answer: this proxy has another path."""
+        outcome, _ = self.download("--proxy-dialect=auto", proxy_options=(
+            "--connect-udp-template=/{target_host}/{target_port}",), expect="draft-00")
+        self.check_forwarded(outcome)
+
     def test_both_dialects_on_one_port(self) -> None:
         with self.proxied() as world:
             clients = [world.start(f"--proxy-dialect={dialect}") for dialect in ("rfc9298", "draft-00", "rfc9298")]

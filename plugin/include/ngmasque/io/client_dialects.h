@@ -16,7 +16,9 @@ namespace ngmasque {
 
 /// See the headers of session/ with these names.
 enum class ProxyDialect : std::uint8_t {
-  kAuto,    ///< rfc9298 if the proxy's SETTINGS allow extended CONNECT, otherwise draft-00.
+  /// rfc9298 if the proxy's SETTINGS allow extended CONNECT and it does not answer the first request
+  /// with 404, 405 or 501; otherwise draft-00.
+  kAuto,
   kRfc9298,
   kDraft00, ///< Its requests leave before the proxy's SETTINGS have come.
   kDraft03, ///< What came after draft-00, and before extended CONNECT: without connection IDs.

@@ -17,8 +17,12 @@
 #include <expected>
 #include <memory>
 #include <span>
+#include <string_view>
 
 namespace ngmasque {
+
+/// ClientDialect::name of MakeDraft00Client.
+inline constexpr std::string_view kDraft00Name = "draft-00";
 
 /// The proxy's side, for one connection.
 [[nodiscard]] std::unique_ptr<Dialect> MakeDraft00(const ProxyOptions &options,
