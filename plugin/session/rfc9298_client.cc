@@ -61,12 +61,15 @@ void Rfc9298Client::UdpTunnel::Forget() {
 //# SHOULD be sent at the same time as the client's first flight.
 void Rfc9298Client::UdpTunnel::Open(std::optional<MappingId> first, ClientTunnelModel &model) {
   const auto &options = connection_.options_;
-  ids_ = first.has_value();
+  offer_.forwarding = model.forward() && !options.transforms.empty();
+  //= draft-ietf-masque-quic-proxy, section 2.3
+  //# If neither header is supplied with a value of "?1", none of the functionality in this document
+  //# can be used and handling reduces to normal connect-udp.
+  ids_ = first && (offer_.forwarding || options.port_sharing);
   UdpRequest request{.target = model.authority(),
                      .forwarding = {},
                      .port_sharing = ids_ && options.port_sharing};
   if (ids_) {
-    offer_.forwarding = model.forward() && !options.transforms.empty();
     offer_.transforms = options.transforms;
     if (std::ranges::any_of(options.transforms, NeedsKey)) {
       offer_.key = connection_.source_.DrawKey();
@@ -76,7 +79,7 @@ void Rfc9298Client::UdpTunnel::Open(std::optional<MappingId> first, ClientTunnel
   maximum_ = RulesOf(options.revision).initial_maximum;
   open_ = true;
   model.Request(kRequest, UdpRequestFields(request, options.uri, options.uri.authority()));
-  if (first) {
+  if (ids_) {
     Register(*first, model);
   }
 }
@@ -99,20 +102,20 @@ void Rfc9298Client::UdpTunnel::Register(MappingId number, ClientTunnelModel &mod
   }
   const auto &rules = RulesOf(connection_.options_.revision);
   auto &ids = IdsOf(mapping->direction);
-  const bool repeated = ids.contains(mapping->id);
+  const auto known = ids.find(mapping->id);
+  // What is not acknowledged yet may still be rejected, and the next one is the first one then.
+  const bool repeated = known != ids.end() && known->second.acknowledged;
   if (!repeated || !rules.repeats_are_free) {
     if (registered_ >= maximum_ + rules.allowed_by_zero) {
-      waiting_.push_back(number);
+      if (!std::ranges::contains(waiting_, number)) {
+        waiting_.push_back(number);
+      }
       return;
     }
     ++registered_;
   }
   auto &registered = ids[mapping->id];
-  if (!registered.mapping) {
-    // It was closed, and what is still to be said of it is of before that.
-    registered.is_void = registered.unanswered != 0;
-    registered.mapping = number;
-  }
+  registered.mapping = number;
   ++registered.unanswered;
   const bool to_client = mapping->direction == Direction::kToClient;
   Send({.kind = to_client ? CidCapsuleKind::kRegisterClientCid : CidCapsuleKind::kRegisterTargetCid,
@@ -121,43 +124,64 @@ void Rfc9298Client::UdpTunnel::Register(MappingId number, ClientTunnelModel &mod
        model);
 }
 
+void Rfc9298Client::UdpTunnel::RegisterWaiting(ClientTunnelModel &model) {
+  // Each either leaves, or waits again.
+  for (const auto mapping : std::exchange(waiting_, {})) {
+    Register(mapping, model);
+  }
+}
+
+void Rfc9298Client::UdpTunnel::Unregister(RegisteredIds &ids, RegisteredIds::iterator known) {
+  auto &registered = known->second;
+  if (registered.unanswered == 0) {
+    ids.erase(known);
+    return;
+  }
+  registered.mapping.reset();
+  registered.closed = registered.unanswered;
+  registered.moved = 0;
+  registered.acknowledged = false;
+}
+
 //= draft-ietf-masque-quic-proxy, section 5.10.1
 //# A client that no longer wants a given Connection ID to be forwarded by the proxy sends a
 //# CLOSE_CLIENT_CID or CLOSE_TARGET_CID capsule.
 void Rfc9298Client::UdpTunnel::Unmap(MappingId number, ClientTunnelModel &model) {
-  if (std::erase(waiting_, number) != 0) {
-    return;
-  }
+  std::erase(waiting_, number);
   const auto *const mapping = model.Find(number);
   if (!mapping) {
     return;
   }
   auto &ids = IdsOf(mapping->direction);
   const auto known = ids.find(mapping->id);
-  if (known == ids.end()) {
+  if (known == ids.end() || known->second.mapping != number) {
     return;
   }
-  Send({.kind = mapping->direction == Direction::kToClient ? CidCapsuleKind::kCloseClientCid
-                                                           : CidCapsuleKind::kCloseTargetCid,
-        .id = mapping->id},
+  SendClose(mapping->direction, mapping->id, CidReason::kDefault, model);
+  Unregister(ids, known);
+}
+
+void Rfc9298Client::UdpTunnel::SendClose(Direction direction, const ConnectionId &id,
+                                         CidReason reason, ClientTunnelModel &model) const {
+  Send({.kind = direction == Direction::kToClient ? CidCapsuleKind::kCloseClientCid
+                                                  : CidCapsuleKind::kCloseTargetCid,
+        .reason = reason,
+        .id = id},
        model);
-  known->second.mapping.reset();
-  if (known->second.unanswered == 0) {
-    ids.erase(known);
-  }
 }
 
 //= draft-ietf-masque-quic-proxy, section 6.5
 //# Clients can proceed with tunnelled mode or can request new forwarding rules via REGISTER_CLIENT_CID
 //# and REGISTER_TARGET_CID capsules.
 void Rfc9298Client::UdpTunnel::OnMigrated(ClientTunnelModel &model) {
-  if (!forwarding_) {
+  // Before the answer, what is on its way was sent from where the client is no more.
+  if (!ids_ || !(tunnel_.open() ? forwarding_ : offer_.forwarding)) {
     return;
   }
   for (auto *ids : {&clients_, &targets_}) {
     for (auto &[id, registered] : *ids) {
-      registered.is_void = registered.unanswered != 0;
       if (registered.mapping) {
+        registered.moved = registered.unanswered - registered.closed;
         (void)model.SetVirtual(*registered.mapping, {});
         Register(*registered.mapping, model);
       }
@@ -215,13 +239,18 @@ void Rfc9298Client::UdpTunnel::OnResponse(RequestId, std::span<const HeaderField
 bool Rfc9298Client::UdpTunnel::Accept(const UdpResponse &response, ClientTunnelModel &model) {
   //= draft-ietf-masque-quic-proxy, section 2.3
   //# If this header field is not included, none of the functionality in this document can be used.
+  //
+  //= draft-ietf-masque-quic-proxy, section 3
+  //# If the client does not receive this header in responses, the client SHALL assume that the proxy
+  //# does not support this extension.
   const auto &answer = response.forwarding;
-  if (!ids_ || !response.capsule_protocol || (!answer && !response.port_sharing)) {
+  if (!ids_ || !response.capsule_protocol || !answer ||
+      (!answer->forwarding && !response.port_sharing)) {
     ids_ = false;
     model.Opened(false);
     return true;
   }
-  if (answer && answer->forwarding && answer->transform) {
+  if (answer->forwarding && answer->transform) {
     //= draft-ietf-masque-quic-proxy, section 3
     //# If the client receives a transform that it did not advertise support for, it MUST abort the
     //# request.

@@ -70,12 +70,14 @@ public:
 private:
   static constexpr RequestId kRequest = 0; // The only one.
 
-  // A connection ID that is registered.
+  // A connection ID that is registered, or has been, and answers are still to come.  Answers come in
+  // the order of registrations.
   struct Registered {
     std::optional<MappingId> mapping; // Nothing: the tunnel does not want it any more.
     std::size_t unanswered = 0;       // Registrations of it.
-    bool acknowledged = false;
-    bool is_void = false; // The answers that are still to come are of before a move.
+    std::size_t closed = 0; // Of these, the first ones: they were closed, and say nothing any more.
+    std::size_t moved = 0;  // Of the next ones: with them comes a virtual one of before a move.
+    bool acknowledged = false; // The proxy has it, as far as we know.
   };
   using RegisteredIds = std::map<ConnectionId, Registered>; // At most as many as the proxy allows.
 
@@ -83,6 +85,12 @@ private:
   // Ends the request for an error of the proxy's.
   void Fail(std::uint64_t code, ClientTunnelModel &model);
   void Register(MappingId mapping, ClientTunnelModel &model);
+  // Registers what has waited for more to be allowed, as far as it is.
+  void RegisterWaiting(ClientTunnelModel &model);
+  // It is not wanted any more, by whomever: forgets it, once all answers have come.
+  void Unregister(RegisteredIds &ids, RegisteredIds::iterator known);
+  void SendClose(Direction direction, const ConnectionId &id, CidReason reason,
+                 ClientTunnelModel &model) const;
   void Send(const CidCapsule &capsule, ClientTunnelModel &model) const;
   bool Accept(const UdpResponse &response, ClientTunnelModel &model);
   RegisteredIds &IdsOf(Direction direction) {

@@ -69,12 +69,17 @@ std::uint64_t Rfc9298Client::UdpTunnel::OnAck(Direction direction, const CidCaps
   }
   auto &registered = known->second;
   --registered.unanswered;
-  registered.acknowledged = true;
-  if (!registered.mapping) {
+  if (registered.closed != 0) {
+    --registered.closed;
     if (registered.unanswered == 0) {
       ids.erase(known);
     }
     return 0;
+  }
+  if (!std::exchange(registered.acknowledged, true) &&
+      RulesOf(connection_.options_.revision).repeats_are_free) {
+    // Those that follow are repeats, after all.
+    registered_ -= registered.unanswered;
   }
   const auto mapping = *registered.mapping;
   //= draft-ietf-masque-quic-proxy, section 5.3
@@ -82,26 +87,28 @@ std::uint64_t Rfc9298Client::UdpTunnel::OnAck(Direction direction, const CidCaps
   if (!capsule.virtual_id.empty() && !forwarding_) {
     return kH3DatagramError;
   }
-  // The last of them is the one of after the move.
-  const bool is_void = registered.is_void && registered.unanswered != 0;
-  registered.is_void = is_void;
-  if (!capsule.virtual_id.empty() && !is_void) {
-    //= draft-ietf-masque-quic-proxy, section 5.3
-    //# The client VCID Length MUST be at least as large as the Connection ID to reduce the likelihood
-    //# of connection ID conflicts.
-    if (direction == Direction::kToClient && capsule.virtual_id.size() < capsule.id.size()) {
-      return kH3DatagramError;
-    }
-    if (!TakeVirtual(direction, mapping, capsule, model)) {
-      return 0;
-    }
+  //= draft-ietf-masque-quic-proxy, section 5.3
+  //# The client VCID Length MUST be at least as large as the Connection ID to reduce the likelihood
+  //# of connection ID conflicts.
+  if (!capsule.virtual_id.empty() && direction == Direction::kToClient &&
+      capsule.virtual_id.size() < capsule.id.size()) {
+    return kH3DatagramError;
+  }
+  const bool is_void = registered.moved != 0;
+  registered.moved -= is_void;
+  if (!capsule.virtual_id.empty() && !is_void &&
+      !TakeVirtual(direction, mapping, capsule, model)) {
+    return 0;
   }
   if (direction == Direction::kToTarget && capsule.virtual_id.empty()) {
-    ids.erase(known);
+    // It is registered, and of no use.
+    SendClose(direction, capsule.id, CidReason::kDefault, model);
+    Unregister(ids, known);
     model.Refuse(mapping, {});
     return 0;
   }
   model.Acknowledge(mapping);
+  RegisterWaiting(model);
   return 0;
 }
 
@@ -121,11 +128,8 @@ bool Rfc9298Client::UdpTunnel::TakeVirtual(Direction direction, MappingId mappin
     }
     return true;
   }
-  Send({.kind = Kind::kCloseClientCid,
-        .reason = CidReason::kConflict,
-        .id = capsule.id},
-       model);
-  clients_.erase(capsule.id);
+  SendClose(direction, capsule.id, CidReason::kConflict, model);
+  Unregister(clients_, clients_.find(capsule.id));
   model.Refuse(mapping, {.conflict = true});
   return false;
 }
@@ -140,20 +144,43 @@ std::uint64_t Rfc9298Client::UdpTunnel::OnRefusal(Direction direction, const Cid
     // It has crossed ours, which needs no answer.
     return is_close ? 0 : kH3DatagramError;
   }
-  const auto &registered = known->second;
-  const bool refuses = !is_close || !RulesOf(connection_.options_.revision).has_reject;
+  auto &registered = known->second;
+  const auto revision = connection_.options_.revision;
   //= draft-ietf-masque-quic-proxy, section 5
   //# If a proxy sends a CLOSE_CLIENT_CID without having sent an ACK_CLIENT_CID, or if a proxy sends a
   //# CLOSE_TARGET_CID without having sent an ACK_TARGET_CID, it is rejecting a Connection ID
   //# registration.
-  if (refuses ? registered.acknowledged || registered.unanswered == 0 : !registered.acknowledged) {
+  const bool refuses =
+    !is_close || (!RulesOf(revision).has_reject && (registered.closed != 0 || !registered.acknowledged));
+  if (!refuses) {
+    // What it has acknowledged it cannot take back in -08; and what we have closed meanwhile is
+    // closed.
+    if (revision == QuicProxyRevision::k08 ||
+        (!registered.acknowledged && registered.closed == 0)) {
+      return kH3DatagramError;
+    }
+    if (!registered.acknowledged) {
+      return 0;
+    }
+  } else if (registered.acknowledged || registered.unanswered == 0) {
     return kH3DatagramError;
+  } else {
+    --registered.unanswered;
+    if (registered.closed != 0) {
+      --registered.closed;
+      if (registered.unanswered == 0) {
+        ids.erase(known);
+      }
+      return 0;
+    }
   }
-  const auto mapping = known->second.mapping;
-  ids.erase(known);
-  if (mapping) {
-    model.Refuse(*mapping, {.conflict = capsule.reason != CidReason::kDefault});
+  const auto mapping = *registered.mapping;
+  if (registered.unanswered != 0) {
+    // What we have sent since is to it a registration like the first one.
+    SendClose(direction, capsule.id, CidReason::kDefault, model);
   }
+  Unregister(ids, known);
+  model.Refuse(mapping, {.conflict = capsule.reason != CidReason::kDefault});
   return 0;
 }
 
@@ -164,10 +191,7 @@ std::uint64_t Rfc9298Client::UdpTunnel::OnMaximum(std::uint64_t maximum, ClientT
     return kH3DatagramError;
   }
   maximum_ = maximum;
-  // Each either leaves, or waits again.
-  for (const auto mapping : std::exchange(waiting_, {})) {
-    Register(mapping, model);
-  }
+  RegisterWaiting(model);
   return 0;
 }
 

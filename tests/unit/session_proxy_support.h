@@ -225,6 +225,7 @@ public:
   std::set<SocketId> opening, open;
   std::vector<std::pair<SocketId, std::size_t>> grown;
   std::vector<StreamKey> resets;
+  std::map<StreamKey, std::uint64_t> reset_codes;
   std::vector<std::pair<StreamKey, Bytes>> messages; // By SendOnStream.
   std::vector<std::pair<SocketId, std::string>> sent; // By SendToTarget.
   std::vector<proxy_action::Ended> ended;
@@ -260,6 +261,7 @@ private:
   void Do(const proxy_action::SendOnStream &a) { messages.emplace_back(a.stream, a.message); }
   void Do(const proxy_action::ResetStream &a) {
     resets.push_back(a.stream);
+    reset_codes[a.stream] = a.code;
     EXPECT_EQ(Status(a.stream.connection, a.stream.stream), 200u);
   }
   void Do(const proxy_action::Ended &a) { ended.push_back(a); }
