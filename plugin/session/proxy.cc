@@ -6,7 +6,9 @@
 
 #include "proxy_model.h"
 
+#include <cstdint>
 #include <utility>
+#include <vector>
 
 namespace ngmasque {
 
@@ -77,8 +79,15 @@ Proxy::Moved Proxy::MoveConnection(OuterConnection id, const FourTuple &tuple, T
   auto moved = state_->tunnels.Move(*connection, tuple);
   Moved result{.actions = {}, .reserved = std::move(moved.reserved)};
   State::Model model(*state_, *connection, result.actions);
+  // A tunnel may end with the first one that it loses, and takes the others with it.
+  std::vector<std::pair<std::uint64_t, Mapping *>> lost; // By Tunnel::number.
   for (auto *mapping : moved.lost) {
-    StateOf(*connection).dialect->OnLost(*mapping, model);
+    lost.emplace_back(mapping->tunnel->number, mapping);
+  }
+  for (const auto &[number, mapping] : lost) {
+    if (connection->tunnels.contains(number)) {
+      StateOf(*connection).dialect->OnLost(*mapping, model);
+    }
   }
   return result;
 }

@@ -141,7 +141,12 @@ void Proxy::State::Register(Tunnel &tunnel, ProxyActions &actions) {
 }
 
 void Proxy::State::Release(Tunnel &tunnel, ProxyActions &actions) {
+  const bool rejected = std::exchange(tunnel.rejected, false);
   for (auto &payload : StateOf(*tunnel.connection).early.Take(tunnel.key)) {
+    if (rejected) {
+      ++tunnel.statistics.Dropped(Way::kTunnelledToTarget, DropReason::kUnknownConnectionId);
+      continue;
+    }
     tunnel.statistics[Way::kTunnelledToTarget].passed.Add(payload.size(), IsLong(payload));
     actions.emplace_back(
       proxy_action::SendToTarget{.socket = tunnel.socket->id, .payload = std::move(payload)});

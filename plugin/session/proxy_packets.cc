@@ -41,6 +41,12 @@ std::expected<PayloadToTarget, DropReason> Proxy::State::Pass(ClientConnection &
     tunnel->statistics[Way::kTunnelledToTarget].passed.Add(payload.size(), IsLong(payload));
     return PayloadToTarget{.tunnel = tunnel, .payload = payload};
   }
+  //= draft-ietf-masque-quic-proxy, section 5
+  //# If the proxy rejects the client CID, the proxy MUST drop all packets until it has sent an
+  //# ACK_CLIENT_CID capsule
+  if (tunnel && tunnel->rejected) {
+    return Count(*tunnel, Way::kTunnelledToTarget, DropReason::kUnknownConnectionId);
+  }
   //= draft-00, section 4.1
   //# Any DATAGRAM frames that are sent in a separate QUIC packet from the STREAM frame that
   //# contains the CONNECT-UDP request might also be dropped in the case that the packet arrives at

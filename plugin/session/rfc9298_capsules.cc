@@ -96,8 +96,9 @@ std::uint64_t Rfc9298::OnCapsule(Tunnel &tunnel, const Capsule &capsule, TunnelM
   if (tunnel.stage == Tunnel::Stage::kOpen) {
     return Act(tunnel, *read, model);
   }
-  // More than these two it must not send yet.
-  if (request.held.size() >= request.allowed) {
+  // More registrations than these two it must not send yet; what it has closed again is seen to when
+  // they are counted.
+  if (request.held.size() >= rfc9298::kMaxHeld) {
     return kH3DatagramError;
   }
   request.held.push_back(*read);
@@ -143,8 +144,9 @@ void Rfc9298::Send(const Request &request, const CidCapsule &capsule, TunnelMode
 void Rfc9298::Allow(Request &request, TunnelModel &model) {
   const auto active = request.clients.size() + request.targets.size();
   const auto room = rfc9298::kMaxActiveIds - std::min(rfc9298::kMaxActiveIds, active);
-  // Not with each of them.
-  if (request.registered + room < request.allowed + rfc9298::kMaxActiveIds / 4) {
+  const auto left = request.allowed - request.registered;
+  // Not with each of them, but before it can have none.
+  if (room <= left || (left != 0 && room - left < rfc9298::kMaxActiveIds / 4)) {
     return;
   }
   request.allowed = request.registered + room;
@@ -160,16 +162,17 @@ void Rfc9298::Allow(Request &request, TunnelModel &model) {
 std::uint64_t Rfc9298::RegisterClient(Tunnel &tunnel, const CidCapsule &capsule,
                                       TunnelModel &model) {
   auto &request = RequestOf(tunnel);
-  // One without a virtual connection ID may have been mapped in OnOpen, before it was counted.
+  // One may have been mapped in OnOpen, before it was counted.
   auto known = request.clients.find(capsule.id);
-  const bool first = request.registered == 0;
-  if (!Count(request, known != request.clients.end() && !first)) {
+  const bool repeated = known != request.clients.end() && known->second.registered;
+  if (!Count(request, repeated)) {
     return kH3DatagramError;
   }
   if (known == request.clients.end()) {
     const auto mapped = model.Map(tunnel, Direction::kToClient, capsule.id,
                                   {.stream = request.stream, .acknowledged = false});
     if (!mapped) {
+      tunnel.rejected = tunnel.silent;
       Send(request,
            {.kind = Kind::kRejectClientCid, .reason = ToReason(mapped.error()), .id = capsule.id},
            model);
@@ -177,14 +180,22 @@ std::uint64_t Rfc9298::RegisterClient(Tunnel &tunnel, const CidCapsule &capsule,
     }
     known = request.clients.emplace(capsule.id, ClientId{.mapping = *mapped, .offered = {}}).first;
   }
+  known->second.registered = true;
   //= draft-ietf-masque-quic-proxy, section 5.3
   //# When forwarded mode is not negotiated, the length MUST be zero.
   //
   //= draft-ietf-masque-quic-proxy, section 2.2
   //# To reduce the likelihood of connection ID conflicts, the proxy MUST choose a client VCID that is at
   //# least as long as the original client CID.
+  //
+  //= draft-ietf-masque-quic-proxy, section 5.3
+  //# This MUST be a valid connection ID length for the QUIC version used in the client-to-proxy QUIC
+  //# connection.
+  //
+  // So there is none for a longer one.
   ConnectionId virtual_id;
-  if (request.forwarding && !capsule.id.empty()) {
+  if (request.forwarding && !capsule.id.empty() &&
+      capsule.id.size() <= rfc9298::kMaxVirtualLength) {
     auto &offered = known->second.offered;
     if (offered.size() >= rfc9298::kMaxOffered) {
       return kH3DatagramError;
@@ -207,7 +218,8 @@ std::uint64_t Rfc9298::RegisterTarget(Tunnel &tunnel, const CidCapsule &capsule,
                                       TunnelModel &model) {
   auto &request = RequestOf(tunnel);
   const auto known = request.targets.find(capsule.id);
-  if (!Count(request, known != request.targets.end())) {
+  const bool repeated = known != request.targets.end();
+  if (!Count(request, repeated)) {
     return kH3DatagramError;
   }
   CidCapsule answer{.kind = Kind::kAckTargetCid, .id = capsule.id};
@@ -215,6 +227,15 @@ std::uint64_t Rfc9298::RegisterTarget(Tunnel &tunnel, const CidCapsule &capsule,
     request.targets[capsule.id];
     Send(request, answer, model);
     return 0;
+  }
+  if (capsule.id.size() > rfc9298::kMaxVirtualLength) {
+    Send(request, {.kind = Kind::kRejectTargetCid, .id = capsule.id}, model);
+    return 0;
+  }
+  // The oldest one goes first: the new one may need its place, and the token.
+  if (repeated && known->second.size() >= rfc9298::kMaxVirtual) {
+    model.Unmap(*known->second.front());
+    known->second.pop_front();
   }
   //= draft-ietf-masque-quic-proxy, section 5.10
   //# If forwarded mode is supported, the proxy MUST use a target VCID that does not introduce a conflict
@@ -228,18 +249,19 @@ std::uint64_t Rfc9298::RegisterTarget(Tunnel &tunnel, const CidCapsule &capsule,
                         .virtual_id = answer.virtual_id,
                         .token = capsule.token});
   }
+  if (!mapped && repeated) {
+    // It was acknowledged, and so is not rejected any more; without a virtual one it is tunnelled.
+    answer.virtual_id = {};
+    Send(request, answer, model);
+    return 0;
+  }
   if (!mapped) {
     Send(request,
          {.kind = Kind::kRejectTargetCid, .reason = ToReason(mapped.error()), .id = capsule.id},
          model);
     return 0;
   }
-  auto &mappings = request.targets[capsule.id];
-  if (mappings.size() >= rfc9298::kMaxVirtual) {
-    model.Unmap(*mappings.front());
-    mappings.pop_front();
-  }
-  mappings.push_back(*mapped);
+  request.targets[capsule.id].push_back(*mapped);
   Send(request, answer, model);
   return 0;
 }
@@ -253,7 +275,7 @@ std::uint64_t Rfc9298::AckVirtual(Tunnel &tunnel, const CidCapsule &capsule, Tun
   if (known == request.clients.end()) {
     return kH3DatagramError;
   }
-  auto &[mapping, offered] = known->second;
+  auto &offered = known->second.offered;
   const auto found = std::ranges::find(offered, capsule.virtual_id,
                                        &std::pair<ConnectionId, bool>::first);
   if (found == offered.end()) {
@@ -261,8 +283,9 @@ std::uint64_t Rfc9298::AckVirtual(Tunnel &tunnel, const CidCapsule &capsule, Tun
   }
   // One that its move has made void has crossed that.
   if (!found->second) {
-    mapping->virtual_id = found->first;
-    model.Acknowledge(*mapping);
+    auto &mapping = *known->second.mapping;
+    mapping.virtual_id = found->first;
+    model.Acknowledge(mapping);
   }
   offered.erase(offered.begin(), found + 1);
   return 0;

@@ -77,8 +77,16 @@ bool Rfc9298::OnRequest(StreamId stream, std::span<const HeaderField> fields, Tu
 //# If the proxy does not recognize or accept any of the transforms offered by the client, it MUST
 //# omit this parameter and set the header field value to "?0", or omit the header entirely.
 void Rfc9298::Negotiate(Request &request, const UdpRequest &asked) const {
+  //= draft-ietf-masque-quic-proxy, section 3
+  //# If this header is not included, the client MUST NOT send any connection ID capsules.
+  //
+  // And without them nothing would come back by a shared socket.
+  if (!asked.forwarding) {
+    return;
+  }
+  request.aware = forwarding_ || port_sharing_;
   request.port_sharing = port_sharing_ && asked.port_sharing;
-  if (!forwarding_ || !asked.forwarding || !asked.forwarding->forwarding) {
+  if (!forwarding_ || !asked.forwarding->forwarding) {
     return;
   }
   for (const auto transform : asked.forwarding->transforms) {
@@ -104,8 +112,14 @@ UdpResponse Rfc9298::Accept(Tunnel &tunnel, TunnelModel &model) const {
                        .port_sharing = request.port_sharing,
                        .capsule_protocol = true,
                        .proxy_status = ProxyStatus(tunnel.socket->target)};
+  //= draft-ietf-masque-quic-proxy, section 3
+  //# If the proxy supports QUIC-aware proxying, it will include the "Proxy-QUIC-Forwarding" header in
+  //# successful HTTP responses.
+  if (request.aware) {
+    response.forwarding.emplace();
+  }
   if (request.forwarding) {
-    auto &answer = response.forwarding.emplace();
+    auto &answer = *response.forwarding;
     answer.forwarding = true;
     answer.transform = TransformName(request.transform);
     if (request.transform == Transform::kScrambleDt) {
@@ -123,9 +137,10 @@ UdpResponse Rfc9298::Accept(Tunnel &tunnel, TunnelModel &model) const {
 // So it has come before there was a socket.
 Opened Rfc9298::OnOpen(Tunnel &tunnel, TunnelModel &model) {
   auto &request = RequestOf(tunnel);
-  if (tunnel.socket->shared && !request.held.empty() &&
-      request.held.front().kind == CidCapsuleKind::kRegisterClientCid) {
-    const auto &id = request.held.front().id;
+  const auto first = std::ranges::find(request.held, CidCapsuleKind::kRegisterClientCid,
+                                       &CidCapsule::kind);
+  if (tunnel.socket->shared && first != request.held.end()) {
+    const auto &id = first->id;
     const auto mapped = model.Map(tunnel, Direction::kToClient, id,
                                   {.stream = request.stream, .acknowledged = false});
     if (mapped) {
@@ -133,6 +148,8 @@ Opened Rfc9298::OnOpen(Tunnel &tunnel, TunnelModel &model) {
     } else if (SocketIsFull(mapped.error())) {
       return Opened::kAnotherSocket;
     }
+  } else if (tunnel.socket->shared && tunnel.socket->ids.full()) {
+    return Opened::kAnotherSocket; // Whatever is to come.
   }
   tunnel.stream = request.stream;
   tunnel.silent = tunnel.socket->shared && request.clients.empty();
@@ -188,7 +205,7 @@ void Rfc9298::OnBadDatagram(std::span<const std::uint8_t> datagram, TunnelModel 
   }
 }
 
-// There is none that is in the way of another one, but by chance.
+// Others have filled the new 4-tuple: in conflict it is only by chance.
 void Rfc9298::OnLost(Mapping &mapping, TunnelModel &model) {
   auto &tunnel = *mapping.tunnel;
   model.Reset(RequestOf(tunnel).stream, kH3ConnectError);

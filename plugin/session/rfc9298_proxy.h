@@ -46,6 +46,7 @@ private:
   // A connection ID of the client.
   struct ClientId {
     Mapping *mapping = nullptr;
+    bool registered = false; // And counted.
     // Virtual ones that it has not acknowledged yet, and whether its move has made them void: at most
     // kMaxOffered.
     std::deque<std::pair<ConnectionId, bool>> offered;
@@ -61,6 +62,7 @@ private:
     StreamId stream;
     CapsuleParser parser{rfc9298::MaxLength};
     BudgetShare kept; // What the parser keeps.
+    bool aware = false; // The client has asked for what of connection IDs there is, and we know it.
     bool forwarding = false;
     bool port_sharing = false;
     Transform transform{};
@@ -71,7 +73,7 @@ private:
     std::uint64_t allowed = 0;    // What they may come to.
     std::map<ConnectionId, ClientId> clients; // Together with the next at most kMaxActiveIds.
     std::map<ConnectionId, TargetId> targets;
-    std::vector<CidCapsule> held; // Before OnOpen: as many as the client may register unasked.
+    std::vector<CidCapsule> held; // Before OnOpen: at most kMaxHeld.
   };
   static Request &RequestOf(Tunnel &tunnel) { return static_cast<Request &>(*tunnel.dialect); }
 

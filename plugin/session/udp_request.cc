@@ -120,8 +120,11 @@ std::vector<HeaderField> UdpResponseFields(const UdpResponse &response) {
   if (response.forwarding) {
     fields.push_back(AnswerField(*response.forwarding));
   }
-  if (response.port_sharing) {
-    fields.push_back(PortSharingField(true));
+  //= draft-ietf-masque-quic-proxy, section 4
+  //# A proxy that does not support port sharing, SHOULD send "Proxy-QUIC-Port-Sharing" with a value of
+  //# "?0".
+  if (response.port_sharing || response.forwarding) {
+    fields.push_back(PortSharingField(response.port_sharing));
   }
   if (!response.proxy_status.empty()) {
     fields.push_back({.name = std::string(kProxyStatusField), .value = response.proxy_status});

@@ -61,6 +61,11 @@ public:
   /// How many different lengths are in use: the probes of an unsuccessful look-up.
   std::size_t lengths() const noexcept { return lengths_.size(); }
 
+  /// Whether an ID of a length that is not in use is refused.
+  bool full() const noexcept {
+    return size() >= limits_.max_ids || lengths() >= limits_.max_lengths;
+  }
+
   /// Adds an ID, or says why not and changes nothing.
   /// Errors: all of RoutingError; a conflict is reported before a bound.
   /// Cost: O(log n), and doubling the hash index once in n inserts.

@@ -52,6 +52,14 @@ inline constexpr std::size_t kMaxActiveIds = 64;
 /// ends the tunnel.
 inline constexpr std::size_t kMaxOffered = 8;
 
+/// Capsules for connection IDs that come before the tunnel has a socket.  One beyond it ends the
+/// tunnel.
+inline constexpr std::size_t kMaxHeld = 8;
+
+/// The longest virtual connection ID, in bytes: that of QUIC versions 1 and 2.  Longer connection IDs
+/// are not forwarded.
+inline constexpr std::size_t kMaxVirtualLength = 20;
+
 /// Mappings of one connection ID of the target, each with a virtual connection ID.  One beyond it
 /// takes the place of the oldest.
 inline constexpr std::size_t kMaxVirtual = 2;

@@ -183,6 +183,8 @@ struct Tunnel {
   /// Nothing may go to the target yet, as nothing could come back: it shares its socket, and has no
   /// connection ID of the client.
   bool silent = false;
+  /// With silent: its connection ID was rejected, and what has come for the target is dropped.
+  bool rejected = false;
   /// On a stream: what goes to the client does so as well.
   Carrier carrier = Carrier::kUnknown;
   Stage stage = Stage::kNone;
