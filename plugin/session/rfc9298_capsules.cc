@@ -96,13 +96,25 @@ std::uint64_t Rfc9298::OnCapsule(Tunnel &tunnel, const Capsule &capsule, TunnelM
   if (tunnel.stage == Tunnel::Stage::kOpen) {
     return Act(tunnel, *read, model);
   }
-  // More registrations than these two it must not send yet; what it has closed again is seen to when
-  // they are counted.
-  if (request.held.size() >= rfc9298::kMaxHeld) {
+  if (request.held.size() >= rfc9298::kMaxHeld || !MayHold(request, *read)) {
     return kH3DatagramError;
   }
   request.held.push_back(*read);
   return 0;
+}
+
+// More registrations than a client may send unasked, before the answer: those that Count would not
+// take, had it seen them yet.
+bool Rfc9298::MayHold(const Request &request, const CidCapsule &capsule) {
+  const auto registers = [](const CidCapsule &held) {
+    return held.kind == Kind::kRegisterClientCid || held.kind == Kind::kRegisterTargetCid;
+  };
+  const bool repeated = std::ranges::any_of(request.held, [&](const CidCapsule &held) {
+    return held.kind == capsule.kind && held.id == capsule.id;
+  });
+  const auto held = static_cast<std::uint64_t>(std::ranges::count_if(request.held, registers));
+  return !registers(capsule) || held < request.allowed ||
+         (repeated && RulesOf(*request.revision).repeats_are_free);
 }
 
 std::uint64_t Rfc9298::Act(Tunnel &tunnel, const CidCapsule &capsule, TunnelModel &model) {
@@ -142,7 +154,10 @@ void Rfc9298::Send(const Request &request, const CidCapsule &capsule, TunnelMode
 //# In order to permit the client to change client-to-target connection IDs, the proxy SHOULD send
 //# MAX_CONNECTION_IDS capsules allowing the client additional connection ID registrations.
 void Rfc9298::Allow(Request &request, TunnelModel &model) {
-  const auto active = request.clients.size() + request.targets.size();
+  // One may have been mapped in OnOpen, and not be registered yet.
+  const auto clients = static_cast<std::size_t>(std::ranges::count_if(
+    request.clients, [](const auto &client) { return client.second.registered; }));
+  const auto active = clients + request.targets.size();
   const auto room = rfc9298::kMaxActiveIds - std::min(rfc9298::kMaxActiveIds, active);
   const auto left = request.allowed - request.registered;
   // Not with each of them, but before it can have none.

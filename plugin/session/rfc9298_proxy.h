@@ -91,6 +91,7 @@ private:
                                              TunnelModel &model);
   [[nodiscard]] std::uint64_t AckVirtual(Tunnel &tunnel, const CidCapsule &capsule,
                                          TunnelModel &model);
+  [[nodiscard]] static bool MayHold(const Request &request, const CidCapsule &capsule);
   // Counts a registration; false if there may be none.
   [[nodiscard]] static bool Count(Request &request, bool repeated);
   static void Send(const Request &request, const CidCapsule &capsule, TunnelModel &model);

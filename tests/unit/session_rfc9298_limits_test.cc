@@ -1,0 +1,271 @@
+// Dialect rfc9298 at the proxy: its bounds, and what happens at them (adversarial.md, classes 16, 20
+// and 21).
+
+#include "session_rfc9298_raw.h"
+
+#include <algorithm>
+
+namespace ngmasque {
+namespace {
+
+std::string Number(int n) { return std::to_string(10'000'000 + n); }
+
+class Rfc9298Limits : public testing::TestWithParam<QuicProxyRevision> {
+protected:
+  // Reads what the proxy allows.
+  void Note(const std::vector<CidCapsule> &answers) {
+    for (const auto &answer : answers) {
+      if (answer.kind == Kind::kMaxConnectionIds) {
+        const auto now = answer.maximum + RulesOf(GetParam()).allowed_by_zero;
+        EXPECT_GT(now, allowed);
+        allowed = now;
+        ++told;
+      }
+    }
+  }
+
+  ProxyWorld world{{}, OpenPolicy()};
+  RawClient client{world, kAlice, 0, GetParam()};
+  std::uint64_t allowed = 2;
+  int told = 0; // How often.
+};
+
+// It is never left without another one as long as it keeps to what may be in force.
+TEST_P(Rfc9298Limits, AsManyAsAllowed) {
+  client.Open();
+  for (int i = 0; i < 64; ++i) {
+    ASSERT_GT(allowed, static_cast<std::uint64_t>(i));
+    Note(client.Ask(i % 2 == 0 ? Register(Number(i)) : RegisterTarget(Number(i))));
+  }
+  EXPECT_EQ(allowed, 64u);
+  EXPECT_EQ(client.reset(), 0u);
+  // One is closed, another one comes, and so on: there is always one more.
+  std::uint64_t registered = 64;
+  for (int i = 0; i < 40; ++i) {
+    Note(client.Ask(Close(Kind::kCloseTargetCid, Number(2 * (i % 32) + 1))));
+    ASSERT_GT(allowed, registered) << i;
+    Note(client.Ask(RegisterTarget(Number(2 * (i % 32) + 1))));
+    ++registered;
+  }
+  EXPECT_EQ(client.reset(), 0u);
+  EXPECT_EQ(allowed, registered);
+  (void)client.Say(RegisterTarget(Number(1000)));
+  EXPECT_EQ(client.reset(), kH3DatagramError);
+  EXPECT_EQ(world.ended.at(0).reason, EndReason::kProtocol);
+  EXPECT_EQ(world.proxy.Find(kAlice)->client->mappings, 0u);
+}
+
+//= draft-ietf-masque-quic-proxy, section 5.9
+//# The client MUST NOT send a registration capsule with a sequence number greater than what the proxy
+//# advertises via the MAX_CONNECTION_IDS capsule.
+TEST_P(Rfc9298Limits, OneMore) {
+  client.Open();
+  for (int i = 0; i <= 64; ++i) {
+    EXPECT_EQ(client.reset(), 0u) << i;
+    Note(client.Ask(Register(Number(i))));
+  }
+  EXPECT_EQ(client.reset(), kH3DatagramError);
+}
+
+// Opened and closed for ever: it costs the proxy nothing but a word now and then.
+TEST_P(Rfc9298Limits, RegisteredAndClosedForEver) {
+  client.Open();
+  for (int i = 0; i < 3000; ++i) {
+    ASSERT_GT(allowed, static_cast<std::uint64_t>(i));
+    Note(client.Ask(i % 2 == 0 ? Register(Number(i)) : RegisterTarget(Number(i))));
+    Note(client.Ask(Close(i % 2 == 0 ? Kind::kCloseClientCid : Kind::kCloseTargetCid, Number(i))));
+    ASSERT_LE(world.proxy.Find(kAlice)->client->mappings, 1u);
+  }
+  EXPECT_EQ(client.reset(), 0u);
+  EXPECT_LE(told, 3000 / 15);
+}
+
+TEST_P(Rfc9298Limits, RejectedForEver) {
+  client.Open();
+  for (int i = 0; i < 300; ++i) {
+    ASSERT_GT(allowed, static_cast<std::uint64_t>(i));
+    Note(client.Ask(Register("abc")));
+  }
+  EXPECT_EQ(client.reset(), 0u);
+  EXPECT_EQ(world.proxy.Find(kAlice)->client->mappings, 0u);
+}
+
+TEST_P(Rfc9298Limits, VirtualIdsThatAreNotAcknowledged) {
+  client.Open();
+  for (std::size_t i = 0; i < rfc9298::kMaxOffered; ++i) {
+    EXPECT_EQ(client.Ask(Register("client-0")).at(0).kind, Kind::kAckClientCid);
+  }
+  EXPECT_EQ(client.reset(), 0u);
+  (void)client.Say(Register("client-0"));
+  EXPECT_EQ(client.reset(), kH3DatagramError);
+}
+
+// An acknowledgement is for those before it as well.
+TEST_P(Rfc9298Limits, AcknowledgedNowAndThen) {
+  client.Open();
+  for (int round = 0; round < 10; ++round) {
+    ConnectionId last;
+    for (std::size_t i = 0; i < rfc9298::kMaxOffered; ++i) {
+      last = client.Ask(Register("client-0")).at(0).virtual_id;
+    }
+    (void)client.Say(Ack(Kind::kAckClientVcid, "client-0", last));
+    ASSERT_EQ(client.reset(), 0u) << round;
+  }
+}
+
+// The newest ones of a target's connection ID lead to it, and no others; a stateless reset finds its
+// way however often they are renewed.
+TEST_P(Rfc9298Limits, VirtualIdsOfATarget) {
+  client.Open();
+  client.Map(Register("client-0"));
+  ResetToken token;
+  token.fill(0x77);
+  auto reset = Short("random bytes that nobody knows ");
+  reset.insert(reset.end(), token.begin(), token.end());
+  std::vector<ConnectionId> virtual_ids;
+  for (int i = 0; i < 6; ++i) {
+    virtual_ids.push_back(client.Ask(RegisterTarget("server-0", token)).at(0).virtual_id);
+    ASSERT_LE(world.proxy.Find(kAlice)->client->mappings, 1 + rfc9298::kMaxVirtual);
+    EXPECT_TRUE(world.Receive(world.socket(), reset)) << i;
+  }
+  for (std::size_t i = 0; i < virtual_ids.size(); ++i) {
+    auto packet = Short(virtual_ids[i].bytes());
+    packet.resize(60);
+    EXPECT_EQ(world.Forward(Tuple(1), packet).has_value(), i + rfc9298::kMaxVirtual >= 6) << i;
+  }
+  (void)client.Say(Close(Kind::kCloseTargetCid, "server-0"));
+  EXPECT_FALSE(world.Receive(world.socket(), reset));
+  EXPECT_EQ(world.proxy.Find(kAlice)->client->mappings, 1u);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Rfc9298Limits,
+                         testing::Values(QuicProxyRevision::k06, QuicProxyRevision::k08,
+                                         QuicProxyRevision::k09),
+                         [](const auto &info) {
+                           return "r" + std::to_string(static_cast<int>(info.param));
+                         });
+
+// A client that has no mapping left is not told that what it had is refused: that would be after an
+// acknowledgement.
+TEST(Rfc9298Bounds, RepeatWithoutRoom) {
+  ProxyWorld world({.routing = {.max_streams_per_client = 3}}, OpenPolicy());
+  RawClient client(world), other(world, kAlice, 4);
+  client.Open();
+  other.Open();
+  client.Map(Register("client-0"));
+  EXPECT_EQ(client.Ask(RegisterTarget("server-0")).at(0).virtual_id.size(), 16u);
+  EXPECT_EQ(other.Ask(Register("client-1")).at(0).kind, Kind::kAckClientCid);
+  EXPECT_EQ(client.Say(RegisterTarget("server-0")), Texts{"ACK_TARGET_CID server-0 0"});
+  EXPECT_EQ(client.Say(RegisterTarget("server-1")), Texts{"REJECT_TARGET_CID server-1 0"});
+  (void)other.Say(Close(Kind::kCloseClientCid, "client-1"));
+  EXPECT_EQ(client.Say(RegisterTarget("server-0")), Texts{"ACK_TARGET_CID server-0 16"});
+}
+
+// What comes before the tunnel has a socket is held, and answered in its order.
+TEST(Rfc9298Bounds, BeforeTheAnswer) {
+  ProxyWorld world({}, OpenPolicy());
+  world.open_at_once = false;
+  RawClient client(world);
+  EXPECT_EQ(client.Open(), 0u);
+  EXPECT_TRUE(client.Say(RegisterTarget("server-0")).empty());
+  EXPECT_TRUE(client.Say(Register("client-0")).empty());
+  world.Opened(world.socket());
+  EXPECT_EQ(world.Status(kAlice, 0), 200u);
+  EXPECT_EQ(RawClient::Describe(client.Heard()),
+            (Texts{"ACK_TARGET_CID server-0 16", "MAX_CONNECTION_IDS 64",
+                   "ACK_CLIENT_CID client-0 8"}));
+  EXPECT_FALSE(world.proxy.Find(kAlice)->tunnels.begin()->second.silent);
+}
+
+TEST(Rfc9298Bounds, TooManyBeforeTheAnswer) {
+  for (const auto revision :
+       {QuicProxyRevision::k06, QuicProxyRevision::k08, QuicProxyRevision::k09}) {
+    ProxyWorld world({}, OpenPolicy());
+    world.open_at_once = false;
+    RawClient client(world, kAlice, 0, revision);
+    client.Open();
+    for (const auto *id : {"client-0", "client-1", "client-2"}) {
+      (void)client.Say(Register(id));
+    }
+    EXPECT_EQ(world.Status(kAlice, 0), 400u);
+    EXPECT_EQ(world.ended.at(0).reason, EndReason::kProtocol);
+    EXPECT_TRUE(world.opening.empty());
+  }
+  // Whatever they are, they are not kept without end.
+  ProxyWorld world({}, OpenPolicy());
+  world.open_at_once = false;
+  RawClient client(world);
+  client.Open();
+  for (std::size_t i = 0; i < rfc9298::kMaxHeld; ++i) {
+    (void)client.Say(Close(Kind::kCloseClientCid, "client-0"));
+    EXPECT_EQ(world.Status(kAlice, 0), 0u);
+  }
+  (void)client.Say(Close(Kind::kCloseClientCid, "client-0"));
+  EXPECT_EQ(world.Status(kAlice, 0), 400u);
+  EXPECT_EQ(world.ended.at(0).reason, EndReason::kProtocol);
+}
+
+// Others have filled the shared socket: who comes now gets one for itself, whether what it registers
+// is known by then or not.
+TEST(Rfc9298Bounds, FullSharedSocket) {
+  ProxyWorld world({.routing = {.max_lengths_per_scope = 2}}, OpenPolicy());
+  RawClient alice(world);
+  alice.Open();
+  alice.Map(Register("client-0"));
+  alice.Map(Register("a-longer-1"));
+  EXPECT_EQ(alice.Say(Register("another-client")), Texts{"REJECT_CLIENT_CID another-client 0"});
+
+  RawClient bob(world, kBob);
+  EXPECT_EQ(bob.Open(), 200u);
+  EXPECT_EQ(world.opened, 2);
+  EXPECT_EQ(bob.Say(Register("another-client")),
+            (Texts{"ACK_CLIENT_CID another-client 14", "MAX_CONNECTION_IDS 64"}));
+
+  // The first of all waits for its socket, and others fill that meanwhile.
+  world.open_at_once = false;
+  RawClient first(world, kAlice, 8), second(world, kBob, 8), third(world, kBob, 12);
+  const auto to = [&](RawClient &client) {
+    auto fields = RawClient::Fields();
+    std::ranges::find(fields, ":path", &HeaderField::name)->value =
+      "/.well-known/masque/udp/192.0.2.77/443/";
+    (void)world.Request(client.connection, client.stream, fields);
+  };
+  to(first);
+  to(second);
+  to(third);
+  (void)first.Say(Register("first-id"));
+  (void)first.Say(Register("1st-id-2nd"));
+  (void)second.Say(Register("second-id-of-16b"));
+  (void)third.Say(Register("third-id-that-is-17"));
+  world.Opened(world.socket());
+  EXPECT_EQ(world.Status(kBob, 8), 0u) << "it waits for a socket of its own";
+  EXPECT_EQ(world.opening.size(), 2u);
+  for (const auto socket : std::set(world.opening)) {
+    world.Opened(socket);
+  }
+  EXPECT_EQ(RawClient::Describe(second.Heard()).at(0), "ACK_CLIENT_CID second-id-of-16b 16");
+  EXPECT_EQ(RawClient::Describe(third.Heard()).at(0), "ACK_CLIENT_CID third-id-that-is-17 19");
+}
+
+// A move to a 4-tuple that others have filled loses the mappings of a tunnel, all at once.
+TEST(Rfc9298Bounds, MoveThatLosesSeveral) {
+  ProxyWorld world({.routing = {.max_lengths_per_scope = 1}}, OpenPolicy());
+  ASSERT_TRUE(world.proxy.Reserve(kBob, Id("reserved")));
+  RawClient client(world), other(world, kAlice, 4);
+  client.Open();
+  client.Map(Register("client-0"));
+  (void)client.Ask(RegisterTarget("server-0"));
+  (void)client.Ask(RegisterTarget("server-1"));
+  (void)client.Ask(RegisterTarget("server-2"));
+  other.Open();
+  other.Map(Register("client-1"));
+  world.Do(world.proxy.MoveConnection(kAlice, Tuple(2), world.now).actions);
+  EXPECT_EQ(client.reset(), kH3ConnectError);
+  ASSERT_EQ(world.ended.size(), 1u);
+  EXPECT_EQ(world.ended[0].reason, EndReason::kConflict);
+  EXPECT_EQ(other.reset(), 0u);
+  EXPECT_EQ(world.proxy.Find(kAlice)->client->mappings, 1u);
+}
+
+} // namespace
+} // namespace ngmasque
