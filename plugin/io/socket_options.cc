@@ -20,6 +20,13 @@ void SetOption(int fd, int level, int name, int value) {
 void PrepareUdp(int fd, bool ipv4) {
   // PROBE sets DF as DO does, but lets no ICMP message lower the path's MTU.
   if (ipv4) {
+    //= RFC 9298, section 3.1
+    //# UDP proxies MUST NOT introduce fragmentation at the IP layer when forwarding HTTP Datagrams
+    //# onto a UDP socket; overly large datagrams are silently dropped.
+    //
+    //= RFC 9298, section 3.1
+    //# In IPv4, the Don't Fragment (DF) bit MUST be set, if possible, to prevent fragmentation on
+    //# the path.
     SetOption(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE);
     SetOption(fd, IPPROTO_IP, IP_RECVTOS, 1);
   } else {

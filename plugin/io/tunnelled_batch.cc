@@ -74,6 +74,10 @@ void BurstPlan::Make(std::span<const TunnelledBatch::Entry> entries, const UdpSo
       }
     }
     // Not marked: the bits of the outer connection's packets are not theirs.
+    //
+    //= RFC 9298, section 6.2
+    //# A UDP proxy MUST ignore ECN bits in the IP header of UDP packets received from the target,
+    //# and it MUST set the ECN bits to Not-ECT on UDP packets it sends to the target.
     bursts_.push_back(OnePacket(payload));
     firsts_.push_back(i);
   }

@@ -60,6 +60,9 @@ PrepareConnection(Http3Endpoint::Impl &endpoint, const EndpointOptions &options,
   params.active_connection_id_limit = kActiveConnectionIds;
   params.grease_quic_bit = 1;
   if (options.features.datagrams || options.features.draft_datagrams) {
+    //= draft-ietf-masque-quic-proxy, section 8
+    //# Since Initial QUIC packets must be at least 1200 bytes in length, the HTTP Datagram frames
+    //# that are used for a QUIC-aware proxy MUST be able to carry at least 1200 bytes.
     params.max_datagram_frame_size = kMaxDatagramFrame;
   }
   return {};

@@ -76,6 +76,13 @@ std::optional<std::uint16_t> KeyedSource::WorkerOf(std::span<const std::uint8_t>
 }
 
 // Two workers with one key draw different blocks, as their numbers are in them.
+//
+//= draft-ietf-masque-quic-proxy, section 2.2
+//# the client VCID MUST be constructed such that it is unpredictable to the client or to guarantee
+//# no conflicts among all proxies sharing an IP address and port.
+//
+//= draft-ietf-masque-quic-proxy, section 5.10
+//# Proxies MUST choose unpredictable client and target VCIDs to avoid forwarding loop attacks.
 std::array<std::uint8_t, 16> KeyedSource::Draw(std::uint8_t use) {
   Block block{use};
   block[kWorkerAt] = static_cast<std::uint8_t>(worker_ >> 8);

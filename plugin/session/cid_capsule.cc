@@ -147,6 +147,8 @@ public:
 
 private:
   std::span<const std::uint8_t> Bytes(std::size_t length) {
+    //= RFC 9297, section 3.3
+    //# In particular, redundant length encodings MUST be verified to be self-consistent.
     if (length > rest_.size()) {
       Fail(WireError::kTruncated);
       return {};
@@ -209,6 +211,11 @@ std::expected<CidCapsule, WireError> ParseCidCapsule(CidCapsuleType type,
     capsule.virtual_id = reader.Id(reader.Integer());
   }
   if (layout.token) {
+    //= draft-ietf-masque-quic-proxy, section 5.4
+    //# Clients receiving a zero-length stateless reset token MUST ignore it.
+    //
+    //= draft-ietf-masque-quic-proxy, section 5.5
+    //# Proxies receiving a zero-length stateless reset token MUST ignore it.
     capsule.token = reader.Token(reader.Integer());
   }
   if (layout.maximum) {
@@ -228,6 +235,8 @@ std::expected<CidCapsule, WireError> ParseCidCapsule(CidCapsuleType type,
   return capsule;
 }
 
+//= RFC 9297, section 3.3
+//# Each Capsule's payload MUST contain exactly the fields identified in its description.
 std::vector<std::uint8_t> WriteCidCapsule(QuicProxyRevision revision, const CidCapsule &capsule) {
   const auto &own = Find(revision);
   auto kind = capsule.kind;

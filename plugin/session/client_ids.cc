@@ -39,6 +39,10 @@ ForwardedPacket ClientIds::FindForwarded(std::span<const std::uint8_t> packet) c
     return {};
   }
   const auto &mapping = *owner->mapping;
+  //= draft-ietf-masque-quic-proxy, section 6.2
+  //# Once a client has sent an ACK_CLIENT_VCID capsule to the proxy, it MUST be prepared to receive
+  //# forwarded short header packets on the 4-tuple between itself and the proxy for the specified
+  //# client VCID.
   if (owner->is_virtual) {
     const auto &id = mapping.virtual_id;
     const bool is_current = std::ranges::starts_with(packet.subspan(1), id.bytes()) && !id.empty();

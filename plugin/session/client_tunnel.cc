@@ -92,6 +92,13 @@ std::vector<ClientAction> ClientTunnel::AddClientId(const ConnectionId &id) {
       client_action::FellBack{full ? Fallback::kTooManyRequests : Fallback::kClientIdRefused});
     return actions;
   }
+  //= draft-ietf-masque-quic-proxy, section 5.9.2
+  //# Prior to informing the target of a new chosen client CID, the client MUST send a
+  //# REGISTER_CLIENT_CID capsule to the proxy containing the new client CID.
+  //
+  //= draft-ietf-masque-quic-proxy, section 5
+  //# When port sharing is supported, the client MUST register and receive acknowledgements for
+  //# client and target CIDs before using them.
   const auto mapping = Add(Direction::kToClient, id);
   if (state_ == State::kOpen) {
     Ask(actions, mapping);

@@ -23,6 +23,12 @@ ClientWay ClientTunnel::FromInner(std::span<const std::uint8_t> packet) {
   }
   //= draft-00, section 1
   //# QUIC long header packets MUST use this mode.
+  //
+  //= draft-ietf-masque-quic-proxy, section 1
+  //# QUIC long header packets between clients and targets MUST be proxied in tunnelled mode
+  //
+  //= draft-ietf-masque-quic-proxy, section 6.1
+  //# QUIC long header packets MUST NOT be forwarded.
   if (*form == HeaderForm::kLong) {
     return ClientWay::kTunnel;
   }
@@ -31,6 +37,16 @@ ClientWay ClientTunnel::FromInner(std::span<const std::uint8_t> packet) {
   //# receiving the server response, the client MUST send short header packets tunnelled in DATAGRAM
   //# frames.
   const auto *const mapping = servers_.Find(packet.subspan(1));
+  //= draft-ietf-masque-quic-proxy, section 6.1
+  //# The client MUST wait for an ACK_TARGET_CID capsule that contains the echoed connection ID and
+  //# target VCID before using forwarded mode.
+  //
+  //= draft-ietf-masque-quic-proxy, section 6.1
+  //# Prior to receiving the proxy server response, the client MUST send short header packets
+  //# tunnelled in HTTP Datagram frames.
+  //
+  //= draft-ietf-masque-quic-proxy, section 6.1
+  //# it MUST NOT forward packets to the requested target CID, but only use tunnelled mode.
   if (!mapping || (*mapping)->stage != Stage::kAcknowledged) {
     return ClientWay::kTunnel;
   }
@@ -53,6 +69,12 @@ std::span<const std::uint8_t> ClientTunnel::ToProxy(std::span<const std::uint8_t
   const auto rest = packet.subspan(1 + (*mapping)->id.size());
   const auto written = room.first(1 + virtual_id.size() + rest.size());
   written[0] = packet[0];
+  //= draft-ietf-masque-quic-proxy, section 6.1
+  //# Prior to sending a forwarded mode packet, the sender MUST replace the Connection ID with the
+  //# Virtual Connection ID.
+  //
+  //= draft-ietf-masque-quic-proxy, section 5.4
+  //# The proxy-chosen connection ID that the client MUST use when sending in forwarded mode.
   std::ranges::copy(virtual_id.bytes(), written.begin() + 1);
   std::ranges::copy(rest, written.end() - static_cast<std::ptrdiff_t>(rest.size()));
   if (scramble_) {

@@ -6,6 +6,9 @@
 namespace ngmasque {
 
 bool EarlyDatagrams::Keep(TunnelKey id, bool awaited, std::span<const std::uint8_t> payload) {
+  //= RFC 9297, section 2.1
+  //# If a datagram is received after the corresponding stream's receive side is closed, the
+  //# received datagrams MUST be silently dropped.
   if (!awaited && std::ranges::contains(retired_, id)) {
     return false;
   }

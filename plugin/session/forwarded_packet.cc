@@ -12,6 +12,14 @@ namespace ngmasque {
 //# ID.
 //
 // What follows the connection ID stays where it is.
+//
+//= draft-ietf-masque-quic-proxy, section 6.1
+//# If the Virtual Connection ID is smaller than the Connection ID, the sender MUST shrink the
+//# length of the packet by the difference between the two lengths.
+//
+//= draft-ietf-masque-quic-proxy, section 6.1
+//# Clients and proxies supporting forwarded mode MUST be able to handle Virtual Connection IDs of
+//# different lengths than the corresponding Connection IDs.
 std::optional<MutablePacket> ReplaceId(const MutablePacket &packet, std::size_t length,
                                        const ConnectionId &id) {
   const auto bytes = packet.bytes;

@@ -28,10 +28,23 @@ struct Name {
 constexpr std::array kNames{
   Name{.transform = Transform::kIdentity, .name = "identity"},
   // "scramble" is for the transform of the final document.
+  //
+  //= draft-ietf-masque-quic-proxy, section 6.3.2
+  //# Deployments that implement the version of the `scramble` transform defined in this document
+  //# MUST use the value "scramble-dt".
   Name{.transform = Transform::kScrambleDt, .name = "scramble-dt"},
 };
 
 // The one line of a field, if it is an Item with a Boolean.
+//
+//= draft-ietf-masque-quic-proxy, section 3
+//# "Proxy-QUIC-Forwarding" is an Item Structured Header. Its value MUST be a Boolean.
+//
+//= draft-ietf-masque-quic-proxy, section 4
+//# "Proxy-QUIC-Port-Sharing" is an Item Structured Header. Its value MUST be a Boolean.
+//
+//= RFC 9297, section 3.4
+//# Receivers MUST ignore unknown parameters.
 std::optional<sf::Item> ReadBoolean(std::span<const HeaderField> fields, std::string_view name) {
   const std::string *line = nullptr;
   for (const auto &field : fields) {
@@ -98,6 +111,10 @@ HeaderField Field(std::string_view name, bool value, sf::Parameters parameters =
   return {.name = std::string(name), .value = text ? *std::move(text) : std::string("?0")};
 }
 
+//= draft-ietf-masque-quic-proxy, section 6.3.2
+//# When offering or selecting this transform, the client and server each generate the key that they
+//# will use to encrypt scrambled packets and MUST add it to the "Proxy-QUIC-Forwarding" header in
+//# an `sf-binary` parameter named "scramble-key".
 sf::Parameters Parameters(std::string_view name, std::string value,
                           const std::optional<ScrambleKey> &key) {
   sf::Parameters parameters;
@@ -152,6 +169,9 @@ std::optional<ForwardingAnswer> ReadAnswer(std::span<const HeaderField> fields) 
   ForwardingAnswer answer{.forwarding = std::get<sf::Boolean>(item->value),
                           .transform = {},
                           .key = ReadKey(item->parameters)};
+  //= draft-ietf-masque-quic-proxy, section 3
+  //# Clients MUST ignore receipt of an "accept-transform" parameter and servers MUST ignore receipt
+  //# of a "transform" parameter.
   if (const auto *const transform = FindTyped<sf::String>(item->parameters, kTransform)) {
     answer.transform = *transform;
   }
@@ -185,6 +205,13 @@ HeaderField AnswerField(const ForwardingAnswer &answer) {
   if (!answer.forwarding || !answer.transform) {
     return Field(kForwardingField, false);
   }
+  //= draft-ietf-masque-quic-proxy, section 3
+  //# The proxy MUST include a "transform" parameter whose value is a String indicating the selected
+  //# transform.
+  //
+  //= draft-ietf-masque-quic-proxy, section 3
+  //# Clients MUST NOT send the "transform" parameter and servers MUST NOT send the
+  //# "accept-transform" parameter.
   const auto known = FindTransform(*answer.transform);
   return Field(kForwardingField, true,
                Parameters(kTransform, *answer.transform,

@@ -12,6 +12,9 @@ namespace {
 std::optional<MutablePacket> ToForwarded(const Mapping &mapping, const MutablePacket &packet) {
   return mapping.virtual_id.empty()
            ? packet
+           //= draft-ietf-masque-quic-proxy, section 5.3
+           //# The proxy-chosen connection ID that the proxy MUST use when sending in forwarded
+           //# mode.
            : ToClientLink(packet, mapping.id.size(), mapping.virtual_id,
                           mapping.tunnel->scramble.get());
 }
@@ -53,6 +56,17 @@ std::expected<PayloadToTarget, DropReason> Proxy::State::Pass(ClientConnection &
   //# the proxy before the packet containing the STREAM frame.
   //
   // So the first ones are not.
+  //
+  //= RFC 9297, section 2.1
+  //# If an HTTP/3 Datagram is received and its Quarter Stream ID field maps to a stream that has
+  //# not yet been created, the receiver SHALL either drop that datagram silently or buffer it
+  //# temporarily (on the order of a round trip) while awaiting the creation of the corresponding
+  //# stream.
+  //
+  //= RFC 9298, section 5
+  //# If a UDP proxy receives an HTTP Datagram before it has received the corresponding request, it
+  //# SHALL either drop that HTTP Datagram silently or buffer it temporarily (on the order of a
+  //# round trip) while awaiting the corresponding request.
   if (!StateOf(connection).early.Keep(tunnelled.key, tunnel != nullptr, payload)) {
     return Count(DropReason::kUnknownFlow);
   }
@@ -185,6 +199,12 @@ std::expected<PacketToClient, DropReason> Proxy::FromTarget(const ServerSocket *
                                                             const Endpoint &source,
                                                             const MutablePacket &packet,
                                                             Timestamp now) {
+  //= RFC 9298, section 3.1
+  //# If the UDP proxy uses a non-connected socket, it MUST validate the IP source address and UDP
+  //# source port on received packets to ensure they match the client's request.
+  //
+  //= RFC 9298, section 3.1
+  //# Packets that do not match MUST be discarded by the UDP proxy.
   if (socket && socket->target != source) {
     return state_->Count(DropReason::kWrongSource);
   }

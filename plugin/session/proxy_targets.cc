@@ -40,6 +40,9 @@ void Proxy::State::FindTarget(Tunnel &tunnel, ProxyActions &actions) {
     RefuseAll(tunnel, SessionError::kTooManyLookups, actions);
     return;
   }
+  //= RFC 9298, section 3.1
+  //# if the "target_host" is a DNS name, the UDP proxy MUST perform DNS resolution before replying
+  //# to the HTTP request.
   tunnel.stage = Stage::kLookup;
   tunnel.lookup = LookupId(next_lookup++);
   lookups.emplace(tunnel.lookup, Asked{.by = &client, .tunnel = &tunnel});
@@ -66,6 +69,9 @@ ProxyActions Proxy::OnLookup(LookupId lookup,
   }
   tunnel->stage = State::Stage::kNone;
   if (!found || found->empty()) {
+    //= RFC 9298, section 3.1
+    //# If errors occur during this process, the UDP proxy MUST reject the request and SHOULD send
+    //# details using an appropriate Proxy-Status header field
     state_->RefuseAll(*tunnel, found ? SessionError::kNoAddress : found.error(), actions);
   } else {
     state_->UseAddresses(*tunnel, *found, actions);
@@ -182,6 +188,9 @@ ProxyActions Proxy::OnSocketFailed(SocketId id, Timestamp now) {
   // A copy, as they leave it.  The last one closes the socket.
   const auto users = socket->users;
   for (const auto &[ticket, tunnel] : users) {
+    //= RFC 9298, section 3.1
+    //# If a UDP proxy is notified by its operating system that its socket is no longer usable, it
+    //# MUST close the request stream.
     if (!tunnel->answered) {
       state_->Remove(*tunnel, EndReason::kUnreachable, actions);
     }

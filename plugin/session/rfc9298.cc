@@ -16,6 +16,9 @@ Prefix DatagramPrefix(StreamId stream) {
 }
 
 std::expected<Prefix, DropReason> CapsulePrefix(std::size_t size) {
+  //= RFC 9298, section 5
+  //# Therefore, endpoints MUST NOT send HTTP Datagrams with a UDP Proxying Payload field longer
+  //# than 65527 using Context ID zero.
   if (size > kMaxUdpPayload) {
     return std::unexpected(DropReason::kTooLarge);
   }

@@ -224,6 +224,9 @@ void Rfc9298Client::UdpTunnel::OnResponse(RequestId, std::span<const HeaderField
     Fail(kH3MessageError, model);
     return;
   }
+  //= RFC 9298, section 3.1
+  //# Any response other than a successful response indicates that the request has failed; thus, the
+  //# client MUST abort the request.
   if (!response->success()) {
     open_ = false;
     model.CloseRequest(kRequest);

@@ -84,6 +84,13 @@ std::uint64_t Rfc9298Client::UdpTunnel::OnAck(Direction direction, const CidCaps
   const auto mapping = *registered.mapping;
   //= draft-ietf-masque-quic-proxy, section 5.3
   //# When forwarded mode is not negotiated, the length MUST be zero.
+  //
+  //= draft-ietf-masque-quic-proxy, section 5.9.1
+  //# If forwarded mode is not supported, an ACK_CLIENT_VCID capsule MUST NOT be sent.
+  //
+  //= draft-ietf-masque-quic-proxy, section 5
+  //# The ACK_CLIENT_VCID capsule type MUST only be sent by the client and only when forwarded mode
+  //# is enabled.
   if (!capsule.virtual_id.empty() && !forwarding_) {
     return kH3DatagramError;
   }
@@ -117,6 +124,14 @@ std::uint64_t Rfc9298Client::UdpTunnel::OnAck(Direction direction, const CidCaps
 //# capsule with the real and virtual connection IDs along with an optional Stateless Reset Token.
 //
 // Without one: whom we do not know any more, the proxy's connection to us is gone, too.
+//
+//= draft-ietf-masque-quic-proxy, section 5.9.1
+//# If forwarded mode is supported, the client MUST respond with an ACK_CLIENT_VCID to signal to the
+//# proxy that it may start sending forwarded mode packets.
+//
+//= draft-ietf-masque-quic-proxy, section 5.9
+//# The client MUST acknowledge the new client VCID with an ACK_CLIENT_VCID capsule or close the
+//# registration.
 bool Rfc9298Client::UdpTunnel::TakeVirtual(Direction direction, MappingId mapping,
                                            const CidCapsule &capsule, ClientTunnelModel &model) {
   if (model.SetVirtual(mapping, capsule.virtual_id)) {
@@ -180,12 +195,21 @@ std::uint64_t Rfc9298Client::UdpTunnel::OnRefusal(Direction direction, const Cid
     SendClose(direction, capsule.id, CidReason::kDefault, model);
   }
   Unregister(ids, known);
+  //= draft-ietf-masque-quic-proxy, section 5
+  //# the client MUST NOT send any packets until receiving an ACK_CLIENT_CID.
+  //
+  //= draft-ietf-masque-quic-proxy, section 5.9.1
+  //# If the rejection indicated a conflict due to the client CID, the client MUST select a new
+  //# Connection ID before sending a new request, and generate a new packet.
   model.Refuse(mapping, {.conflict = capsule.reason != CidReason::kDefault});
   return 0;
 }
 
 std::uint64_t Rfc9298Client::UdpTunnel::OnMaximum(std::uint64_t maximum, ClientTunnelModel &model) {
   const auto &rules = RulesOf(connection_.options_.revision);
+  //= draft-ietf-masque-quic-proxy, section 5
+  //# Clients receiving a MAX_CONNECTION_IDS capsule with a value less than 1 MUST reset the stream
+  //# with H3_DATAGRAM_ERROR error code.
   if (maximum < rules.least_maximum || maximum < maximum_ ||
       (maximum == maximum_ && rules.allowed_by_zero == 0)) {
     return kH3DatagramError;

@@ -64,7 +64,13 @@ bool Rfc9298::OnRequest(StreamId stream, std::span<const HeaderField> fields, Tu
     return true;
   }
   auto &tunnel = **added;
+  //= draft-ietf-masque-quic-proxy, section 5.10
+  //# If the client did not send a value of "?1" for the "Proxy-QUIC-Port-Sharing" header, port
+  //# reuse is not permitted and the proxy MUST allocate a new UDP 4-tuple.
   tunnel.alone = !request->port_sharing;
+  //= RFC 9297, section 2
+  //# HTTP Datagrams MUST only be sent with an association to an HTTP request that explicitly
+  //# supports them.
   tunnel.datagram_prefix = rfc9298::DatagramPrefix(stream);
   tunnel.client_first = false;
   tunnel.dialect = std::move(request);
@@ -107,6 +113,11 @@ void Rfc9298::Negotiate(Request &request, const UdpRequest &asked) const {
 
 UdpResponse Rfc9298::Accept(Tunnel &tunnel, TunnelModel &model) const {
   const auto &request = RequestOf(tunnel);
+  //= RFC 9298, section 3.5
+  //# the HTTP status code on the response SHALL be in the 2xx (Successful) range.
+  //
+  //= RFC 9298, section 3.5
+  //# the response SHALL meet the requirements of HTTP responses that start the Capsule Protocol
   UdpResponse response{.status = 200,
                        .forwarding = {},
                        .port_sharing = request.port_sharing,
@@ -234,6 +245,8 @@ void Rfc9298::OnMigrating(Tunnel &tunnel, TunnelModel &model) {
   }
 }
 
+//= RFC 9297, section 2.1
+//# HTTP/3 Datagrams MUST NOT be sent unless the corresponding stream's send side is open.
 void Rfc9298::OnEnded(Tunnel &tunnel, EndReason reason, TunnelModel &model) {
   const auto stream = RequestOf(tunnel).stream;
   if (reason == EndReason::kUnreachable) {

@@ -82,7 +82,8 @@ private:
   // The tunnel is gone afterwards.
   void End(Tunnel &tunnel, std::uint64_t code, TunnelModel &model);
 
-  // rfc9298_capsules.cc.  They return the code of HTTP/3 that ends the tunnel, or 0.
+  // rfc9298_capsules.cc and rfc9298_registrations.cc.  They return the code of HTTP/3 that ends the
+  // tunnel, or 0.
   [[nodiscard]] std::uint64_t OnCapsule(Tunnel &tunnel, const Capsule &capsule, TunnelModel &model);
   [[nodiscard]] std::uint64_t Act(Tunnel &tunnel, const CidCapsule &capsule, TunnelModel &model);
   [[nodiscard]] std::uint64_t RegisterClient(Tunnel &tunnel, const CidCapsule &capsule,

@@ -85,6 +85,9 @@ void Tunnels::Remove(ServerSocket &socket) { sockets_.erase(sockets_.find(socket
 //# Each pair of client <-> proxy QUIC connection and datagram flow ID MUST be mapped to a single
 //# server-facing socket.
 std::expected<void, SessionError> Tunnels::Join(Tunnel &tunnel, ServerSocket &socket) {
+  //= draft-ietf-masque-quic-proxy, section 5.10
+  //# Proxy-to-target 4-tuples MUST NOT be reused across QUIC and non-QUIC UDP proxy requests, since
+  //# it might not be possible to correctly demultiplex or direct the traffic.
   if (!socket.users.empty() && (!socket.shared || tunnel.plain)) {
     return std::unexpected(SessionError::kSocketNotShared);
   }
@@ -108,6 +111,8 @@ bool Tunnels::Leave(Tunnel &tunnel) {
     ForgetToken(mapping, *tunnel.socket);
   }
   auto &socket = *std::exchange(tunnel.socket, nullptr);
+  //= RFC 9298, section 3.1
+  //# The UDP proxy MUST keep the socket open while the request stream is open.
   socket.users.erase(tunnel.ticket);
   return socket.users.empty();
 }
@@ -125,10 +130,17 @@ Tunnels::AddMapping(Tunnel &tunnel, Direction direction, const ConnectionId &id,
                 .token = token,
                 .stream = stream};
   const auto &key = KeyOf(added);
-  if (key.size() < limits_.min_connection_id) {
+  // What stands for it is not the client's choice.
+  if (virtual_id.empty() && key.size() < limits_.min_connection_id) {
     return std::unexpected(SessionError::kTooShort);
   }
   auto &table = TableOf(tunnel, direction);
+  //= draft-ietf-masque-quic-proxy, section 2.1
+  //# In order to share a proxy-to-target 4-tuple between multiple proxied connections, the proxy
+  //# MUST guarantee that the client CIDs do not conflict.
+  //
+  //= draft-ietf-masque-quic-proxy, section 2.2
+  //# the proxy MUST guarantee that the mappings between VCIDs, CIDs, and 4-tuples are unique.
   if (const auto possible = table.Check(key); !possible) {
     return std::unexpected(ToSessionError(possible.error()));
   }

@@ -27,6 +27,13 @@ std::expected<Mapping *, DropReason> Tunnels::FromClient(const ClientPath *path,
   if (!form) {
     return std::unexpected(DropReason::kMalformed);
   }
+  //= draft-ietf-masque-quic-proxy, section 5.10
+  //# The proxy MUST only forward non-tunnelled packets from the client that are QUIC short header
+  //# packets (based on the Header Form bit) and have mapped target VCIDs.
+  //
+  //= draft-ietf-masque-quic-proxy, section 9
+  //# Accordingly proxies with forwarding mode enabled MUST NOT rely on this bit for protocol
+  //# identification
   if (*form == HeaderForm::kLong || !path) {
     return nullptr;
   }
@@ -66,6 +73,9 @@ std::expected<Destination, DropReason> Tunnels::FromTarget(const ServerSocket &s
     //= draft-00, section 5
     //# The proxy MUST use tunnelled mode (DATAGRAM frames) on the correct datagram flow for any
     //# long header packets.
+    //
+    //= draft-ietf-masque-quic-proxy, section 5.10
+    //# The proxy MUST use tunnelled mode (HTTP Datagram frames) for any long header packets.
     return Destination{.tunnel = mapping.tunnel,
                        .mapping = &mapping,
                        .forward = form == HeaderForm::kShort &&
@@ -82,6 +92,13 @@ std::expected<Destination, DropReason> Tunnels::FromTarget(const ServerSocket &s
         return Destination{.tunnel = known->second->tunnel};
       }
     }
+    //= draft-ietf-masque-quic-proxy, section 5
+    //# Packets with unknown connection IDs received by the proxy on a target-facing sockets that
+    //# support port sharing MUST be dropped.
+    //
+    //= draft-ietf-masque-quic-proxy, section 5.10
+    //# Any packets received on a proxy-to-target 4-tuple used for proxying QUIC that does not
+    //# correspond to a known CID MUST be dropped.
     return std::unexpected(why);
   }
   return Destination{.tunnel = socket.users.begin()->second}; // The only one.

@@ -42,6 +42,8 @@ bool IsUdpRequest(std::span<const HeaderField> fields) {
 std::expected<UdpRequest, SessionError> ParseUdpRequest(std::span<const HeaderField> fields,
                                                         const UriTemplate &path_template) {
   const auto headers = ReadPseudoHeaders(fields);
+  //= RFC 9298, section 3.4
+  //# The ":path" and ":scheme" pseudo-header fields SHALL NOT be empty.
   if (!headers || !headers->method || !headers->protocol || !headers->authority ||
       headers->authority->empty() || !headers->scheme || !headers->path) {
     return std::unexpected(SessionError::kPseudoHeader);
@@ -59,6 +61,15 @@ std::expected<UdpRequest, SessionError> ParseUdpRequest(std::span<const HeaderFi
   if (!target) {
     return std::unexpected(SessionError::kPath);
   }
+  //= RFC 9298, section 3
+  //# Using the terms IPv6address, IPv4address, reg-name, and port from [URI], the "target_host" and
+  //# "target_port" variables MUST adhere to the format in Figure 2, using notation from [ABNF].
+  //
+  //= RFC 9298, section 3
+  //# both the "target_host" and "target_port" variables MUST NOT be empty.
+  //
+  //= RFC 9298, section 3
+  //# "target_port" MUST represent an integer between 1 and 65535 inclusive.
   auto authority = ReadTarget(*target);
   if (!authority) {
     return std::unexpected(authority.error());
@@ -75,8 +86,17 @@ std::vector<HeaderField> UdpRequestFields(const UdpRequest &request,
     {.name = ":method", .value = "CONNECT"},
     {.name = ":protocol", .value = std::string(kProtocol)},
     {.name = ":scheme", .value = "https"},
+    //= RFC 9298, section 3.4
+    //# The ":authority" pseudo-header field SHALL contain the authority of the UDP proxy.
     {.name = ":authority", .value = std::string(authority)},
     {.name = ":path",
+     //= RFC 9298, section 3
+     //# When sending its UDP proxying request, the client SHALL perform URI Template expansion to
+     //# determine the path and query of its request.
+     //
+     //= RFC 9298, section 3.4
+     //# Their values SHALL contain the scheme and path from the URI Template after the URI Template
+     //# expansion process has been completed
      .value = path_template.Expand(request.target.host, std::to_string(request.target.port))},
     CapsuleProtocolField()};
   if (request.forwarding) {
@@ -114,6 +134,9 @@ std::expected<UdpResponse, SessionError> ParseUdpResponse(std::span<const Header
 
 std::vector<HeaderField> UdpResponseFields(const UdpResponse &response) {
   std::vector<HeaderField> fields{{.name = ":status", .value = std::to_string(response.status)}};
+  //= RFC 9297, section 3.4
+  //# The Capsule-Protocol header field MUST NOT be used on HTTP responses with a status code that
+  //# is both different from 101 (Switching Protocols) and outside the 2xx (Successful) range.
   if (response.capsule_protocol) {
     fields.push_back(CapsuleProtocolField());
   }

@@ -84,6 +84,9 @@ bool IsLiteralText(std::string_view text) {
 
 // RFC 6570, section 2.3: letters, digits, '_' and percent-encoding, with single dots between them.
 // So it has no modifiers, which are level 4.
+//
+//= RFC 9298, section 2
+//# The URI Template MUST be a level 3 template or lower.
 bool IsVariableName(std::string_view name) {
   bool after_dot = true;
   while (!name.empty()) {
@@ -173,6 +176,8 @@ bool UriTemplate::ReadAuthority(std::string_view &text) {
     return false;
   }
   text.remove_prefix(scheme.size());
+  //= RFC 9298, section 2
+  //# All template variables MUST be within the path or query components of the URI.
   const auto authority = text.substr(0, text.find_first_of("/?#{"));
   text.remove_prefix(authority.size());
   authority_ = authority;
@@ -270,6 +275,10 @@ std::expected<UriTemplate, WireError> UriTemplate::Parse(std::string_view text) 
   if (!text.starts_with('/') || !result.ReadParts(text) || !result.HasBoth()) {
     return std::unexpected(WireError::kTemplate);
   }
+  //= RFC 9298, section 2
+  //# If a client detects that any of the requirements above are not met by a URI Template, the
+  //# client MUST reject its configuration and abort the request without sending it to the UDP
+  //# proxy.
   result.readable_ = result.IsReadable();
   if (is_path && !result.readable_) {
     return std::unexpected(WireError::kTemplate);
@@ -281,6 +290,8 @@ std::string UriTemplate::Expand(std::string_view host, std::string_view port) co
   std::string path;
   for (const auto &[before, variable] : parts_) {
     path += before;
+    //= RFC 9298, section 3
+    //# if "target_host" contains an IPv6 literal, the colons (":") MUST be percent-encoded.
     AppendEncoded(path, variable == Variable::kHost ? host : port);
   }
   return path += end_;

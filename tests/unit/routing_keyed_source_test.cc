@@ -55,6 +55,10 @@ TEST(KeyedSource, OneKeyOneSequence) {
 }
 
 // Each bit is set about half of the time.
+//
+//= draft-ietf-masque-quic-proxy, section 2.2
+//# the client VCID MUST be constructed such that it is unpredictable to the client or to guarantee
+//# no conflicts among all proxies sharing an IP address and port.
 TEST(KeyedSource, LooksRandom) {
   KeyedSource source(kTestKey);
   std::array<int, 128> set{};

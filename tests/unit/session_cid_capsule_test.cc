@@ -285,6 +285,12 @@ TEST(CidCapsule, ConnectionIdsThatAreTooLong) {
 //= draft-ietf-masque-quic-proxy, section 5.4
 //# Proxies choosing
 //# not to support stateless resets MAY set the length to zero.
+//
+//= draft-ietf-masque-quic-proxy, section 5.4
+//# Clients receiving a zero-length stateless reset token MUST ignore it.
+//
+//= draft-ietf-masque-quic-proxy, section 5.5
+//# Proxies receiving a zero-length stateless reset token MUST ignore it.
 TEST(CidCapsule, ResetTokensHaveNoneOrSixteenBytes) {
   for (const auto revision : kRevisions) {
     for (const auto kind : {kRegisterTargetCid, kAckClientVcid, kAckTargetCid}) {

@@ -38,6 +38,9 @@ std::optional<ForwardingAnswer> Answer(std::string_view value) {
   return ReadAnswer(Message("proxy-quic-forwarding", value));
 }
 
+//= draft-ietf-masque-quic-proxy, section 6.3.2
+//# Deployments that implement the version of the `scramble` transform defined in this document MUST
+//# use the value "scramble-dt".
 TEST(ForwardingFields, NamesOfTransforms) {
   EXPECT_EQ(TransformName(kIdentity), "identity");
   EXPECT_EQ(TransformName(kScrambleDt), "scramble-dt");
@@ -61,6 +64,17 @@ TEST(ForwardingFields, OfferOfTheExample) {
             (ForwardingAnswer{.forwarding = true, .transform = "scramble-dt", .key = Key()}));
 }
 
+//= draft-ietf-masque-quic-proxy, section 3
+//# If advertising support for forwarding, the client MUST add an "accept-transform" parameter whose
+//# value is a String containing the supported packet transforms
+//
+//= draft-ietf-masque-quic-proxy, section 3
+//# The proxy MUST include a "transform" parameter whose value is a String indicating the selected
+//# transform.
+//
+//= draft-ietf-masque-quic-proxy, section 3
+//# Clients MUST NOT send the "transform" parameter and servers MUST NOT send the "accept-transform"
+//# parameter.
 TEST(ForwardingFields, WrittenAndReadAgain) {
   const ForwardingOffer offer{.forwarding = true,
                               .transforms = {kScrambleDt, kIdentity},
@@ -76,6 +90,10 @@ TEST(ForwardingFields, WrittenAndReadAgain) {
   EXPECT_EQ(ReadAnswer(Fields{AnswerField(answer)}), answer);
 }
 
+//= draft-ietf-masque-quic-proxy, section 6.3.2
+//# When offering or selecting this transform, the client and server each generate the key that they
+//# will use to encrypt scrambled packets and MUST add it to the "Proxy-QUIC-Forwarding" header in
+//# an `sf-binary` parameter named "scramble-key".
 TEST(ForwardingFields, KeysAreWrittenForTransformsThatNeedOne) {
   EXPECT_EQ(OfferField({.forwarding = true, .transforms = {kIdentity}, .key = Key()}).value,
             R"(?1;accept-transform="identity")");
@@ -188,6 +206,8 @@ TEST(ForwardingFields, KeysThatAreNone) {
   EXPECT_EQ(Answer(WithKey(R"(?1;transform="identity")"))->key, Key());
 }
 
+//= draft-ietf-masque-quic-proxy, section 3
+//# "Proxy-QUIC-Forwarding" is an Item Structured Header. Its value MUST be a Boolean.
 TEST(ForwardingFields, NotABooleanItem) {
   for (const auto *value : {"", "1", "true", "?2", "?1, ?1", "(?1)", "\"?1\"", ":MQ==:", "?1;",
                             "?1;accept-transform=\"identity\";", "?1;accept-transform=\"ident",
@@ -215,6 +235,9 @@ TEST(ForwardingFields, SeveralLinesAreNoItem) {
 //# other value type MUST be handled as if the field were not present by
 //# recipients (for example, if this field is included multiple times,
 //# its type will become a List and the field will be ignored).
+//
+//= draft-ietf-masque-quic-proxy, section 4
+//# "Proxy-QUIC-Port-Sharing" is an Item Structured Header. Its value MUST be a Boolean.
 TEST(ForwardingFields, CapsuleProtocolAndPortSharing) {
   const std::pair<std::string, bool (*)(std::span<const HeaderField>)> readers[] = {
     {"capsule-protocol", ReadCapsuleProtocol},

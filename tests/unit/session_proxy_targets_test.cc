@@ -31,6 +31,13 @@ protected:
   ProxyWorld world;
 };
 
+//= RFC 9298, section 3.1
+//# if the "target_host" is a DNS name, the UDP proxy MUST perform DNS resolution before replying to
+//# the HTTP request.
+//
+//= RFC 9298, section 3.1
+//# If errors occur during this process, the UDP proxy MUST reject the request and SHOULD send
+//# details using an appropriate Proxy-Status header field
 TEST_F(ProxyTargets, LookupThatFails) {
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1", kName), 0u);
   world.NotFound(world.lookup(), SessionError::kNoAddress);
@@ -172,6 +179,9 @@ TEST_F(ProxyTargets, AddressesAreBounded) {
   EXPECT_EQ(world.targets.size(), 2u);
 }
 
+//= RFC 9298, section 3.1
+//# If a UDP proxy is notified by its operating system that its socket is no longer usable, it MUST
+//# close the request stream.
 TEST_F(ProxyTargets, SocketThatFailsResetsItsStreams) {
   ASSERT_EQ(Open(kAlice, 0, 0, "client-1"), 200u);
   ASSERT_EQ(world.Request(kAlice, 4, WithServerId(kTarget, 0, "server-1")), 200u);

@@ -310,6 +310,12 @@ TEST_F(ProxyRequirements, P15_SourceIsChecked) {
     return world.Receive(world.socket(), source, Short("answer"));
   };
   EXPECT_TRUE(from(At("2606:4700::1", 5300)));
+  //= RFC 9298, section 3.1
+  //# If the UDP proxy uses a non-connected socket, it MUST validate the IP source address and UDP
+  //# source port on received packets to ensure they match the client's request.
+  //
+  //= RFC 9298, section 3.1
+  //# Packets that do not match MUST be discarded by the UDP proxy.
   EXPECT_EQ(from(At("2606:4700::2", 53)).error(), DropReason::kWrongSource);
   EXPECT_EQ(from(At("2606:4700::1", 5301)).error(), DropReason::kWrongSource);
   EXPECT_EQ(world.proxy.counters().dropped[std::size_t(DropReason::kWrongSource)], 2u);

@@ -108,6 +108,10 @@ TEST_P(Rfc9298Forwarding, TooShortOnes) {
 }
 
 // The form bit stays what it is whatever the packet.
+//
+//= draft-ietf-masque-quic-proxy, section 9
+//# Accordingly proxies with forwarding mode enabled MUST NOT rely on this bit for protocol
+//# identification
 TEST_P(Rfc9298Forwarding, FormBit) {
   for (int first = 0; first < 0x80; ++first) {
     auto packet = With(Id("client-0"), kRest + std::to_string(first));
@@ -120,6 +124,9 @@ TEST_P(Rfc9298Forwarding, FormBit) {
     //= draft-ietf-masque-quic-proxy, section 6.1
     //# Prior to sending a forwarded mode packet, the sender MUST replace the Connection ID with the
     //# Virtual Connection ID.
+    //
+    //= draft-ietf-masque-quic-proxy, section 5.3
+    //# The proxy-chosen connection ID that the proxy MUST use when sending in forwarded mode.
     EXPECT_TRUE(std::ranges::equal(to->packet.bytes.subspan(1, 8), client_vcid.bytes()));
     if (scrambles()) {
       const Bytes rest(to->packet.bytes.begin() + 9, to->packet.bytes.end());
@@ -196,6 +203,13 @@ INSTANTIATE_TEST_SUITE_P(All, Rfc9298Forwarding,
 
 // What the proxy draws is in no conflict with what it has issued itself on the 4-tuple, nor with each
 // other, and is not what the client has said.
+//
+//= draft-ietf-masque-quic-proxy, section 2.2
+//# For such proxies, a non-empty client VCID MUST NOT be equal to the original client CID.
+//
+//= draft-ietf-masque-quic-proxy, section 5.10
+//# If forwarded mode is supported, the proxy MUST use a target VCID that does not introduce a
+//# conflict with any other Connection ID on the client-to-proxy 4-tuple.
 TEST(Rfc9298VirtualIds, AreInNobodysWay) {
   ProxyWorld world({}, OpenPolicy());
   RawClient client(world);
@@ -278,6 +292,14 @@ TEST(Rfc9298ClientMoves, ShortPackets) {
 //= draft-ietf-masque-quic-proxy, section 6.1
 //# If the Virtual Connection ID is smaller than the Connection ID, the sender MUST shrink the length of
 //# the packet by the difference between the two lengths.
+//
+//= draft-ietf-masque-quic-proxy, section 6.1
+//# If the Virtual Connection ID is larger than the Connection ID, the sender MUST extend the length
+//# of the packet by the difference between the two lengths, to include the entire Virtual
+//# Connection ID.
+//
+//= draft-ietf-masque-quic-proxy, section 5.4
+//# The proxy-chosen connection ID that the client MUST use when sending in forwarded mode.
 TEST(Rfc9298ClientMoves, LengthsOfVirtualIds) {
   for (const auto *virtual_id : {"v", "virtual1", "a virtual one of 20b"}) {
     RawProxy proxy;

@@ -31,6 +31,9 @@ protected:
 };
 
 // It is never left without another one as long as it keeps to what may be in force.
+//
+//= draft-ietf-masque-quic-proxy, section 5.7
+//# This MUST NOT be less than 1.
 TEST_P(Rfc9298Limits, AsManyAsAllowed) {
   client.Open();
   for (int i = 0; i < 64; ++i) {
@@ -161,6 +164,15 @@ TEST(Rfc9298Bounds, RepeatWithoutRoom) {
   EXPECT_EQ(client.Say(RegisterTarget("server-0")), Texts{"ACK_TARGET_CID server-0 16"});
 }
 
+// What an operator asks for is asked of what a client chooses, not of what the proxy does.
+TEST(Rfc9298Bounds, LongestOfShortIds) {
+  ProxyWorld world({.routing = {.min_connection_id = 18}}, OpenPolicy());
+  RawClient client(world);
+  client.Open();
+  EXPECT_EQ(client.Say(Register("sixteen bytes...")).at(0), "REJECT_CLIENT_CID sixteen bytes... 1");
+  EXPECT_EQ(client.Say(RegisterTarget("server-0")), Texts{"ACK_TARGET_CID server-0 16"});
+}
+
 // What comes before the tunnel has a socket is held, and answered in its order.
 TEST(Rfc9298Bounds, BeforeTheAnswer) {
   ProxyWorld world({}, OpenPolicy());
@@ -175,6 +187,27 @@ TEST(Rfc9298Bounds, BeforeTheAnswer) {
             (Texts{"ACK_TARGET_CID server-0 16", "MAX_CONNECTION_IDS 64",
                    "ACK_CLIENT_CID client-0 8"}));
   EXPECT_FALSE(world.proxy.Find(kAlice)->tunnels.begin()->second.silent);
+}
+
+// What is said again before the answer counts as it does after it.
+TEST(Rfc9298Bounds, RepeatsBeforeTheAnswer) {
+  for (const auto revision : {QuicProxyRevision::k08, QuicProxyRevision::k09}) {
+    ProxyWorld world({}, OpenPolicy());
+    world.open_at_once = false;
+    RawClient client(world, kAlice, 0, revision);
+    client.Open();
+    for (const auto *id : {"client-0", "client-0", "client-1"}) {
+      (void)client.Say(Register(id));
+    }
+    const bool free = RulesOf(revision).repeats_are_free;
+    EXPECT_EQ(world.Status(kAlice, 0), free ? 0u : 400u);
+    if (free) {
+      world.Opened(world.socket());
+      const auto answers = RawClient::Describe(client.Heard());
+      EXPECT_EQ(answers.size(), 4u);
+      EXPECT_EQ(answers.back(), "ACK_CLIENT_CID client-1 8");
+    }
+  }
 }
 
 TEST(Rfc9298Bounds, TooManyBeforeTheAnswer) {

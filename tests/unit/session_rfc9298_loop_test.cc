@@ -43,6 +43,9 @@ int Hops(Party &first, Party &second, Bytes packet, int at_most) {
 
 // Each mapping leads to what was known when it was made, and is named by what nobody knew then.  So
 // the client can make a packet visit its mappings one after the other, newest first, and no more.
+//
+//= draft-ietf-masque-quic-proxy, section 5.10
+//# Proxies MUST choose unpredictable client and target VCIDs to avoid forwarding loop attacks.
 TEST(Rfc9298Loop, VirtualIdsLeadBackInTime) {
   Party first(1), second(2);
   ASSERT_EQ(first.client.Open(), 200u);

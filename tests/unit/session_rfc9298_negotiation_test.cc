@@ -43,6 +43,11 @@ const std::string kKey = ";scramble-key=:" + std::string(42, 'A') + "A=:";
 
 HeaderField Forwarding(const std::string &value) { return {"proxy-quic-forwarding", value}; }
 
+//= RFC 9298, section 3.5
+//# the HTTP status code on the response SHALL be in the 2xx (Successful) range.
+//
+//= RFC 9298, section 3.5
+//# the response SHALL meet the requirements of HTTP responses that start the Capsule Protocol
 TEST(Rfc9298Negotiation, Both) {
   EXPECT_EQ(Agree({Forwarding("?1;accept-transform=\"identity\""), kSharing}),
             (Agreement{"?1;transform=\"identity\"", "?1", true, true}));
@@ -51,6 +56,13 @@ TEST(Rfc9298Negotiation, Both) {
   EXPECT_TRUE(scrambled.forwarding.starts_with("?1;transform=\"scramble-dt\";scramble-key=:"));
 }
 
+//= draft-ietf-masque-quic-proxy, section 5.10
+//# If forwarded mode is not supported, the proxy MUST NOT send a client VCID by setting the length
+//# to zero.
+//
+//= draft-ietf-masque-quic-proxy, section 5.10
+//# If forwarded mode is not supported, the proxy MUST NOT send a target VCID by setting the length
+//# to zero.
 TEST(Rfc9298Negotiation, OneOfThem) {
   EXPECT_EQ(Agree({Forwarding("?1;accept-transform=\"identity\"")}),
             (Agreement{"?1;transform=\"identity\"", "?0", true, false}));
@@ -67,6 +79,9 @@ TEST(Rfc9298Negotiation, OneOfThem) {
 // Then it must not share a socket, where nothing would come back.
 TEST(Rfc9298Negotiation, PortSharingAlone) {
   EXPECT_EQ(Agree({kSharing}), Agreement{});
+  //= draft-ietf-masque-quic-proxy, section 5.10
+  //# Proxy-to-target 4-tuples MUST NOT be reused across QUIC and non-QUIC UDP proxy requests, since
+  //# it might not be possible to correctly demultiplex or direct the traffic.
   EXPECT_EQ(Agree({}), Agreement{});
 }
 
@@ -202,6 +217,10 @@ TEST(Rfc9298ClientNegotiation, PlainAnswers) {
 //= RFC 9298, section 3.5
 //# If any of these requirements are not met, the client MUST treat this proxying attempt as failed
 //# and abort the request.
+//
+//= RFC 9298, section 3.1
+//# Any response other than a successful response indicates that the request has failed; thus, the
+//# client MUST abort the request.
 TEST(Rfc9298ClientNegotiation, Refusals) {
   RawProxy refused;
   refused.Start();

@@ -71,7 +71,7 @@ TEST_F(Rfc9298Payloads, CutOff) {
 }
 
 //= RFC 9297, section 3.2
-//# Endpoints which receive a Capsule with an unknown Capsule Type MUST silently drop that Capsule and
+//# Endpoints that receive a Capsule with an unknown Capsule Type MUST silently drop that Capsule and
 //# skip over it to parse the next Capsule.
 TEST_F(Rfc9298Payloads, UnknownCapsuleWithoutEnd) {
   const auto before = world.proxy.Find(kAlice)->client->waiting->bytes();
@@ -87,6 +87,10 @@ TEST_F(Rfc9298Payloads, UnknownCapsuleWithoutEnd) {
 }
 
 // Refused as soon as it is known how long it is.
+//
+//= RFC 9297, section 3.3
+//# When a receiver encounters an error processing the Capsule Protocol, the receiver MUST treat it
+//# as if it had received a malformed or incomplete HTTP message.
 TEST_F(Rfc9298Payloads, KnownCapsulesThatAreTooLong) {
   StreamId stream = 100;
   for (const auto &[type, length] :
@@ -201,6 +205,11 @@ TEST_F(Rfc9298Payloads, EmptyOnes) {
 //# If a UDP proxy receives an HTTP Datagram before it has received the corresponding request, it SHALL
 //# either drop that HTTP Datagram silently or buffer it temporarily (on the order of a round trip)
 //# while awaiting the corresponding request.
+//
+//= RFC 9297, section 2.1
+//# If an HTTP/3 Datagram is received and its Quarter Stream ID field maps to a stream that has not
+//# yet been created, the receiver SHALL either drop that datagram silently or buffer it temporarily
+//# (on the order of a round trip) while awaiting the creation of the corresponding stream.
 TEST(Rfc9298Early, DatagramsBeforeTheRequest) {
   ProxyWorld world({}, OpenPolicy());
   world.proxy.SetDatagrams(kAlice, true, true);
@@ -239,6 +248,44 @@ TEST(Rfc9298Early, NothingLeavesAfterARejection) {
   const auto &way = world.proxy.counters().tunnels[Way::kTunnelledToTarget];
   EXPECT_EQ(way.passed.packets, 1u);
   EXPECT_EQ(way.dropped[static_cast<std::size_t>(DropReason::kUnknownConnectionId)], 2u);
+}
+
+// What is late is dropped, and what comes from a target has nowhere to go.
+//
+//= RFC 9297, section 2
+//# HTTP Datagrams MUST only be sent with an association to an HTTP request that explicitly supports
+//# them.
+//
+//= RFC 9297, section 2.1
+//# HTTP/3 Datagrams MUST NOT be sent unless the corresponding stream's send side is open.
+//
+//= RFC 9297, section 2.1
+//# If a datagram is received after the corresponding stream's receive side is closed, the received
+//# datagrams MUST be silently dropped.
+//
+//= RFC 9298, section 3.1
+//# The UDP proxy MUST keep the socket open while the request stream is open.
+TEST_F(Rfc9298Payloads, AfterTheEndOfTheStream) {
+  ASSERT_EQ(Datagram(InDatagram(4, "x")), "x");
+  const auto socket = world.socket();
+  EXPECT_TRUE(world.Receive(socket, Short("client-1 x")));
+  EXPECT_TRUE(world.open.contains(socket));
+  world.Close(kAlice, 4);
+  EXPECT_EQ(world.OnDatagram(kAlice, InDatagram(4, "x"), world.now).error(),
+            DropReason::kUnknownFlow);
+  EXPECT_EQ(world.proxy.Find(kAlice)->client->waiting->bytes(), 0u) << "it is not kept";
+  EXPECT_FALSE(world.Receive(socket, Short("client-1 x")));
+  EXPECT_TRUE(world.open.contains(socket)) << "the other tunnel is there";
+  world.Close(kAlice, 0);
+  EXPECT_FALSE(world.open.contains(socket));
+}
+
+//= RFC 9298, section 5
+//# Therefore, endpoints MUST NOT send HTTP Datagrams with a UDP Proxying Payload field longer than
+//# 65527 using Context ID zero.
+TEST(Rfc9298Prefixes, OfTheLargestPayload) {
+  EXPECT_TRUE(rfc9298::CapsulePrefix(65'527));
+  EXPECT_EQ(rfc9298::CapsulePrefix(65'528).error(), DropReason::kTooLarge);
 }
 
 // A client that has only ever sent capsules gets nothing else back, until its first datagram.

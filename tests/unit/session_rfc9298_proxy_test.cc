@@ -27,6 +27,18 @@ protected:
   ProxyWorld world{{}, OpenPolicy()};
 };
 
+//= draft-ietf-masque-quic-proxy, section 5.10
+//# The proxy MUST reply to each REGISTER_CLIENT_CID capsule with either an ACK_CLIENT_CID or
+//# CLOSE_CLIENT_CID capsule containing the Connection ID that was in the registration capsule.
+//
+//= draft-ietf-masque-quic-proxy, section 5.10
+//# Similarly, the proxy MUST reply to each REGISTER_TARGET_CID capsule with either an
+//# ACK_TARGET_CID or CLOSE_TARGET_CID capsule containing the Connection ID that was in the
+//# registration capsule.
+//
+//= draft-ietf-masque-quic-proxy, section 2.2
+//# To reduce the likelihood of connection ID conflicts, the proxy MUST choose a client VCID that is
+//# at least as long as the original client CID.
 TEST_P(Rfc9298Proxy, Registrations) {
   auto client = Client();
   ASSERT_EQ(client.Open(), 200u);
@@ -84,6 +96,9 @@ TEST_P(Rfc9298Proxy, WhatRepeatsCost) {
 
 //= draft-ietf-masque-quic-proxy, section 5
 //# These capsule types MUST only be sent by a proxy.
+//
+//= draft-ietf-masque-quic-proxy, section 5
+//# The MAX_CONNECTION_IDS capsule type MUST only be sent by the proxy.
 TEST_P(Rfc9298Proxy, CapsulesOfAProxy) {
   const std::vector<CidCapsule> wrong{
     Ack(Kind::kAckClientCid, "client-0", Id("virtual0")),
@@ -161,6 +176,9 @@ TEST_P(Rfc9298Proxy, VoidAcknowledgement) {
 //= draft-ietf-masque-quic-proxy, section 5
 //# The proxy MUST NOT send forwarded mode packets to the client prior to receiving this
 //# acknowledgement.
+//
+//= draft-ietf-masque-quic-proxy, section 5.9
+//# The proxy MUST NOT send in forwarded mode until ACK_CLIENT_VCID has been received.
 TEST_P(Rfc9298Proxy, NothingIsForwardedBeforeTheAcknowledgement) {
   auto client = Client();
   client.Open();
@@ -196,6 +214,10 @@ TEST_P(Rfc9298Proxy, CloseOfWhatIsNotThere) {
 
 //= draft-ietf-masque-quic-proxy, section 5.8
 //# Two Connection IDs conflict if and only if one Connection ID is equal to or a prefix of another.
+//
+//= draft-ietf-masque-quic-proxy, section 2.1
+//# In order to share a proxy-to-target 4-tuple between multiple proxied connections, the proxy MUST
+//# guarantee that the client CIDs do not conflict.
 TEST_P(Rfc9298Proxy, ConflictsOnASharedSocket) {
   auto alice = Client();
   alice.Open();
@@ -221,6 +243,10 @@ TEST_P(Rfc9298Proxy, ConflictsOnASharedSocket) {
 }
 
 // With a socket for itself nobody else is in the way; but what is its own.
+//
+//= draft-ietf-masque-quic-proxy, section 5.10
+//# If the client did not send a value of "?1" for the "Proxy-QUIC-Port-Sharing" header, port reuse
+//# is not permitted and the proxy MUST allocate a new UDP 4-tuple.
 TEST_P(Rfc9298Proxy, NoConflictsBetweenSockets) {
   auto alice = Client();
   auto bob = Client(kBob);

@@ -256,6 +256,16 @@ protected:
   std::uint64_t sent = 0;         // Packets of both ways that are somebody's, or dropped.
 };
 
+//= draft-ietf-masque-quic-proxy, section 2.2
+//# the proxy MUST guarantee that the mappings between VCIDs, CIDs, and 4-tuples are unique.
+//
+//= draft-ietf-masque-quic-proxy, section 5
+//# Packets with unknown connection IDs received by the proxy on a target-facing sockets that
+//# support port sharing MUST be dropped.
+//
+//= draft-ietf-masque-quic-proxy, section 5.10
+//# Any packets received on a proxy-to-target 4-tuple used for proxying QUIC that does not
+//# correspond to a known CID MUST be dropped.
 TEST_P(Rfc9298Random, EveryPacketHasOneOwnerOrNone) {
   SCOPED_TRACE("seed " + std::to_string(GetParam()));
   EXPECT_EQ(world.opened, 1);

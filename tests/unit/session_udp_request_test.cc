@@ -67,6 +67,17 @@ std::expected<UdpRequest, SessionError> OfPath(std::string_view rest) {
 //
 //= RFC 9298, section 3.4
 //# The ":path" and ":scheme" pseudo-header fields SHALL NOT be empty.
+//
+//= RFC 9298, section 3.4
+//# The ":authority" pseudo-header field SHALL contain the authority of the UDP proxy.
+//
+//= RFC 9298, section 3.4
+//# Their values SHALL contain the scheme and path from the URI Template after the URI Template
+//# expansion process has been completed
+//
+//= RFC 9298, section 3
+//# When sending its UDP proxying request, the client SHALL perform URI Template expansion to
+//# determine the path and query of its request.
 TEST(UdpRequest, AsItIsWritten) {
   const auto fields = Good();
   EXPECT_EQ(fields, (Fields{{":method", "CONNECT"},
@@ -92,7 +103,7 @@ TEST(UdpRequest, IsReadAsItWasWritten) {
   const auto fields = UdpRequestFields(request, Default(), "proxy.example");
   const auto path = std::ranges::find(fields, ":path", &HeaderField::name);
   //= RFC 9298, section 3
-  //# if the "target_host" contains an IPv6 literal, the colons (":") MUST be percent-encoded
+  //# if "target_host" contains an IPv6 literal, the colons (":") MUST be percent-encoded.
   EXPECT_EQ(path->value, "/.well-known/masque/udp/2001%3Adb8%3A%3A1/65535/");
   EXPECT_EQ(Read(fields), request);
 }
@@ -137,6 +148,8 @@ TEST(UdpRequest, OtherPaths) {
   EXPECT_EQ(HttpStatus(SessionError::kPath), 404u);
 }
 
+//= RFC 9298, section 3
+//# "target_port" MUST represent an integer between 1 and 65535 inclusive.
 TEST(UdpRequest, Ports) {
   for (const auto *port : {"0", "65536", "99999", "+443", "-443", "443 ", "%20443", "0x1bb", "4e2",
                            "443443", "%D9%A4%D9%A4%D9%A3", "%EF%BC%94", "443%00", "%00443", "",
@@ -154,6 +167,12 @@ TEST(UdpRequest, Ports) {
   }
 }
 
+//= RFC 9298, section 3
+//# Using the terms IPv6address, IPv4address, reg-name, and port from [URI], the "target_host" and
+//# "target_port" variables MUST adhere to the format in Figure 2, using notation from [ABNF].
+//
+//= RFC 9298, section 3
+//# both the "target_host" and "target_port" variables MUST NOT be empty.
 TEST(UdpRequest, Hosts) {
   for (const auto *host : {"", "%2F", "a%2Fb", "..%2Fa", "a%00", "%00", "%253A", "2001%253Adb8",
                            "a%20b", "%0d%0a", "user%40host", "[2001:db8::1]",
@@ -210,6 +229,9 @@ Fields Response(std::string_view status, Fields more = {}) {
   return more;
 }
 
+//= RFC 9297, section 3.4
+//# The Capsule-Protocol header field MUST NOT be used on HTTP responses with a status code that is
+//# both different from 101 (Switching Protocols) and outside the 2xx (Successful) range.
 TEST(UdpResponse, AsItIsWritten) {
   UdpResponse response{.status = 200,
                        .forwarding = ForwardingAnswer{.forwarding = true,
@@ -244,6 +266,14 @@ TEST(UdpResponse, WithoutForwardingAndPortSharing) {
 //= RFC 9298, section 3.5
 //# If any of these requirements are not met, the client MUST treat this proxying attempt as failed
 //# and abort the request.
+//
+//= RFC 9297, section 3.2
+//# Additionally, HTTP status codes 204 (No Content), 205 (Reset Content), and 206 (Partial Content)
+//# MUST NOT be sent on responses that use the Capsule Protocol.
+//
+//= RFC 9297, section 3.2
+//# A receiver that observes a violation of these requirements MUST treat the HTTP message as
+//# malformed.
 TEST(UdpResponse, Malformed) {
   using enum SessionError;
   for (const auto *status : {"", "20", "2000", "2x0", "100", "101", "199", "600", " 200"}) {

@@ -330,6 +330,9 @@ TEST(WireUriTemplate, ModifiersAreLevelFour) {
   }
 }
 
+//= RFC 9298, section 2
+//# If a client detects that any of the requirements above are not met by a URI Template, the client
+//# MUST reject its configuration and abort the request without sending it to the UDP proxy.
 TEST(WireUriTemplate, BracesAndNames) {
   for (const auto *path :
        {"/{target_host/{target_port}", "/{target_host}/{target_port",
