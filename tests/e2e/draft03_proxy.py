@@ -98,7 +98,7 @@ class Draft03Proxy(Proxy):
     peer = Draft03Peer
 
     def settings(self) -> dict[int, int]:
-        return {H3_DATAGRAM: 1}
+        return {} if self.options.no_datagrams else {H3_DATAGRAM: 1}
 
     def answer(self, tunnel: Draft03Tunnel, address: str) -> Fields:
         flow = [("datagram-flow-id", str(tunnel.flow))] if tunnel.flow is not None else []
