@@ -20,9 +20,9 @@ from qpack import Fields
 from quic_aware import CONFLICT, TOO_SHORT, CidCapsule, forwarding_field
 from quic_packets import QuicError
 from rfc9298 import H3_DATAGRAM_ERROR, path, request
-from udp_case import CLIENT_ID, TARGET_ID, TEXT, UdpCase, forwarded
+from udp_case import CLIENT_ID, TARGET_ID, TEXT, UdpCase, forwarded, pause
 from udp_client import Tunnel, UdpClient
-from udp_target import LONG, SHORT, SILENCE, Target, packet
+from udp_target import LONG, SHORT, Target, packet
 
 REVISIONS = (6, 8, 9)
 FORWARDING = forwarding_field(["identity"], None)
@@ -72,8 +72,8 @@ class RulesTest(UdpCase, PacketCase):
         for text in (*(f"{BASE}/{host}/{text}/" for text in (
                          "", "0", "65536", "-1", "0x1bb", "443%00", "%2B443", "%EF%BC%94%EF%BC%94%EF%BC%93", "9" * 20)),
                      *(f"{BASE}/{text}/443/" for text in (
-                         "", "%00", "127.0.0.2%00", "a%2Fb", "%5B", "%5B%3A%3A1%5D", "fe80%3A%3A1%25lo", "a" * 300, "a..b",
-                         "ex%C3%A4mple"))):
+                         "", "%00", "127.0.0.2%00", "a%2Fb", "%5B", "%5B%3A%3A1%5D", "fe80%3A%3A1%25lo", "a" * 300,
+                         "a..b", "ex%C3%A4mple"))):
             yield 400, "target is not a host and a port", but(path=text)
         for name in ("content-length", "content-type"):
             yield 400, "http_request_error", [*fields.items(), (name, "0")]
@@ -88,7 +88,7 @@ class RulesTest(UdpCase, PacketCase):
                 got, said = self.answer(client.ask_fields(wrong))
                 self.assertEqual(got, status, wrong)
                 self.assertIn(words, said, wrong)
-            self.check(good, target)
+            self.check_tunnel(good, target)
             proxy = self.stop(world)
             self.assertEqual((proxy["flows"], proxy["sockets"]), (1, 1))
 
@@ -100,17 +100,17 @@ class RulesTest(UdpCase, PacketCase):
             for values in ((), ("?0",), ("1",), ("?1, ?1",), ("?1", "?1"), ("?1;a=b",)):
                 tunnel = client.ask_fields([*fields, *(("capsule-protocol", value) for value in values)])
                 self.assertEqual((tunnel.status(), dict(tunnel.fields)["capsule-protocol"]), (200, "?1"), values)
-                self.check(tunnel, target)
+                self.check_tunnel(tunnel, target)
             self.stop(world)
 
     # Targets
 
     def test_denied_targets(self):
         """However they are written, and names of them"""
-        denied = (*"127.0.0.1 127.0.0.1. 127.1 2130706433 0x7f.1 0177.0.0.1 0 0.0.0.0 0.1.2.3 10.0.0.1 172.16.0.1".split(),
-                  *"192.168.1.1 100.64.0.1 169.254.1.1 192.0.2.1 198.18.0.1 224.0.0.1 240.0.0.1 255.255.255.255".split(),
-                  *"::1 :: ::127.0.0.1 ::ffff:127.0.0.1 64:ff9b::7f00:1 64:ff9b::127.0.0.1 2002:7f00:1::".split(),
-                  *"2001::80ff:fefe fe80::1 fec0::1 fc00::1 ff02::1 2001:db8::1 localhost localhost. LOCALHOST".split())
+        denied = """127.0.0.1 127.0.0.1. 127.1 2130706433 0x7f.1 0177.0.0.1 0 0.0.0.0 0.1.2.3 10.0.0.1 172.16.0.1
+            192.168.1.1 100.64.0.1 169.254.1.1 192.0.2.1 198.18.0.1 224.0.0.1 240.0.0.1 255.255.255.255
+            ::1 :: ::127.0.0.1 ::ffff:127.0.0.1 64:ff9b::7f00:1 64:ff9b::127.0.0.1 2002:7f00:1:: 2001::80ff:fefe
+            fe80::1 fec0::1 fc00::1 ff02::1 2001:db8::1 localhost localhost. LOCALHOST""".split()
         with self.proxied(proxy=(), target_runs=False) as world, UdpClient(world.proxy_addr) as client:
             client.check_settings()
             for host in denied:
@@ -146,7 +146,8 @@ class RulesTest(UdpCase, PacketCase):
             with self.proxy() as world, Target() as target:
                 with UdpClient(world.proxy_addr) as one, UdpClient(world.proxy_addr) as two:
                     first, second = self.shared(one, target), self.shared(two, target)
-                    self.assertEqual(self.say(first, "REGISTER_CLIENT_CID", revision, cid=CLIENT_ID).name, "ACK_CLIENT_CID")
+                    answer = self.say(first, "REGISTER_CLIENT_CID", revision, cid=CLIENT_ID)
+                    self.assertEqual(answer.name, "ACK_CLIENT_CID")
                     for cid in (CLIENT_ID, CLIENT_ID[:4], CLIENT_ID + b"more", b""):
                         answer = self.say(second, "REGISTER_CLIENT_CID", revision, cid=cid)
                         self.assertEqual((answer.name[:6].strip("_"), answer.cid),
@@ -172,7 +173,7 @@ class RulesTest(UdpCase, PacketCase):
                 for client in (one, two):
                     tunnel = self.open(client, target, FORWARDING)
                     self.register(tunnel, 9)
-                    self.check(tunnel, target)
+                    self.check_tunnel(tunnel, target)
                     sources.add(target.source)
                 self.assertEqual(len(sources), 2)
             self.assertEqual(self.stop(world)["sockets"], 2)
@@ -200,7 +201,7 @@ class RulesTest(UdpCase, PacketCase):
                 for number in range(60):
                     cid = bytes(chosen.choices(b"ab", k=12))
                     target.send(packet(SHORT, cid, b"%d" % number))
-                one.work(SILENCE), two.work(SILENCE)
+                pause(one, two)
                 for tunnel in tunnels:
                     for _, payload in tunnel.payloads:
                         self.assertIs(next(owners[cid] for cid in owners if payload[1:].startswith(cid)), tunnel)
@@ -219,10 +220,10 @@ class RulesTest(UdpCase, PacketCase):
                 # What it had is free for others.
                 for tunnel in (good, self.shared(other, target)):
                     self.register(tunnel, 9)
-                    self.check(tunnel, target)
+                    self.check_tunnel(tunnel, target)
                     tunnel.send_cid(CidCapsule("CLOSE_CLIENT_CID", CLIENT_ID))
                     tunnel.send_cid(CidCapsule("CLOSE_TARGET_CID", TARGET_ID))
-                    tunnel.client.work(SILENCE)
+                    self.say(tunnel, "REGISTER_TARGET_CID", cid=b"after them")
             self.stop(world)
 
     # Packets
@@ -233,7 +234,7 @@ class RulesTest(UdpCase, PacketCase):
             with UdpClient(world.proxy_addr) as client:
                 client.check_settings()
                 # It has the client's SETTINGS, which say what datagrams are, before the first of them.
-                self.check(self.open(client, target), target)
+                self.check_tunnel(self.open(client, target), target)
                 early = Tunnel(client, 4)
                 for number in range(10):
                     early.send(b"%d" % number)
@@ -241,7 +242,7 @@ class RulesTest(UdpCase, PacketCase):
                 self.assertEqual((tunnel.stream, tunnel.status()), (4, 200))
                 self.assertEqual([target.receive(client) for _ in range(3)], [b"0", b"1", b"2"])
                 self.assertTrue(target.silent(client))
-                self.check(tunnel, target)
+                self.check_tunnel(tunnel, target)
             self.assertEqual(sum(self.stop(world)["dropped"].values()), 7)
 
     def test_sizes(self):
@@ -256,7 +257,7 @@ class RulesTest(UdpCase, PacketCase):
             for size in (1400, 9000, 65_507):  # to the client: no datagram takes them
                 target.send(bytes(size))
             tunnel.send_capsule(bytes(65_527))  # to the target: no IPv4 packet does
-            self.check(tunnel, target)
+            self.check_tunnel(tunnel, target)
             dropped = self.stop(world)["dropped"]
             self.assertEqual(dropped, {"packet is too large": 4})
 
@@ -266,7 +267,7 @@ class RulesTest(UdpCase, PacketCase):
             tunnel = self.open(client, target, FORWARDING)
             client_vcid, target_vcid = self.register(tunnel, 9)
             tunnel.send_cid(CidCapsule("ACK_CLIENT_VCID", CLIENT_ID, client_vcid))
-            self.check(tunnel, target)
+            self.check_tunnel(tunnel, target)
             for size in (0, 1, 1200, 1452, 9000):
                 text = os.urandom(size)
                 client.forward(packet(SHORT, target_vcid, text))

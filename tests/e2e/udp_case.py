@@ -1,10 +1,11 @@
 """What tests of UDP proxies (RFC 9298, draft-ietf-masque-quic-proxy) share that go packet by packet."""
 
 import os
+import time
 
 from quic_aware import CidCapsule
 from udp_client import Tunnel, UdpClient
-from udp_target import LONG, Target, packet
+from udp_target import LONG, SILENCE, Target, packet
 
 CLIENT_ID, TARGET_ID = b"client-id", b"target-id"
 # More than the sixteen bytes behind a connection ID that the transform needs
@@ -17,6 +18,14 @@ def forwarded(client: UdpClient, vcid: bytes) -> list[bytes]:
     return [packet for packet in client.forwarded if packet[1:].startswith(vcid)]
 
 
+def pause(*clients: UdpClient) -> None:
+    """They take what comes for a while."""
+    deadline = time.monotonic() + SILENCE
+    while time.monotonic() < deadline:
+        for client in clients:
+            client.work(0.02)
+
+
 class UdpCase:
     """For a unittest.TestCase."""
 
@@ -26,7 +35,7 @@ class UdpCase:
         self.assertEqual(tunnel.status(), 200)
         return tunnel
 
-    def check(self, tunnel: Tunnel, target: Target) -> None:
+    def check_tunnel(self, tunnel: Tunnel, target: Target) -> None:
         """It works, both ways; tunnelled, since both packets have long headers."""
         text = os.urandom(16)
         tunnel.send(packet(LONG, TARGET_ID, text))

@@ -11,9 +11,9 @@ from quic_aware import CidCapsule, Scramble, forwarding_field, replace_cid
 from quic_packets import QuicError, varint
 from rfc9298 import (DATAGRAM, H3_DATAGRAM, H3_DATAGRAM_ERROR, LAST_QUARTER, MAX_PAYLOAD, capsule, datagram,
                      datagram_capsule, path, request)
-from udp_case import CLIENT_ID, TARGET_ID, TEXT, UdpCase, forwarded
+from udp_case import CLIENT_ID, TARGET_ID, TEXT, UdpCase, forwarded, pause
 from udp_client import UdpClient
-from udp_target import LONG, SHORT, SILENCE, Target, packet
+from udp_target import LONG, SHORT, Target, packet
 
 SETTINGS_ERROR = 0x109
 REVISIONS = (6, 8, 9)
@@ -61,7 +61,7 @@ class UdpRules(UdpCase):
                 except QuicError:
                     self.assertEqual(tunnel.reset_code, MESSAGE_ERROR, what)
                 tunnel.wait_ended()
-                self.check(good, target)
+                self.check_tunnel(good, target)
             for name in (":method", ":protocol", ":scheme", ":authority", ":path"):
                 doubled = [pair for n, v in fields.items() for pair in [(n, v)] * (1 + (n == name))]
                 tunnel = client.ask_fields(doubled)
@@ -69,7 +69,7 @@ class UdpRules(UdpCase):
                     self.assertGreaterEqual(tunnel.status(), 400, name)
                 except QuicError:
                     self.assertEqual(tunnel.reset_code, MESSAGE_ERROR, name)
-                self.check(good, target)
+                self.check_tunnel(good, target)
 
     # Datagrams: RFC 9297, section 2.1; RFC 9298, sections 4 and 5
 
@@ -83,7 +83,7 @@ class UdpRules(UdpCase):
                          datagram(gone.stream, b"x"), datagram(4000, b"x"), datagram(4 * LAST_QUARTER, b"x")):
                 client.send_datagram(data)
                 self.assertTrue(target.silent(client), data.hex())
-            self.check(good, target)
+            self.check_tunnel(good, target)
 
     def test_datagram_errors(self):
         """Of the connection"""
@@ -110,7 +110,7 @@ class UdpRules(UdpCase):
             self.assertEqual(target.receive(client), b"in pieces")
             tunnel.send_bytes(datagram_capsule(b"one") + datagram_capsule(b"") + datagram_capsule(b"three"))
             self.assertEqual([target.receive(client) for _ in range(3)], [b"one", b"", b"three"])
-            self.check(tunnel, target)
+            self.check_tunnel(tunnel, target)
 
     def test_capsules_only(self):
         """A client that negotiates no datagrams"""
@@ -130,7 +130,7 @@ class UdpRules(UdpCase):
         with self.started() as addr, Target() as target, UdpClient(addr) as client:
             good, endless = self.open(client, target), self.open(client, target)
             endless.send_bytes(varint(0x2b) + varint((1 << 62) - 1) + bytes(64 << 10))
-            self.check(good, target)
+            self.check_tunnel(good, target)
             endless.send(b"still a tunnel")
             self.assertEqual(target.receive(client), b"still a tunnel")
 
@@ -143,14 +143,14 @@ class UdpRules(UdpCase):
                 tunnel.send_bytes(data, fin=True)
                 self.check_ends(client, tunnel, data.hex())
                 self.assertTrue(target.silent(client))
-                self.check(good, target)
+                self.check_tunnel(good, target)
 
     def test_payload_too_long(self):
         with self.started() as addr, Target() as target, UdpClient(addr) as client:
             good, tunnel = self.open(client, target), self.open(client, target)
             tunnel.send_bytes(capsule(DATAGRAM, b"\0" + bytes(MAX_PAYLOAD + 1)))
             self.check_ends(client, tunnel, "a payload of 65,528 bytes")
-            self.check(good, target)
+            self.check_tunnel(good, target)
 
     # Connection IDs and forwarding: draft-ietf-masque-quic-proxy
 
@@ -161,7 +161,7 @@ class UdpRules(UdpCase):
                   UdpClient(addr) as other):
                 tunnel = self.open(client, target, forwarding_field(["identity"], None))
                 self.assertEqual(tunnel.forwarding()[:2], (True, ("identity",)))
-                self.check(tunnel, target)
+                self.check_tunnel(tunnel, target)
                 client_vcid, target_vcid = self.register(tunnel, revision)
                 to_client, to_target = packet(SHORT, CLIENT_ID, TEXT), packet(SHORT, TARGET_ID, TEXT)
                 target.send(to_client)
@@ -186,7 +186,7 @@ class UdpRules(UdpCase):
                 # What is closed, and what its stream has taken along
                 tunnel.send_cid(CidCapsule("CLOSE_CLIENT_CID", CLIENT_ID), revision)
                 tunnel.send_cid(CidCapsule("CLOSE_TARGET_CID", TARGET_ID), revision)
-                self.check(tunnel, target)
+                self.check_tunnel(tunnel, target)
                 client.forward(packet(SHORT, target_vcid, TEXT))
                 self.assertTrue(target.silent(client))
                 self.assertEqual(forwarded(client, client_vcid), [])
@@ -200,7 +200,7 @@ class UdpRules(UdpCase):
             answer = tunnel.forwarding()
             self.assertEqual((answer.allowed, answer.transforms, len(answer.key or b"")), (True, ("scramble-dt",), 32))
             self.assertNotEqual(answer.key, key)
-            self.check(tunnel, target)
+            self.check_tunnel(tunnel, target)
             client_vcid, target_vcid = self.register(tunnel, 9)
             tunnel.send_cid(CidCapsule("ACK_CLIENT_VCID", CLIENT_ID, client_vcid))
             ours, theirs = Scramble(key), Scramble(answer.key)
@@ -218,7 +218,7 @@ class UdpRules(UdpCase):
             client.forward(packet(SHORT, target_vcid, bytes(15)))
             self.assertTrue(target.silent(client))
             target.send(packet(SHORT, CLIENT_ID, bytes(15)))
-            client.work(SILENCE)
+            pause(client)
             self.assertEqual(forwarded(client, client_vcid), [])
             ours.close()
             theirs.close()
@@ -235,7 +235,7 @@ class UdpRules(UdpCase):
                 self.assertFalse(answer and answer.allowed, field)
                 if not field[1].startswith("?1; accept"):
                     self.assertIsNone(answer, field)
-                self.check(tunnel, target)
+                self.check_tunnel(tunnel, target)
 
     def test_wrong_capsules(self):
         """Those that only a proxy sends, and those that are malformed"""
@@ -255,7 +255,7 @@ class UdpRules(UdpCase):
                     # RFC 9297, section 3.3, has malformed ones be treated as a malformed message.
                     codes = (H3_DATAGRAM_ERROR, MESSAGE_ERROR) if data in malformed else (H3_DATAGRAM_ERROR,)
                     self.assertIn(tunnel.wait_ended(), codes, data.hex())
-                    self.check(good, target)
+                    self.check_tunnel(good, target)
 
     def test_too_many_registrations(self):
         """More than two before the proxy has allowed them"""
@@ -267,16 +267,16 @@ class UdpRules(UdpCase):
                 if tunnel.ended:
                     break
             self.check_ends(client, tunnel, "a thousand registrations")
-            self.check(good, target)
+            self.check_tunnel(good, target)
 
     def test_source_of_answers(self):
         """What comes from elsewhere than the target goes nowhere: RFC 9298, section 3.1."""
         with self.started() as addr, Target() as target, UdpClient(addr) as client:
             tunnel = self.open(client, target)
-            self.check(tunnel, target)
+            self.check_tunnel(tunnel, target)
             with socket.socket(target.addr.family, socket.SOCK_DGRAM) as stranger:
                 stranger.bind((target.addr.host, 0))
                 stranger.sendto(b"from a stranger", target.source)
-            client.work(SILENCE)
+            pause(client)
             self.assertEqual(tunnel.payloads, [])
-            self.check(tunnel, target)
+            self.check_tunnel(tunnel, target)

@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""The tests of test_proxy_network.py that a dialect can make a difference to, in that of RFC 9298; and what is on the
+wire there.
+
+    tests/e2e/test_proxy_modern_network.py --build DIR [--filter TEXT]
+"""
+
+import select
+import socket
+import time
+
+import tap
+from proxy_case import PacketCase
+from proxy_client import PATIENCE
+from quic_aware import CidCapsule, forwarding_field
+from relay import Impairment
+from test_proxy_network import EVERY, NetworkTest
+from udp_case import CLIENT_ID, TARGET_ID, TEXT, UdpCase, pause
+from udp_client import UdpClient
+from udp_target import LONG, SHORT, Target, packet
+
+FORWARDING = forwarding_field(["identity"], None)
+KEPT = ("new_server_ids", "new_client_ids", "rebinding_forwarded", "rebinding_behind_forwarded",
+        "change_of_address_forwarded", "change_of_address_without_validation", "proxy_restarted_forwarded",
+        "proxy_stopped", "all_before_proxy_forwarded", "all_before_proxy_tunnelled",
+        "reordering_behind_proxy_forwarded")
+# The proxy's idle timeout, and how long nothing comes but what is forwarded
+IDLE, LONGER = 2, 5
+
+
+def set_ecn(sock: socket.socket, ecn: int) -> None:
+    sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, ecn)
+
+
+def receive_ecn(sock: socket.socket) -> tuple[bytes, int]:
+    """The next packet, which is there already, and its ECN bits."""
+    data, ancillary, _, _ = sock.recvmsg(65536, socket.CMSG_SPACE(1))
+    return data, next((value[0] for level, kind, value in ancillary
+                       if (level, kind) == (socket.IPPROTO_IP, socket.IP_TOS)), 0) & 3
+
+
+class ModernTest(UdpCase, PacketCase, NetworkTest):
+    DIALECT = "rfc9298"
+
+    # Downloads
+
+    def test_new_ids_and_much_loss(self):
+        """Registrations, their answers and what they are about are lost and overtake each other."""
+        bad = Impairment(delay=5, loss=0.05, reorder=0.05, reorder_delay=5)
+        with self.proxied(python_target=True, target=(f"--new-ids-every={EVERY}", f"--change-ids-every={EVERY}"),
+                          site=self.small, front=(bad, bad)) as world:
+            outcome = world.start().finish()
+            proxy, target = world.stop()
+        self.check(outcome)
+        self.assertEqual(outcome.stats["proxy"]["dialect"], "rfc9298")
+        for way in ("forwarded_rx", "forwarded_tx"):
+            self.assertGreater(outcome.stats["proxy"][way]["packets"], 0)
+        self.assertGreater(target["rotations"], 0)
+        self.assertEqual(self.unknown_ids(proxy), 0, proxy["proxy"]["dropped"])
+
+    # Packets
+
+    def test_ecn(self):
+        """Forwarded packets keep their bits, both ways; those in tunnels have none, whatever those around them have."""
+        with self.proxy() as world, Target() as target, UdpClient(world.proxy_addr) as client:
+            for sock in (target.sock, client._sock):
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
+            tunnel = self.open(client, target, FORWARDING)
+            client_vcid, target_vcid = self.register(tunnel, 9)
+            tunnel.send_cid(CidCapsule("ACK_CLIENT_VCID", CLIENT_ID, client_vcid))
+            self.check_tunnel(tunnel, target)
+            for ecn in (0, 1, 2, 3, 0):
+                set_ecn(client._sock, ecn)
+                client.forward(packet(SHORT, target_vcid, TEXT))
+                self.arrives(target.sock)
+                self.assertEqual(receive_ecn(target.sock), (packet(SHORT, TARGET_ID, TEXT), ecn))
+                tunnel.send(packet(LONG, TARGET_ID, TEXT))
+                self.arrives(target.sock)
+                self.assertEqual(receive_ecn(target.sock), (packet(LONG, TARGET_ID, TEXT), 0))
+                set_ecn(client._sock, 0)
+                pause(client)  # nothing else comes now
+                set_ecn(target.sock, ecn)
+                target.send(packet(SHORT, CLIENT_ID, TEXT))
+                self.arrives(client._sock)
+                self.assertEqual(receive_ecn(client._sock), (packet(SHORT, client_vcid, TEXT), ecn))
+                set_ecn(target.sock, 0)
+            self.stop(world)
+
+    def arrives(self, sock: socket.socket) -> None:
+        self.assertTrue(select.select([sock], [], [], PATIENCE)[0], "nothing arrives")
+
+    def test_idle(self):
+        """What a client has forwarded counts as activity."""
+        with self.proxy(f"--timeout={IDLE}s") as world, Target() as target, UdpClient(world.proxy_addr) as client:
+            tunnel = self.open(client, target, FORWARDING)
+            _, vcid = self.register(tunnel, 9)
+            self.check_tunnel(tunnel, target)
+            pause(client)  # and has nothing to say then
+            end = time.monotonic() + LONGER
+            while time.monotonic() < end:
+                client.forward(packet(SHORT, vcid, TEXT))
+                self.arrives(target.sock)
+                target.sock.recv(65536)
+                time.sleep(IDLE / 10)
+            self.check_tunnel(tunnel, target)
+            self.stop(world)
+
+
+if __name__ == "__main__":
+    for name in [name for name in dir(NetworkTest) if name.startswith("test_") and name[5:] not in KEPT]:
+        setattr(ModernTest, name, None)
+    tap.main(ModernTest)
