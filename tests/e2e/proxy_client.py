@@ -64,6 +64,10 @@ class ProxyClient:
         self._sock.close()
 
     @property
+    def sock(self) -> socket.socket:
+        return self._sock
+
+    @property
     def addr(self) -> Addr:
         return Addr(*self._sock.getsockname()[:2])
 

@@ -63,26 +63,26 @@ class ModernTest(UdpCase, PacketCase, NetworkTest):
     def test_ecn(self):
         """Forwarded packets keep their bits, both ways; those in tunnels have none, whatever those around them have."""
         with self.proxy() as world, Target() as target, UdpClient(world.proxy_addr) as client:
-            for sock in (target.sock, client._sock):
+            for sock in (target.sock, client.sock):
                 sock.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
             tunnel = self.open(client, target, FORWARDING)
             client_vcid, target_vcid = self.register(tunnel, 9)
             tunnel.send_cid(CidCapsule("ACK_CLIENT_VCID", CLIENT_ID, client_vcid))
             self.check_tunnel(tunnel, target)
             for ecn in (0, 1, 2, 3, 0):
-                set_ecn(client._sock, ecn)
+                set_ecn(client.sock, ecn)
                 client.forward(packet(SHORT, target_vcid, TEXT))
                 self.arrives(target.sock)
                 self.assertEqual(receive_ecn(target.sock), (packet(SHORT, TARGET_ID, TEXT), ecn))
                 tunnel.send(packet(LONG, TARGET_ID, TEXT))
                 self.arrives(target.sock)
                 self.assertEqual(receive_ecn(target.sock), (packet(LONG, TARGET_ID, TEXT), 0))
-                set_ecn(client._sock, 0)
+                set_ecn(client.sock, 0)
                 pause(client)  # nothing else comes now
                 set_ecn(target.sock, ecn)
                 target.send(packet(SHORT, CLIENT_ID, TEXT))
-                self.arrives(client._sock)
-                self.assertEqual(receive_ecn(client._sock), (packet(SHORT, client_vcid, TEXT), ecn))
+                self.arrives(client.sock)
+                self.assertEqual(receive_ecn(client.sock), (packet(SHORT, client_vcid, TEXT), ecn))
                 set_ecn(target.sock, 0)
             self.stop(world)
 

@@ -1,21 +1,16 @@
 #!/usr/bin/env python3
 """Downloads between our programs and other implementations, with and without the extension: for
-whoever does not know it, nothing may change.  ci/interop runs it.
+whoever does not know it, nothing may change; and through proxies (RFC 9298), ours and theirs.  ci/interop runs it.
 
     tests/interop/interop.py --build DIR --root DIR --out FILE [--only NAME] [--missing REASON]
 """
 
 import argparse
-import functools
-import http.server
-import os
+import itertools
 import shutil
 import sys
-import threading
-import time
 from collections.abc import Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -23,26 +18,18 @@ sys.path.insert(0, str(HERE.parent / "e2e"))
 
 import net
 import stats
-from procs import Program, ProgramError, udp_sockets
+from procs import Program, ProgramError
 from transfer import Site
 
-from peers import PEERS, Download, Mismatch, Peer
+from peers import PEERS, Download, Mismatch, Peer, Row
 from root import Root
+from servers import serve_files, wait_for_port
+from through import CASES, Through
 
 SIZE = 4 << 20
 TIMEOUT = 180
 HANDSHAKE_TIMEOUT = "3s"
 FRAME = b'"server_alternate_address"'
-
-
-@dataclass
-class Row:
-    peer: str
-    version: str
-    role: str
-    extension: str
-    result: str
-    note: str
 
 
 class Interop:
@@ -98,11 +85,7 @@ class Interop:
         download = Download(*addr, self.site.file, self.site.certificate.cert, run)
         (run / "download").mkdir()
         with ExitStack() as stack:
-            backend = stack.enter_context(http.server.ThreadingHTTPServer(
-                ("127.0.0.1", 0), functools.partial(Quiet, directory=self.site.htdocs)))
-            threading.Thread(target=backend.serve_forever, daemon=True).start()
-            stack.callback(backend.shutdown)
-            argv = peer.serve(self.root, download, self.site.htdocs, backend.server_port)
+            argv = peer.serve(self.root, download, self.site.htdocs, serve_files(stack, self.site.htdocs))
             server = stack.enter_context(Program(self.root.command(*argv), run / "peer.log", peer.name))
             wait_for_port(server, addr)
             argv = [self.examples / "gtlsclient", "--quiet", "--exit-on-all-streams-close",
@@ -138,23 +121,6 @@ class Interop:
         return f"{SIZE:,} bytes, {connections} connection{'s' * (connections != 1)}, no frame, no move"
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_) -> None:
-        pass
-
-
-def wait_for_port(server: Program, addr: net.Addr) -> None:
-    """The server is a grandchild, in a process namespace of its own: whose socket it is cannot be
-    told from here, that there is one can."""
-    deadline = time.monotonic() + 60
-    while addr not in (bound for bound, _ in udp_sockets(os.getpid())):
-        if server.status is not None:
-            raise ProgramError(server.epitaph())
-        if time.monotonic() > deadline:
-            raise ProgramError(f"{server.name} does not listen on {addr}")
-        time.sleep(0.05)
-
-
 def table(rows: list[Row]) -> str:
     fields = ("peer", "version", "role", "extension", "result", "note")
     lines = [fields, ("---",) * len(fields)]
@@ -170,16 +136,16 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="NAME", help="only this peer")
     parser.add_argument("--missing", metavar="REASON", help="there is no root directory, and why")
     args = parser.parse_args()
-    peers = [peer for peer in PEERS if args.only.lower() in peer.name.lower()]
+    peers, cases = ([one for one in of_all if args.only.lower() in one.name.lower()] for of_all in (PEERS, CASES))
     if args.missing:
         rows = [Row(peer.name, "", "client" if peer.command else "server", "", "skipped", args.missing)
-                for peer in peers]
+                for peer in peers] + [Row(case.name, "", case.role, case.how, "skipped", args.missing) for case in cases]
     else:
         interop, rows = Interop(args.build.resolve(), Root(args.root.resolve())), []
-        for peer in peers:
-            for row in interop.rows(peer):
-                print(f"{row.peer}, {row.extension or row.role}: {row.result}: {row.note}", flush=True)
-                rows.append(row)
+        through = Through(interop.examples, interop.root, interop.site)
+        for row in itertools.chain(*(interop.rows(peer) for peer in peers), map(through.row, cases)):
+            print(f"{row.peer}, {row.role}, {row.extension}: {row.result}: {row.note}", flush=True)
+            rows.append(row)
     args.out.write_text(table(rows))
     sys.exit(any(row.result == "FAILED" for row in rows))
 

@@ -13,6 +13,16 @@ from root import Root
 
 
 @dataclass
+class Row:
+    peer: str
+    version: str
+    role: str
+    extension: str
+    result: str
+    note: str
+
+
+@dataclass
 class Download:
     """What a client is to get, and where; paths are those outside of the root directory."""
 
