@@ -8,15 +8,18 @@ wire there.
 import select
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
 import tap
+from net import Addr
 from proxy_case import PacketCase
 from proxy_client import PATIENCE
 from quic_aware import CidCapsule, forwarding_field
 from relay import Impairment
 from test_proxy_network import EVERY, NetworkTest
-from udp_case import CLIENT_ID, TARGET_ID, TEXT, UdpCase, pause
-from udp_client import UdpClient
+from udp_case import CLIENT_ID, TARGET_ID, TEXT, UdpCase, forwarded, pause
+from udp_client import Tunnel, UdpClient
 from udp_target import LONG, SHORT, Target, packet
 
 FORWARDING = forwarding_field(["identity"], None)
@@ -24,6 +27,8 @@ KEPT = ("new_server_ids", "new_client_ids", "rebinding_forwarded", "rebinding_be
         "change_of_address_forwarded", "change_of_address_without_validation", "proxy_restarted_forwarded",
         "proxy_stopped", "all_before_proxy_forwarded", "all_before_proxy_tunnelled",
         "reordering_behind_proxy_forwarded")
+# A connection ID, in hex
+ID = "0102030405060708090a"
 # The proxy's idle timeout, and how long nothing comes but what is forwarded
 IDLE, LONGER = 2, 5
 
@@ -58,6 +63,33 @@ class ModernTest(UdpCase, PacketCase, NetworkTest):
         self.assertGreater(target["rotations"], 0)
         self.assertEqual(self.unknown_ids(proxy), 0, proxy["proxy"]["dropped"])
 
+    def test_conflicts(self):
+        """Another client of the shared socket has the same connection ID, or one that begins like it: the client begins
+        anew with another one."""
+        for first, second in ((ID, ID), (ID, ID[:16]), (ID[:16], ID)):
+            with self.proxied() as world:
+                one = world.start(f"--scid={first}", staying=True)
+                one.wait_all()
+                two = world.start(f"--scid={second}")
+                self.check_forwarded(two.finish())
+                self.assertIn("trying again with another connection ID", two.program.log.read_text())
+                self.check_forwarded(one.leave())
+                proxy, target = world.stop()
+            self.assertEqual((proxy["proxy"]["sockets"], target["connections"]), (1, 2))
+
+    def test_refusals(self):
+        """What the proxy says of the reason is what the client says."""
+        for how, host, words in ((dict(proxy=()), "", ("403", "destination_ip_prohibited")),
+                                 (dict(proxy=()), "localhost", ("403", "destination_ip_prohibited")),
+                                 ({}, "no-such-host.invalid", ("502", "dns_error")),
+                                 (dict(target_runs=False), "", ("the target refuses packets",))):
+            with self.proxied(**how) as world:
+                said = [line for line in world.start(host=host).fail().splitlines() if line.startswith("proxy: ")]
+                self.assertEqual(len(said), 1, said)
+                for word in words:
+                    self.assertIn(word, said[0])
+                world.stop()
+
     # Packets
 
     def test_ecn(self):
@@ -84,6 +116,42 @@ class ModernTest(UdpCase, PacketCase, NetworkTest):
                 self.arrives(client.sock)
                 self.assertEqual(receive_ecn(client.sock), (packet(SHORT, client_vcid, TEXT), ecn))
                 set_ecn(target.sock, 0)
+            self.stop(world)
+
+    @contextmanager
+    def other_address(self, client: UdpClient, addr: Addr) -> Iterator[None]:
+        """The client has another one from then on."""
+        sock = socket.socket(addr.family, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        sock.connect(addr)
+        with client.use(sock):
+            yield
+
+    def check_forwards(self, tunnel: Tunnel, target: Target, client_vcid: bytes, target_vcid: bytes) -> None:
+        """Both ways; as soon as the proxy knows that the client is where it seems to be."""
+        client, deadline = tunnel.client, time.monotonic() + PATIENCE
+        client.forward(packet(SHORT, target_vcid, TEXT))
+        while target.silent(client):
+            self.assertLess(time.monotonic(), deadline, "nothing is forwarded to the target")
+            client.forward(packet(SHORT, target_vcid, TEXT))
+        while not target.silent(client):
+            self.assertEqual(target.receive(client), packet(SHORT, TARGET_ID, TEXT))
+        target.send(packet(SHORT, CLIENT_ID, TEXT))
+        client.wait(lambda: forwarded(client, client_vcid), "nothing is forwarded to the client")
+        client.forwarded.clear()
+
+    def test_rebinding(self):
+        """The client's address changes, of which it knows nothing, and changes back: what is registered moves along."""
+        with self.proxy() as world, Target() as target, UdpClient(world.proxy_addr) as client, ExitStack() as stack:
+            tunnel = self.open(client, target, FORWARDING)
+            vcids = self.register(tunnel, 9)
+            tunnel.send_cid(CidCapsule("ACK_CLIENT_VCID", CLIENT_ID, vcids[0]))
+            self.check_tunnel(tunnel, target)
+            self.check_forwards(tunnel, target, *vcids)
+            for _ in range(3):
+                stack.enter_context(self.other_address(client, world.proxy_addr))
+                self.check_tunnel(tunnel, target)
+                self.check_forwards(tunnel, target, *vcids)
             self.stop(world)
 
     def arrives(self, sock: socket.socket) -> None:

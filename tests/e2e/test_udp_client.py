@@ -79,6 +79,12 @@ class ClientTest(ForeignCase):
         outcome, _ = self.download(Plain)
         self.check_tunnelled(outcome, fallbacks=True)
 
+    def test_long_virtual_ids(self):
+        """Longer than those that they stand for, up to what there can be: packets grow by that on their way."""
+        for length, transform in itertools.product((20, 100, 255), TRANSFORMS):
+            outcome, _ = self.download(Proxy, f"--proxy-transform={transform}", proxy=(f"--cid-length={length}",))
+            self.check_forwarded(outcome)
+
     def test_rejected_target_id(self):
         for revision in REVISIONS:
             outcome, _ = self.download(Proxy, f"--proxy-revision={revision}", proxy=("--reject=TARGET",))
