@@ -20,13 +20,15 @@ from relay import Impairment
 from test_proxy_network import EVERY, NetworkTest
 from udp_case import CLIENT_ID, TARGET_ID, TEXT, UdpCase, forwarded, pause
 from udp_client import Tunnel, UdpClient
-from udp_target import LONG, SHORT, Target, packet
+from udp_target import LONG, SHORT, SILENCE, Target, packet
 
 FORWARDING = forwarding_field(["identity"], None)
 KEPT = ("new_server_ids", "new_client_ids", "rebinding_forwarded", "rebinding_behind_forwarded",
         "change_of_address_forwarded", "change_of_address_without_validation", "proxy_restarted_forwarded",
         "proxy_stopped", "all_before_proxy_forwarded", "all_before_proxy_tunnelled",
         "reordering_behind_proxy_forwarded")
+# RFC 9002, section 7.2, in bytes
+INITIAL_WINDOW = 14_720
 # A connection ID, in hex
 ID = "0102030405060708090a"
 # The proxy's idle timeout, and how long nothing comes but what is forwarded
@@ -151,6 +153,42 @@ class ModernTest(UdpCase, PacketCase, NetworkTest):
             for _ in range(3):
                 stack.enter_context(self.other_address(client, world.proxy_addr))
                 self.check_tunnel(tunnel, target)
+                self.check_forwards(tunnel, target, *vcids)
+            self.stop(world)
+
+    def test_unvalidated_address(self):
+        """A client seems to be elsewhere, and does not answer there: the address gets a few packets, whatever comes for
+        the client, in tunnels or forwarded; and the client is where it was."""
+        with self.proxy() as world, Target() as target, UdpClient(world.proxy_addr) as client:
+            tunnel = self.open(client, target, FORWARDING)
+            vcids = self.register(tunnel, 9)
+            tunnel.send_cid(CidCapsule("ACK_CLIENT_VCID", CLIENT_ID, vcids[0]))
+            self.check_tunnel(tunnel, target)
+            self.check_forwards(tunnel, target, *vcids)
+            answer, client.connection._challenged = client.connection._challenged, lambda _: None
+            elsewhere = socket.socket(world.proxy_addr.family, socket.SOCK_DGRAM)
+            with elsewhere:
+                elsewhere.setblocking(False)
+                elsewhere.connect(world.proxy_addr)
+                here = client.use(elsewhere)
+                tunnel.send(b"from elsewhere")
+                self.assertEqual(target.receive(client), b"from elsewhere")
+                client.use(here)
+                got = 0
+                for number in range(400):
+                    target.send(packet((SHORT, LONG)[number % 2], CLIENT_ID, bytes(1000)))
+                    if select.select([elsewhere], [], [], 0.001)[0]:
+                        got += len(elsewhere.recv(65536))
+                while select.select([elsewhere], [], [], SILENCE)[0]:
+                    got += len(elsewhere.recv(65536))
+                print(f"# {got} bytes go there", flush=True)
+                self.assertGreater(got, 0)  # it was asked whether it is the client
+                self.assertLessEqual(got, INITIAL_WINDOW)
+                client.connection._challenged = answer
+                client.forwarded.clear()
+                while not target.silent(client):
+                    target.receive(client)
+                tunnel.payloads.clear()
                 self.check_forwards(tunnel, target, *vcids)
             self.stop(world)
 
