@@ -139,7 +139,8 @@ def main() -> None:
     peers, cases = ([one for one in of_all if args.only.lower() in one.name.lower()] for of_all in (PEERS, CASES))
     if args.missing:
         rows = [Row(peer.name, "", "client" if peer.command else "server", "", "skipped", args.missing)
-                for peer in peers] + [Row(case.name, "", case.role, case.how, "skipped", args.missing) for case in cases]
+                for peer in peers]
+        rows += [Row(case.name, "", case.role, case.how, "skipped", args.missing) for case in cases]
     else:
         interop, rows = Interop(args.build.resolve(), Root(args.root.resolve())), []
         through = Through(interop.examples, interop.root, interop.site)
