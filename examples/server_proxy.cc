@@ -91,11 +91,17 @@ bool ServerProxy::recv_packet(const ngtcp2::Address &local_addr,
   last_packet_ = data.size();
   const auto local = ToEndpoint(local_addr.as_sockaddr());
   const auto remote = ToEndpoint(remote_addr.as_sockaddr());
-  return local && remote &&
-         proxy_->OnClientPacket({.local = *local, .remote = *remote}, data, pi.ecn);
+  if (!local || !remote) {
+    return false;
+  }
+  arrival_ = {.path = {.local = *local, .remote = *remote}, .packet = data};
+  return proxy_->OnClientPacket(arrival_.path, data, pi.ecn);
 }
 
-void ServerProxy::recv_done() { proxy_->OnClientPacketsDone(); }
+void ServerProxy::recv_done() {
+  arrival_.packet = {};
+  proxy_->OnClientPacketsDone();
+}
 
 void ServerProxy::Complain(std::string_view line) {
   if (const auto end = complaints_.Take(util::timestamp())) {

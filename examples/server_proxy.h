@@ -5,6 +5,7 @@
 #include "server_proxy_options.h"
 
 #include "ngmasque/io/proxy_connection.h"
+#include "ngmasque/quic/peer_moves.h"
 #include "ngmasque/quic/socket_address.h"
 #include "ngmasque/quic/validated_paths.h"
 
@@ -56,6 +57,9 @@ public:
   /// The handshake is complete.
   void Start();
   void Validated(const ngtcp2_path &path);
+  /// In the middle of a packet: one of its frames is for HTTP/3.
+  void OnFrame();
+  void OnRetiredLocalId(const ConnectionId &id) override;
   ngtcp2_ssize write_pkt(ngtcp2_path *path, ngtcp2_pkt_info *pi, std::uint8_t *dest,
                          std::size_t size, ngtcp2_tstamp now) override;
 
@@ -64,10 +68,15 @@ public:
   void OnClosed(const CloseReason &) override {} // The server says nothing of it.
 
 private:
+  /// What is forwarded goes where the connection's packets go, once that is validated.
+  void FollowPath();
+
   ServerProxy &proxy_;
   ::Handler &handler_;
   ServerHttp3 http3_;
   ValidatedPaths validated_;
+  PeerMoves moves_;
+  std::size_t id_size_ = 0; // Of the connection IDs that the server issues, from Start on.
   FourTuple told_path_;                  // That of the mappings, from Start on.
   ngtcp2_path_storage told_{};           // The same, to be compared with for every packet.
   const ::Endpoint *endpoint_ = nullptr; // Of that one: forwarded packets leave from there.
@@ -93,6 +102,13 @@ public:
                    const ngtcp2_pkt_info &pi, std::span<std::uint8_t> data) override;
   void recv_done() override;
 
+  /// A packet that the server is reading.
+  struct Arrival {
+    FourTuple path;
+    std::span<const std::uint8_t> packet;
+  };
+  [[nodiscard]] const Arrival &arrival() const { return arrival_; }
+
   /// Null once the server stops.
   [[nodiscard]] ProxyServer *proxy() const { return proxy_.get(); }
   /// A client has completed its handshake.
@@ -106,6 +122,7 @@ private:
   std::uint64_t next_connection_ = 0;
   std::uint64_t connections_ = 0;
   LogLimit complaints_;
+  Arrival arrival_; // Without bytes: none.
   // Of the UDP payload that came last: if it makes a new connection, its packets are as large.
   std::size_t last_packet_ = 0;
   std::string stats_; // When proxy_ is gone.

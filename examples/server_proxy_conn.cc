@@ -2,6 +2,7 @@
 #include "server_proxy.h"
 
 #include "ngmasque/quic/http3_callbacks.h"
+#include "ngmasque/wire/quic_header.h"
 
 #include "server.h"
 #include "stats.h"
@@ -25,7 +26,11 @@ ServerProxyConn *Find(void *user_data) {
 
 Http3Connection *FindHttp3(void *user_data) {
   auto *conn = Find(user_data);
-  return conn ? &conn->http3() : nullptr;
+  if (!conn) {
+    return nullptr;
+  }
+  conn->OnFrame();
+  return &conn->http3();
 }
 
 // The server's own, which these go on with.
@@ -58,6 +63,17 @@ int RemoveId(ngtcp2_conn *conn, const ngtcp2_cid *cid, void *user_data) {
     self->OnRetiredLocalId(ToConnectionId(*cid));
   }
   return servers.remove_connection_id(conn, cid, user_data);
+}
+
+// The packet that has brought the server to another path may have no frame for HTTP/3.
+int BeginPathValidation(ngtcp2_conn *conn, std::uint32_t flags, const ngtcp2_path *path,
+                        const ngtcp2_path *fallback, void *user_data) {
+  if (auto *self = Find(user_data); self && ngtcp2_path_eq(path, ngtcp2_conn_get_path2(conn))) {
+    self->OnFrame();
+  }
+  return servers.begin_path_validation
+           ? servers.begin_path_validation(conn, flags, path, fallback, user_data)
+           : 0;
 }
 
 int PathValidation(ngtcp2_conn *conn, std::uint32_t flags, const ngtcp2_path *path,
@@ -103,6 +119,7 @@ void ServerProxyConn::SetCallbacks(ngtcp2_callbacks &callbacks) {
   callbacks.handshake_completed = HandshakeCompleted;
   callbacks.get_new_connection_id2 = NewId;
   callbacks.remove_connection_id = RemoveId;
+  callbacks.begin_path_validation = BeginPathValidation;
   callbacks.path_validation = PathValidation;
 }
 
@@ -124,6 +141,7 @@ void ServerProxyConn::Start() {
   for (const auto &scid : scids) {
     ids.push_back(ToConnectionId(scid));
   }
+  id_size_ = ids.front().size();
   http3_.SetHandler(this);
   const auto &path = *ngtcp2_conn_get_path2(conn);
   told_path_ = ToFourTuple(path);
@@ -135,12 +153,34 @@ void ServerProxyConn::Start() {
   }
 }
 
-void ServerProxyConn::Validated(const ngtcp2_path &path) { validated_.Add(ToFourTuple(path)); }
+void ServerProxyConn::OnRetiredLocalId(const ConnectionId &id) {
+  ProxyConnection::OnRetiredLocalId(id);
+  moves_.OnRetired(id);
+}
 
-ngtcp2_ssize ServerProxyConn::write_pkt(ngtcp2_path *path, ngtcp2_pkt_info *pi, std::uint8_t *dest,
-                                        std::size_t size, ngtcp2_tstamp now) {
-  // After every packet that was read: a connection goes back to a path that it knows without a
-  // callback.
+// Callbacks of ngtcp2 come when it writes packets, too, and there is nothing that it reads then.
+void ServerProxyConn::OnFrame() {
+  const auto &[path, packet] = proxy_.arrival();
+  if (PeekHeaderForm(packet) != HeaderForm::kShort || packet.size() <= id_size_) {
+    return;
+  }
+  const auto id = packet.subspan(1, id_size_);
+  if (!moves_.Knows(path, id) &&
+      moves_.OnFrame(path, *ConnectionId::From(id),
+                     ToFourTuple(*ngtcp2_conn_get_path2(handler_.conn())))) {
+    told_path_ = {}; // Whatever comes of it, where it ends is told.
+    ngtcp2_path_storage_zero(&told_);
+    OnMigrating();
+  }
+}
+
+// At once: what the packet says besides may be that the client expects forwarded packets there.
+void ServerProxyConn::Validated(const ngtcp2_path &path) {
+  validated_.Add(ToFourTuple(path));
+  FollowPath();
+}
+
+void ServerProxyConn::FollowPath() {
   const auto &used = *ngtcp2_conn_get_path2(handler_.conn());
   if (!SameBytes(used.remote, told_.path.remote) || !SameBytes(used.local, told_.path.local)) {
     if (const auto tuple = ToFourTuple(used); tuple != told_path_ && validated_.Use(tuple)) {
@@ -150,6 +190,13 @@ ngtcp2_ssize ServerProxyConn::write_pkt(ngtcp2_path *path, ngtcp2_pkt_info *pi, 
       OnPathChanged(tuple);
     }
   }
+}
+
+ngtcp2_ssize ServerProxyConn::write_pkt(ngtcp2_path *path, ngtcp2_pkt_info *pi, std::uint8_t *dest,
+                                        std::size_t size, ngtcp2_tstamp now) {
+  // After every packet that was read: a connection goes back to a path that it knows without a
+  // callback.
+  FollowPath();
   http3_.DeliverHttp3();
   if (!http3_.ResumeStreams()) {
     return NGTCP2_ERR_CALLBACK_FAILURE;

@@ -110,6 +110,12 @@ void ProxyConnection::OnRetiredLocalId(const ConnectionId &id) {
   }
 }
 
+void ProxyConnection::OnMigrating() {
+  if (registered_) {
+    proxy_.OnMigrating(id_);
+  }
+}
+
 void ProxyConnection::OnPathChanged(const FourTuple &path) {
   if (registered_) {
     proxy_.MoveConnection(id_, path);

@@ -24,7 +24,11 @@ void Rand(std::uint8_t *out, std::size_t size, const ngtcp2_rand_ctx *) {
 
 struct Http3Endpoint::Impl::Callbacks {
   static Impl &Self(void *user_data) { return *static_cast<Impl *>(user_data); }
-  static Http3Connection *Http3(void *user_data) { return &Self(user_data).self; }
+  static Http3Connection *Http3(void *user_data) {
+    auto &self = Self(user_data);
+    self.OnFrame();
+    return &self.self;
+  }
 
   static int HandshakeCompleted(ngtcp2_conn *conn, void *user_data) {
     auto &self = Self(user_data);
@@ -49,6 +53,7 @@ struct Http3Endpoint::Impl::Callbacks {
     auto &self = Self(user_data);
     const auto id = *ConnectionId::From({cid->data, cid->datalen});
     self.self.OnRetiredLocalId(id);
+    self.moves.OnRetired(id);
     if (self.handler) {
       self.handler->OnRetiredLocalId(id);
     }

@@ -2,6 +2,8 @@
 
 #include "http3_endpoint_impl.h"
 
+#include "ngmasque/wire/quic_header.h"
+
 #include <algorithm>
 #include <utility>
 
@@ -75,6 +77,16 @@ void Impl::OnPathValidated(const FourTuple &path, bool success) {
   }
 }
 
+void Impl::OnFrame() {
+  if (!arrival || moves.Knows(arrival->path, arrival->id)) {
+    return;
+  }
+  if (moves.OnFrame(arrival->path, *ConnectionId::From(arrival->id), self.path()) && handler) {
+    told_path = {}; // Whatever comes of it, where it ends is told.
+    handler->OnMigrating();
+  }
+}
+
 void Impl::Deliver() {
   if (state == State::kOpen) {
     // Back to a path that was validated before a server's connection goes without a callback.
@@ -122,11 +134,21 @@ void Http3Endpoint::Receive(const FourTuple &path, unsigned ecn,
   QuicPath quic_path(path);
   const auto raw_path = quic_path.get();
   const ngtcp2_pkt_info pi{.ecn = static_cast<std::uint8_t>(ecn)};
+  bool elsewhere = false;
+  if (impl_->role == Role::kServer && PeekHeaderForm(packet) == HeaderForm::kShort &&
+      packet.size() > kLocalIdLength) {
+    const auto &arrival = impl_->arrival.emplace(path, packet.subspan(1, kLocalIdLength));
+    elsewhere = !impl_->moves.Knows(path, arrival.id) && this->path() != path;
+  }
   if (const int rv =
         ngtcp2_conn_read_pkt(impl_->conn.get(), &raw_path, &pi, packet.data(), packet.size(), now);
       rv != 0) {
     impl_->Fail(rv);
   }
+  if (elsewhere && this->path() == path) {
+    impl_->OnFrame(); // It may have none for HTTP/3.
+  }
+  impl_->arrival.reset();
   impl_->Deliver();
 }
 

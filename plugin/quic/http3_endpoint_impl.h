@@ -6,6 +6,7 @@
 #include "tls_end.h"
 
 #include "ngmasque/quic/http3_endpoint.h"
+#include "ngmasque/quic/peer_moves.h"
 #include "ngmasque/quic/socket_address.h"
 #include "ngmasque/quic/validated_paths.h"
 
@@ -13,6 +14,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -48,6 +51,8 @@ struct Http3Endpoint::Impl {
     self.Attach(raw);
   }
   void OnPathValidated(const FourTuple &path, bool success);
+  /// In the middle of a packet: one of its frames is for HTTP/3.
+  void OnFrame();
 
   void WriteBursts(Nanoseconds now, const BurstSink &sink);
   [[nodiscard]] ngtcp2_ssize WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi,
@@ -87,6 +92,13 @@ struct Http3Endpoint::Impl {
   std::span<std::uint8_t> buffer; ///< Of kBurstBuffer bytes; others may use it between the calls.
 
   ValidatedPaths validated; ///< A server's.
+  PeerMoves moves;          ///< A server's.
+  /// The packet that a server's connection is reading, if it has a short header.
+  struct Arrival {
+    const FourTuple &path;
+    std::span<const std::uint8_t> id;
+  };
+  std::optional<Arrival> arrival;
   std::uint64_t keep_alive = UINT64_MAX;  ///< As ngtcp2 wants it.
   bool ping = false;                     ///< It is set to the least there is until a packet leaves.
   // What Deliver tells.

@@ -57,6 +57,7 @@ public:
   void OnRetiredLocalId(const ngmasque::ConnectionId &id) override {
     EXPECT_EQ(std::erase(record_.local_ids, id), 1u);
   }
+  void OnMigrating() override { record_.migrations.push_back(record_.data.size()); }
   void OnPathChanged(const ngmasque::FourTuple &path) override { record_.paths.push_back(path); }
   void OnClosed(const ngmasque::CloseReason &reason) override {
     ASSERT_FALSE(record_.closed.has_value()) << "told twice";

@@ -33,6 +33,7 @@ struct ServerRecord {
   std::vector<ngmasque::ConnectionId> local_ids; ///< From the beginning on, without those retired.
   std::vector<ngmasque::ConnectionId> refused_ids;
   std::vector<ngmasque::FourTuple> paths;
+  std::vector<std::size_t> migrations; ///< How many streams had brought data before each of them.
   std::optional<ngmasque::CloseReason> closed;
   std::optional<ngmasque::PeerSettings> settings;
   std::uint64_t datagram_error = 0; ///< What OnDatagram returns.

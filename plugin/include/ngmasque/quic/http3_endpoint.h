@@ -29,6 +29,10 @@ public:
     virtual bool OnNewLocalId(const ConnectionId &id) = 0;
     /// ... and does not use it any more.  Not called at the end of the connection.
     virtual void OnRetiredLocalId(const ConnectionId &id) = 0;
+    /// The peer, a client, has moved to another path by itself, and not because a NAT has given it
+    /// another address.  Before anything is told of what it has sent from there.  OnPathChanged
+    /// follows when the path is validated, or when the connection is back on one that was before.
+    virtual void OnMigrating() {}
     /// Packets leave on another path from now on, which is validated.
     virtual void OnPathChanged(const FourTuple &path) = 0;
     /// The connection is over; nothing else is called any more.
