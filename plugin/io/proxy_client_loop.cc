@@ -236,10 +236,20 @@ void ProxyClient::Impl::OnRetiredLocalId(const ConnectionId &id) {
   ids_.Release(id);
 }
 
+// The path is validated, and nothing but probes has left on it: what was forwarded until now has left
+// from the old socket, and what would have been from here on is tunnelled, before the proxy can have
+// noticed.
 void ProxyClient::Impl::OnPathChanged(const FourTuple &path) {
-  if (auto *socket = FindSocket(path.local)) {
-    current_ = socket;
-    Log(LogLevel::kInfo, "moved to a new local address");
+  auto *socket = FindSocket(path.local);
+  if (!socket) {
+    return;
+  }
+  current_ = socket;
+  Log(LogLevel::kInfo, "moved to a new local address");
+  for (const auto &tunnel : Tunnels()) {
+    if (tunnel->session) {
+      tunnel->Run(tunnel->session->OnMigrated());
+    }
   }
 }
 

@@ -1,0 +1,269 @@
+// ProxyClient and ConnectUdpProxy in dialect rfc9298: what is forwarded when the client moves, and when
+// a NAT does.
+
+#include "quic_certificate_files.h"
+#include "quic_proxy_support.h"
+
+#include "ngmasque/io/connect_udp_proxy.h"
+#include "ngmasque/session/rfc9298.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace ngmasque {
+namespace {
+
+using quic_test::Bytes;
+using quic_test::Id;
+using quic_test::Local;
+using quic_test::Now;
+using quic_test::Short;
+
+// A UDP socket on the loopback interface.
+class Socket {
+public:
+  using OnPacket = std::function<void(Bytes, const Endpoint &)>;
+
+  Socket(struct ev_loop *loop, OnPacket on_packet) : loop_(loop), on_packet_(std::move(on_packet)) {
+    SocketAddress address(Local(0));
+    fd_ = ::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    socklen_t size = address.size();
+    EXPECT_EQ(::bind(fd_, address.get(), size), 0);
+    EXPECT_EQ(::getsockname(fd_, address.get(), &size), 0);
+    at = *ToEndpoint(address.get());
+    ev_io_init(
+      &readable_, [](struct ev_loop *, ev_io *io, int) { static_cast<Socket *>(io->data)->Read(); },
+      fd_, EV_READ);
+    readable_.data = this;
+    ev_io_start(loop_, &readable_);
+  }
+  ~Socket() {
+    ev_io_stop(loop_, &readable_);
+    ::close(fd_);
+  }
+  Socket(const Socket &) = delete;
+  Socket &operator=(const Socket &) = delete;
+
+  void Send(const Endpoint &to, const Bytes &bytes) const {
+    const SocketAddress address(to);
+    // What the receiver has no room for is lost.
+    std::ignore = ::sendto(fd_, bytes.data(), bytes.size(), 0, address.get(), address.size());
+  }
+
+  Endpoint at;
+
+private:
+  void Read() {
+    std::array<std::uint8_t, 2048> buffer;
+    SocketAddress from(Local(0));
+    socklen_t size = from.size();
+    for (ssize_t got = 0; (got = ::recvfrom(fd_, buffer.data(), buffer.size(), 0, from.get(),
+                                            &size)) >= 0;) {
+      on_packet_(Bytes(buffer.begin(), buffer.begin() + got), *ToEndpoint(from.get()));
+    }
+  }
+
+  struct ev_loop *loop_;
+  OnPacket on_packet_;
+  int fd_ = -1;
+  ev_io readable_{};
+};
+
+// Between clients and the proxy, with an address of its own for each of theirs.
+class Nat {
+public:
+  Nat(struct ev_loop *loop, std::uint16_t proxy)
+    : loop_(loop), proxy_(Local(proxy)), front_(loop, [this](Bytes bytes, const Endpoint &client) {
+        auto &outside = outside_[client];
+        if (!outside) {
+          Rebind(client);
+        }
+        Note(true, client, bytes);
+        outside->Send(proxy_, bytes);
+      }) {}
+
+  // Other addresses for all.
+  void Rebind() {
+    for (auto &[client, outside] : outside_) {
+      Rebind(client);
+    }
+  }
+  std::uint16_t port() const { return front_.at.port; }
+
+  // What follows the first byte of packets with a short header, by the address of the client that has
+  // sent or got them: the beginning of their connection IDs.
+  std::map<Endpoint, std::set<Bytes>> to_proxy, to_client;
+
+private:
+  void Rebind(const Endpoint &client) {
+    auto &outside = outside_[client];
+    if (outside) {
+      old_.push_back(std::move(outside)); // For what is on its way.
+    }
+    outside = std::make_unique<Socket>(loop_, [this, client](Bytes bytes, const Endpoint &) {
+      Note(false, client, bytes);
+      front_.Send(client, bytes);
+    });
+  }
+  void Note(bool up, const Endpoint &client, const Bytes &bytes) {
+    if (bytes.size() > 9 && (bytes[0] & 0x80) == 0) {
+      (up ? to_proxy : to_client)[client].insert(Bytes(bytes.begin() + 1, bytes.begin() + 9));
+    }
+  }
+
+  struct ev_loop *loop_;
+  Endpoint proxy_;
+  std::map<Endpoint, std::unique_ptr<Socket>> outside_;
+  std::vector<std::unique_ptr<Socket>> old_;
+  Socket front_;
+};
+
+class ModernMoves : public testing::TestWithParam<Transform>, public ProxyClient::Handler {
+protected:
+  ModernMoves() {
+    ConnectUdpProxy::Options options;
+    options.listener.addresses = {Local(0)};
+    options.server.certificate_file = certificate.file();
+    options.server.key_file = certificate.key;
+    options.proxy.policy.allow.push_back(*ParseAddressBlock("127.0.0.0/8"));
+    proxy = ConnectUdpProxy::Create(loop, options).value();
+    nat.emplace(loop, proxy->addresses().front().port);
+    Rfc9298ClientOptions modern{
+      .uri = UriTemplate::Parse(
+               "https://proxy.example/.well-known/masque/udp/{target_host}/{target_port}/")
+               .value(),
+      .key = {.k0 = 1, .k1 = 2},
+      .transforms = {GetParam()}};
+    ProxyClient::Options client_options{.host = "127.0.0.1", .port = std::to_string(nat->port())};
+    client_options.own_dialect = [modern](const ClientDialectOptions &of) {
+      return MakeRfc9298Client(modern, of);
+    };
+    client.emplace(loop, client_options, *this);
+    EXPECT_TRUE(client->Start());
+    tunnel = client->Open({.host = "127.0.0.1", .port = target.at.port}, Id(0x60), recorder).value();
+    tunnel->AddServerId(Id(0x55));
+    EXPECT_TRUE(Forwards());
+  }
+  ~ModernMoves() override {
+    tunnel.reset();
+    client.reset();
+    proxy.reset();
+  }
+
+  void OnReady() override {}
+  void OnClosed(std::string_view text) override { ADD_FAILURE() << text; }
+
+  bool RunUntil(const std::function<bool()> &done) {
+    const auto end = Now() + 20'000'000'000;
+    ev_timer tick; // Something for the loop to wait for.
+    ev_timer_init(&tick, [](struct ev_loop *, ev_timer *, int) {}, 0., 0.01);
+    ev_timer_start(loop.get(), &tick);
+    bool in_time = true;
+    while (!done() && in_time) {
+      ev_run(loop, EVRUN_ONCE);
+      in_time = Now() < end;
+    }
+    ev_timer_stop(loop.get(), &tick);
+    return in_time;
+  }
+
+  // There and back, without a tunnel.
+  bool Forwards() {
+    const auto before = tunnel->statistics();
+    return RunUntil([&] {
+      std::ignore = tunnel->Send(Short(0x55), 0);
+      const auto &now = tunnel->statistics();
+      return now.forwarded_tx.packets > before.forwarded_tx.packets &&
+             now.forwarded_rx.packets > before.forwarded_rx.packets;
+    });
+  }
+
+  // Connection IDs that one address of the client has in common with another one of its.
+  static std::vector<Bytes> Shared(const std::map<Endpoint, std::set<Bytes>> &seen) {
+    std::vector<Bytes> shared;
+    std::set<Bytes> all;
+    for (const auto &[client, ids] : seen) {
+      std::ranges::copy_if(ids, std::back_inserter(shared),
+                           [&all](const Bytes &id) { return !all.insert(id).second; });
+    }
+    return shared;
+  }
+
+  struct Loop {
+    Loop() : loop(ev_loop_new(0)) {}
+    ~Loop() { ev_loop_destroy(loop); }
+    operator struct ev_loop *() const { return loop; }
+    [[nodiscard]] struct ev_loop *get() const { return loop; }
+    struct ev_loop *loop;
+  } loop;
+  quic_test::CertificateFiles certificate;
+  Socket target{loop, [this](const Bytes &, const Endpoint &from) {
+                  target.Send(from, Short(0x60));
+                }};
+  std::unique_ptr<ConnectUdpProxy> proxy;
+  std::optional<Nat> nat;
+  quic_test::TunnelRecorder recorder;
+  std::optional<ProxyClient> client;
+  std::unique_ptr<ProxyTunnel> tunnel;
+};
+
+//= draft-ietf-masque-quic-proxy, section 6.5
+//# In the event of active migration, the proxy removes forwarding rules in order to not send packets
+//# with the same connection ID bytes over multiple network paths.
+TEST_P(ModernMoves, AClientThatMovesHasOtherVirtualConnectionIds) {
+  for (std::size_t addresses = 2; addresses <= 4; ++addresses) {
+    ASSERT_TRUE(RunUntil([&] { return client->ChangeLocalAddress().has_value(); }));
+    // Something is under way all the time.
+    ASSERT_TRUE(RunUntil([&] {
+      std::ignore = tunnel->Send(Short(0x55), 0);
+      return nat->to_client.size() == addresses;
+    }));
+    for (int round = 0; round < 20; ++round) {
+      ASSERT_TRUE(Forwards());
+    }
+    EXPECT_EQ(nat->to_proxy.size(), addresses);
+  }
+  EXPECT_EQ(Shared(nat->to_proxy), std::vector<Bytes>{});
+  EXPECT_EQ(Shared(nat->to_client), std::vector<Bytes>{});
+  EXPECT_TRUE(recorder.ended.empty());
+  EXPECT_EQ(recorder.packets.back(), Short(0x60));
+}
+
+//= draft-ietf-masque-quic-proxy, section 6.5
+//# In the event of passive migration, the proxy automatically reconfigures forwarding rules to use
+//# the latest active and validated network path for the HTTP stream.
+TEST_P(ModernMoves, ANatThatChangesLeavesThemAsTheyAre) {
+  const auto up = nat->to_proxy.begin()->second, down = nat->to_client.begin()->second;
+  for (int i = 0; i < 3; ++i) {
+    nat->Rebind();
+    for (int round = 0; round < 20; ++round) {
+      ASSERT_TRUE(Forwards());
+    }
+  }
+  // But for the outer connection's own, of which it takes others.
+  const auto &now = nat->to_proxy.begin()->second;
+  EXPECT_TRUE(std::ranges::includes(now, up));
+  EXPECT_LE(now.size(), up.size() + 3);
+  EXPECT_TRUE(std::ranges::includes(nat->to_client.begin()->second, down));
+  EXPECT_TRUE(recorder.ended.empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(Transforms, ModernMoves,
+                         testing::Values(Transform::kIdentity, Transform::kScrambleDt),
+                         [](const auto &info) {
+                           return info.param == Transform::kIdentity ? "identity" : "scramble";
+                         });
+
+} // namespace
+} // namespace ngmasque
