@@ -6,7 +6,7 @@ from html import escape
 from report import Row, datagrams_per_second, find
 
 _COLOURS = {"down": "#3b6ea5", "up": "#e08e45"}
-_WIDTH, _LEFT, _RIGHT, _BAR, _GAP = 900, 110, 90, 12, 8
+_WIDTH, _LEFT, _RIGHT, _BAR, _GAP = 900, 130, 90, 12, 8
 _Value = Callable[[Row], float | None]
 
 

@@ -78,16 +78,18 @@ def find(rows: list[Row], subject: str, direction: str, rate: int | str | None =
 
 
 def ratios(rows: list[Row]) -> list[str]:
-    """The lines that the goals are about."""
+    """The lines that the goals are about, and what the parts of forwarding cost."""
     lines = []
     for ours, theirs, field, what, goal in (
-            ("forwarded", "nginx", "cpu_us", "processor time", "at most 0.2"),
-            ("tunnelled", "nginx", "cpu_us", "processor time", "at most 0.7"),
-            ("tunnelled", "direct", "goodput", "goodput", "at least 0.7")):
+            ("forwarded", "nginx", "cpu_us", "processor time", "goal: at most 0.2"),
+            ("forwarded-identity", "forwarded", "cpu_us", "processor time", "what virtual connection IDs cost"),
+            ("forwarded-scramble", "forwarded-identity", "cpu_us", "processor time", "what scramble-dt costs"),
+            ("tunnelled", "nginx", "cpu_us", "processor time", "goal: at most 0.7"),
+            ("tunnelled", "direct", "goodput", "goodput", "goal: at least 0.7")):
         for direction in ("down", "up"):
             a, b = (find(rows, subject, direction).get(field) for subject in (ours, theirs))
             ratio = f"{a / b:.2f}" if a is not None and b else "not measured"
-            lines.append(f"{ours} / {theirs}, {what}, {direction}: {ratio} (goal: {goal})")
+            lines.append(f"{ours} / {theirs}, {what}, {direction}: {ratio} ({goal})")
     for direction in ("down", "up"):
         rate = datagrams_per_second(find(rows, "tunnelled", direction, "max", 64))
         lines.append(f"64-byte datagrams tunnelled {direction}, flat out: "

@@ -125,7 +125,7 @@ def _nginx(setting: Setting, datagrams: bool) -> Way:
     return Way(front, (), setting.start([program, "-e", "stderr", "-p", setting.run, "-c", conf], "nginx", front))
 
 
-def _proxy(mode: str) -> Callable[[Setting, bool], Way]:
+def _proxy(mode: str, dialect: str, *options: str) -> Callable[[Setting, bool], Way]:
     def start(setting: Setting, datagrams: bool) -> Way:
         front = setting.place.front
         if datagrams and mode == "forward":
@@ -133,7 +133,8 @@ def _proxy(mode: str) -> Callable[[Setting, bool], Way]:
         key, certificate = setting.place.site.certificate
         proxy = setting.start([setting.place.relays / "udp-proxy", str(front), certificate, key, "127.0.0.0/8"], "proxy", front)
         if not datagrams:
-            return Way(setting.place.target, (f"--proxy=https://{front}", f"--proxy-mode={mode}"), proxy)
+            return Way(setting.place.target, (f"--proxy=https://{front}", f"--proxy-mode={mode}",
+                                              f"--proxy-dialect={dialect}", *options), proxy)
         local = setting.place.local
         forward = setting.start([setting.place.relays / "udp-forward", front.host, str(front.port),
                                  str(setting.place.target), str(local.port)], "udp-forward", wrapped=False)
@@ -145,7 +146,10 @@ def _proxy(mode: str) -> Callable[[Setting, bool], Way]:
 # By name, in the order of the table.  Called with a setting, and with whether plain datagrams are what
 # is to be carried and not HTTP/3; they raise Skipped.
 SUBJECTS: dict[str, Callable[[Setting, bool], Way]] = {
-    "direct": _direct, "forwarded": _proxy("forward"), "tunnelled": _proxy("tunnel"), "nginx": _nginx,
+    "direct": _direct, "forwarded": _proxy("forward", "draft-00"),
+    "forwarded-identity": _proxy("forward", "rfc9298", "--proxy-transform=identity"),
+    "forwarded-scramble": _proxy("forward", "rfc9298", "--proxy-transform=scramble-dt"),
+    "tunnelled": _proxy("tunnel", "draft-00"), "nginx": _nginx,
     "socat": _socat, "floor-gso": _floor("gso"), "floor-plain": _floor("plain")}
 
 

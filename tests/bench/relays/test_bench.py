@@ -54,7 +54,7 @@ class BenchTest(unittest.TestCase):
         """A reason where nothing was measured, and only where nothing can be."""
         for row in self.rows:
             absent = row["subject"] in PEERS and not PEERS[row["subject"]]()
-            cannot = row["subject"] == "forwarded" and row["rate"] is not None
+            cannot = row["subject"].startswith("forwarded") and row["rate"] is not None
             self.assertEqual(row["skipped"] is not None, absent or cannot, row)
             if row["skipped"]:
                 self.assertIn("is missing" if absent else "short header", row["skipped"])
@@ -110,9 +110,12 @@ class BenchTest(unittest.TestCase):
         def row(subject: str, direction: str, cpu: float | None, goodput: float, rate=None, size=1000):
             return {"subject": subject, "direction": direction, "size": size, "rate": rate, "cpu_us": cpu, "goodput": goodput}
         lines = report.ratios([row("direct", "down", None, 100.0), row("forwarded", "down", 1.0, 99.0),
+                               row("forwarded-identity", "down", 1.5, 99.0), row("forwarded-scramble", "down", 3.0, 99.0),
                                row("tunnelled", "down", 15.0, 44.0), row("nginx", "down", 10.0, 90.0),
                                row("tunnelled", "up", 8.0, 6400.0, "max", 64)])
         for text in ("forwarded / nginx, processor time, down: 0.10 ", "tunnelled / nginx, processor time, down: 1.50 ",
+                     "forwarded-identity / forwarded, processor time, down: 1.50 ",
+                     "forwarded-scramble / forwarded-identity, processor time, down: 2.00 ",
                      "tunnelled / nginx, processor time, up: not measured ", "tunnelled / direct, goodput, down: 0.44 ",
                      "datagrams tunnelled up, flat out: 100 a second", "datagrams tunnelled down, flat out: not measured"):
             self.assertTrue(any(text in line for line in lines), f"{text} is not in {lines}")
