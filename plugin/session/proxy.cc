@@ -76,6 +76,7 @@ Proxy::Moved Proxy::MoveConnection(OuterConnection id, const FourTuple &tuple, T
   if (!connection) {
     return {};
   }
+  connection->moving = false;
   auto moved = state_->tunnels.Move(*connection, tuple);
   Moved result{.actions = {}, .reserved = std::move(moved.reserved)};
   State::Model model(*state_, *connection, result.actions);
@@ -96,6 +97,7 @@ ProxyActions Proxy::OnMigrating(OuterConnection id, Timestamp now) {
   ProxyActions actions;
   state_->now = now;
   if (auto *connection = state_->tunnels.Find(id)) {
+    connection->moving = true;
     State::Model model(*state_, *connection, actions);
     for (auto &[number, tunnel] : connection->tunnels) {
       StateOf(*connection).dialect->OnMigrating(tunnel, model);

@@ -8,8 +8,17 @@ namespace ngmasque {
 namespace {
 
 // What the client gets instead of the packet, where that is another one.  Nothing if it cannot be
-// made: then it is tunnelled.
+// made, or has no way yet: then it is tunnelled.
+//
+//= draft-ietf-masque-quic-proxy, section 6.5
+//# Each of the acknowledging capsules will contain new virtual connection IDs to prevent packets with
+//# the same connection ID bytes being used over multiple network paths.
+//
+// The client may have acknowledged them before its new path is validated.
 std::optional<MutablePacket> ToForwarded(const Mapping &mapping, const MutablePacket &packet) {
+  if (!mapping.virtual_id.empty() && mapping.tunnel->connection->moving) {
+    return std::nullopt;
+  }
   return mapping.virtual_id.empty()
            ? packet
            //= draft-ietf-masque-quic-proxy, section 5.3

@@ -113,10 +113,7 @@ class ModernMoves(ProxyCase):
             self.check_outcome(world, outcome, 0.8)
         for way in ("up", "down"):
             before, after = watch.by_address(way)
-            most = before.most_common(1)[0][0]
-            self.assertNotIn(most, after, f"{way}: what was forwarded before has moved as well")
-            if way == "up":
-                self.assertEqual(before.keys() & after.keys(), set(), "on both paths")
+            self.assertEqual(before.keys() & after.keys(), set(), f"{way}: on both paths")
             # Most packets have one of them, that of the forwarded ones.
             self.assertGreater(after.most_common(1)[0][1], after.total() / 2, way)
 

@@ -117,6 +117,7 @@ TEST_P(Rfc9298Conversation, ActiveMigration) {
                  ->mapping);
   EXPECT_EQ(client.Down("client-0" + kRest), "tunnelled");
   client.Talk(client.tunnel.OnMigrated());
+  EXPECT_EQ(client.Down("client-0" + kRest), "tunnelled") << "to the old path";
   world.Do(world.proxy.MoveConnection(kAlice, Tuple(5), world.now).actions);
   client.tuple = Tuple(5);
   EXPECT_EQ(client.Up("server-2" + kRest), "server-2" + kRest);

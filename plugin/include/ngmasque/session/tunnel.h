@@ -227,6 +227,7 @@ struct ClientConnection {
   void *user_data = nullptr; ///< The caller's.
   ClientPath *path = nullptr;
   bool datagrams = true; ///< It has QUIC datagrams.
+  bool moving = false;   ///< From OnMigrating on, until it has moved: `path` is the old one.
   std::set<ConnectionId> reserved{};         ///< At most max_reserved_per_connection.
   std::map<std::uint64_t, Tunnel> tunnels{}; ///< By number; at most as many as its client has.
   std::unique_ptr<Attachment> state{}; ///< Proxy's: its dialect, and what that has not found yet.
