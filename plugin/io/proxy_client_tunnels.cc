@@ -256,7 +256,7 @@ void ProxyClient::Impl::OnHeaders(StreamId stream, std::span<const HeaderField> 
   }
 }
 
-void ProxyClient::Impl::OnStreamClosed(StreamId stream, StreamEnd, std::uint64_t code) {
+void ProxyClient::Impl::OnStreamClosed(StreamId stream, StreamEnd end, std::uint64_t code) {
   const auto found = by_stream_.find(stream);
   if (found == by_stream_.end()) {
     return;
@@ -266,6 +266,13 @@ void ProxyClient::Impl::OnStreamClosed(StreamId stream, StreamEnd, std::uint64_t
   by_stream_.erase(found);
   streams_.erase(key);
   if (const auto tunnel = FindTunnel(key.first)) {
+    //= RFC 9297, section 3.3
+    //# If the receive side of a stream carrying capsules is terminated cleanly (for example, in HTTP/3
+    //# this is defined as receiving a QUIC STREAM frame with the FIN bit set) and the last capsule on
+    //# the stream was truncated, this MUST be treated as if it were a malformed or incomplete message.
+    if (end == StreamEnd::kFinished && tunnel->session->dialect().cut_off()) {
+      http3_->CloseStream(stream, kH3MessageError);
+    }
     tunnel->Run(tunnel->session->OnRequestClosed(key.second, code));
   }
 }

@@ -38,6 +38,7 @@ public:
         return true;
       }
       Become(modern);
+      model.ForgetKeys();
     }
     return dialect_->OnRequest(stream, fields, model);
   }
@@ -46,6 +47,7 @@ public:
   void OnDatagramForm(bool rfc9297, TunnelModel &model) override {
     if (!decided_ && model.idle() && rfc9297 != modern_) {
       Become(rfc9297);
+      model.ForgetKeys();
     }
   }
 

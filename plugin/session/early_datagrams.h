@@ -53,6 +53,13 @@ public:
   /// The flow is there: its payloads, in the order in which they have come.
   [[nodiscard]] std::vector<Payload> Take(TunnelKey flow);
 
+  /// What is kept was read in another form than it will be: all of it is thrown away.
+  void Clear() {
+    while (!flows_.empty()) {
+      Forget(flows_.begin());
+    }
+  }
+
   /// The flow was refused or has ended: its payloads are thrown away.
   void Retire(TunnelKey flow);
 

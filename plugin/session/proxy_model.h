@@ -13,6 +13,7 @@ public:
     : state_(state), connection_(connection), actions_(actions) {}
 
   bool idle() const override { return connection_.tunnels.empty(); }
+  void ForgetKeys() override { StateOf(connection_).early.Clear(); }
   Tunnel *Find(TunnelKey key) override;
   std::expected<Tunnel *, SessionError> Add(TunnelKey key, const Authority &authority,
                                             bool plain) override;

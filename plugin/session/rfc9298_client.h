@@ -58,6 +58,7 @@ public:
                              ClientTunnelModel &model) override;
   void OnBadDatagram(ClientTunnelModel &model) override { Fail(kH3DatagramError, model); }
   void OnRequestClosed(RequestId request, std::uint64_t code, ClientTunnelModel &model) override;
+  bool cut_off() const override { return !parser_->AtBoundary(); }
   bool virtual_ids() const override { return true; }
   const Prefix &datagram_prefix() const override { return prefix_; }
   std::optional<RequestId> payload_request() const override {

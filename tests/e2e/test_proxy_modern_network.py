@@ -156,6 +156,27 @@ class ModernTest(UdpCase, PacketCase, NetworkTest):
                 self.check_forwards(tunnel, target, *vcids)
             self.stop(world)
 
+    def test_active_migration(self):
+        """The client moves, with another connection ID: nothing is forwarded any more, up to new registrations."""
+        with self.proxy() as world, Target() as target, UdpClient(world.proxy_addr) as client, ExitStack() as stack:
+            tunnel = self.open(client, target, FORWARDING)
+            client.connection.issue_cids(3, retire=False)  # the proxy takes another one, too
+            for _ in range(2):
+                vcids = self.register(tunnel, 9)
+                tunnel.send_cid(CidCapsule("ACK_CLIENT_VCID", CLIENT_ID, vcids[0]))
+                self.check_tunnel(tunnel, target)
+                self.check_forwards(tunnel, target, *vcids)
+                self.assertTrue(client.connection.change_peer_cid())
+                stack.enter_context(self.other_address(client, world.proxy_addr))
+                self.check_tunnel(tunnel, target)
+                pause(client)  # for the new path's validation
+                client.forward(packet(SHORT, vcids[1], TEXT))
+                self.assertTrue(target.silent(client))
+                target.send(packet(SHORT, CLIENT_ID, TEXT))
+                self.assertEqual(tunnel.receive(), packet(SHORT, CLIENT_ID, TEXT))
+                self.assertEqual(forwarded(client, vcids[0]), [])
+            self.stop(world)
+
     def test_unvalidated_address(self):
         """A client seems to be elsewhere, and does not answer there: the address gets a few packets, whatever comes for
         the client, in tunnels or forwarded; and the client is where it was."""

@@ -245,6 +245,25 @@ class RulesTest(UdpCase, PacketCase):
                 self.check_tunnel(tunnel, target)
             self.assertEqual(sum(self.stop(world)["dropped"].values()), 7)
 
+    def test_datagram_before_settings(self):
+        """It has overtaken the client's SETTINGS, which say what it is: what arrives is its payload, or nothing."""
+        class Late(UdpClient):
+            def __enter__(self) -> "Late":
+                self._connect()
+                return self
+
+        with self.proxy() as world, Target() as target:
+            with Late(world.proxy_addr) as client:
+                Tunnel(client, 0).send(b"early")
+                pause(client)
+                client.http.begin()
+                tunnel = self.open(client, target)
+                tunnel.send(b"in time")
+                data = target.receive(client)
+                if data != b"in time":
+                    self.assertEqual(data, b"early")
+            self.stop(world)
+
     def test_sizes(self):
         """Empty ones arrive; what does not fit is dropped, and counted, and never cut."""
         with self.proxy() as world, Target() as target, UdpClient(world.proxy_addr) as client:

@@ -168,6 +168,7 @@ TEST_P(Rfc9298Proxy, VoidAcknowledgement) {
   const auto packet = Short("client-0 and so on");
   EXPECT_EQ(world.Receive(world.socket(), packet)->form, ClientForm::kDatagram);
   client.Map(Register("client-0"));
+  world.Do(world.proxy.MoveConnection(kAlice, Tuple(5), world.now).actions);
   EXPECT_EQ(world.Receive(world.socket(), packet)->form, ClientForm::kForward);
   EXPECT_TRUE(client.Say(ack).empty());
   EXPECT_EQ(client.reset(), kH3DatagramError) << "it is unknown by now";

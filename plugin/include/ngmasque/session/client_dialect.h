@@ -159,6 +159,9 @@ public:
   /// The stream of a request has ended, without CloseRequest.  `code`: what it was reset with.
   virtual void OnRequestClosed(RequestId request, std::uint64_t code, ClientTunnelModel &model) = 0;
 
+  /// Whether what has come on the stream of a request ends in the middle of something.
+  [[nodiscard]] virtual bool cut_off() const { return false; }
+
   /// Whether forwarded packets have virtual connection IDs.
   [[nodiscard]] virtual bool virtual_ids() const { return false; }
 

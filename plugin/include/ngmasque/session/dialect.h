@@ -50,6 +50,9 @@ public:
   /// The connection has none.
   [[nodiscard]] virtual bool idle() const = 0;
 
+  /// The keys that OnDatagram has said so far mean nothing any more.
+  virtual void ForgetKeys() = 0;
+
   /// Null if the connection has none by that key.  Cost: O(log tunnels).
   [[nodiscard]] virtual Tunnel *Find(TunnelKey key) = 0;
 
