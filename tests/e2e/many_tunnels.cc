@@ -123,7 +123,8 @@ std::string Flow::Packet(std::string_view whose) const {
   } else {
     packet = '\x40' + id;
   }
-  return packet + std::format("round {}", round_);
+  // Long enough for any transform of forwarded packets.
+  return packet + std::format("round {}, as there are several", round_);
 }
 
 void Flow::Send() {
