@@ -245,7 +245,7 @@ TEST(Rfc9298Early, NothingLeavesAfterARejection) {
   EXPECT_EQ(client.Ask(Register("client-1")).at(0).kind, Kind::kAckClientCid);
   EXPECT_TRUE(world.sent.empty());
   EXPECT_TRUE(send("afterwards")->tunnel);
-  const auto &way = world.proxy.counters().tunnels[Way::kTunnelledToTarget];
+  const auto way = world.proxy.counters().tunnels[Way::kTunnelledToTarget];
   EXPECT_EQ(way.passed.packets, 1u);
   EXPECT_EQ(way.dropped[static_cast<std::size_t>(DropReason::kUnknownConnectionId)], 2u);
 }
