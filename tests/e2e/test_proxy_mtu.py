@@ -38,8 +38,9 @@ class MtuTest(ProxyCase):
                 for way, size in (("up", up), ("down", down)):
                     self.assertEqual(counts[way]["too_large"] > 0, size != ALL, counts)
                 self.assertEqual(self.on_stream(proxy, "tx"), self.on_stream(outcome.stats, "rx"))
-                # The first one, before the path has been probed
-                self.assertGreater(self.on_stream(outcome.stats, "tx"), 0)
+                # The first one, before the path has been probed; who waits for SETTINGS may have done that.
+                if self.DIALECT == "draft-00" or up in NARROW:
+                    self.assertGreater(self.on_stream(outcome.stats, "tx"), 0)
                 tunnelled = outcome.stats["proxy"]["tunnelled_rx"]["packets"]
                 if mode == "tunnel" and down in NARROW:
                     self.assertGreater(self.on_stream(outcome.stats, "rx"), tunnelled // 2)
