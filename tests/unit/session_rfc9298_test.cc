@@ -223,8 +223,8 @@ TEST(Rfc9298, LargeOnesOnTheStreamDecideNothing) {
   ModernClient client(world, ModernOptions());
   client.Talk(client.tunnel.Start(Id("client-0")));
   const auto capsule = [&](std::size_t size) {
-    const auto prefix = client.tunnel.dialect().StreamPrefix(size)->view();
-    Bytes bytes(prefix.begin(), prefix.end());
+    const auto prefix = client.tunnel.dialect().StreamPrefix(size).value();
+    Bytes bytes(prefix.view().begin(), prefix.view().end());
     bytes.resize(bytes.size() + size);
     client.ToProxy(bytes);
   };
