@@ -63,10 +63,11 @@ Result SetPorts(Options &options, const char *arg) {
 }
 
 Result SetTemplate(Options &options, const char *arg) {
-  if (*arg != '/' || !UriTemplate::Parse(arg)) {
+  auto path = UriTemplate::Parse(arg);
+  if (*arg != '/' || !path) {
     return std::unexpected("must be a path, and maybe a query, with {target_host} and {target_port}");
   }
-  options.proxy.proxy.path_template = arg;
+  options.proxy.proxy.path_template = *std::move(path);
   return {};
 }
 
@@ -111,7 +112,7 @@ constexpr Row kRows[] = {
    }},
   {"connect-udp-template", "<PATH>",
    R"(              Path and query of the URI template (RFC 9298, section 2).)",
-   SetTemplate, [](const ProxyOptions &options) { return options.path_template; }},
+   SetTemplate, [](const ProxyOptions &) { return std::string(kDefaultUdpPath); }},
   {"connect-udp-transforms", "<NAME>[,<NAME>]",
    R"(              Packet transforms that clients may choose from.
               Default: scramble-dt,identity)",

@@ -2,22 +2,16 @@
 
 #include "ngmasque/session/draft00.h"
 #include "ngmasque/session/proxy.h"
-#include "ngmasque/session/rfc9298.h"
 #include "ngmasque/session/udp_request.h"
 
-#include <utility>
+#include "rfc9298_proxy.h"
 
 namespace ngmasque {
 
 namespace {
 
-// A request that is of no dialect, or of the other one.
-void Refuse(StreamId stream, SessionError error, TunnelModel &model) {
-  const auto status = HttpStatus(error);
-  model.Respond(stream, status,
-                UdpResponseFields(
-                  {.status = status, .forwarding = {}, .proxy_status = ProxyStatus(error)}));
-}
+// For a request that is of no dialect, or of the other one, too.
+using rfc9298::Refuse;
 
 class AnyDialect final : public Dialect {
 public:

@@ -29,11 +29,6 @@ std::vector<HeaderField> WithoutIds(std::span<const HeaderField> fields) {
   return others;
 }
 
-// Whether a tunnel that cannot be on a shared socket for this reason can be on one of its own.
-bool SocketIsFull(SessionError error) {
-  return error == SessionError::kTooManyIds || error == SessionError::kTooManyLengths;
-}
-
 void Answer(StreamId stream, const ConnectUdpRequest &request, SessionError error,
             TunnelModel &model) {
   const auto status = HttpStatus(error);

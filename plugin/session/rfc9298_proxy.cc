@@ -5,31 +5,21 @@
 #include "ngmasque/session/proxy.h"
 
 #include <algorithm>
-#include <array>
-#include <string>
 
 namespace ngmasque {
 
 namespace {
 
-// Whether a tunnel that cannot be on a shared socket for this reason can be on one of its own.
-bool SocketIsFull(SessionError error) {
-  return error == SessionError::kTooManyIds || error == SessionError::kTooManyLengths;
-}
+using rfc9298::Refuse;
 
-void Refuse(StreamId stream, SessionError error, TunnelModel &model) {
+} // namespace
+
+void rfc9298::Refuse(StreamId stream, SessionError error, TunnelModel &model) {
   const auto status = HttpStatus(error);
   model.Respond(stream, status,
                 UdpResponseFields(
                   {.status = status, .forwarding = {}, .proxy_status = ProxyStatus(error)}));
 }
-
-// A template that is none is an operator's error, which whoever reads it has seen to before.
-UriTemplate ReadTemplate(const std::string &text) {
-  return UriTemplate::Parse(text).value_or(UriTemplate::Parse(kDefaultUdpPath).value());
-}
-
-} // namespace
 
 std::unique_ptr<Dialect> MakeRfc9298(const ProxyOptions &options, const HashKey &) {
   return std::make_unique<Rfc9298>(options);
@@ -38,14 +28,13 @@ std::unique_ptr<Dialect> MakeRfc9298(const ProxyOptions &options, const HashKey 
 Rfc9298::Rfc9298(const ProxyOptions &options)
   : forwarding_(options.forwarding && options.connection_ids),
     port_sharing_(options.port_sharing && options.connection_ids),
-    transforms_(options.transforms),
-    template_(ReadTemplate(options.path_template)) {}
+    options_(options) {}
 
 bool Rfc9298::OnRequest(StreamId stream, std::span<const HeaderField> fields, TunnelModel &model) {
   if (tunnels_.contains(stream)) {
     return false;
   }
-  const auto asked = ParseUdpRequest(fields, template_);
+  const auto asked = ParseUdpRequest(fields, options_.path_template);
   if (!asked) {
     Refuse(stream, asked.error(), model);
     return true;
@@ -102,7 +91,7 @@ void Rfc9298::Negotiate(Request &request, const UdpRequest &asked) const {
     if (transform == Transform::kScrambleDt && !asked.forwarding->key) {
       return;
     }
-    if (std::ranges::contains(transforms_, transform)) {
+    if (std::ranges::contains(options_.transforms, transform)) {
       request.forwarding = true;
       request.transform = transform;
       request.client_key = asked.forwarding->key;

@@ -19,6 +19,13 @@
 
 namespace ngmasque {
 
+namespace rfc9298 {
+
+/// Answers a request that has no tunnel, or none any more.
+void Refuse(StreamId stream, SessionError error, TunnelModel &model);
+
+} // namespace rfc9298
+
 class Rfc9298 final : public Dialect {
 public:
   explicit Rfc9298(const ProxyOptions &options);
@@ -102,8 +109,7 @@ private:
 
   // Of ProxyOptions.
   bool forwarding_, port_sharing_;
-  std::vector<Transform> transforms_;
-  UriTemplate template_;
+  const ProxyOptions &options_;
 
   std::map<StreamId, Tunnel *> tunnels_; // At most as many as the client may have requests.
 };

@@ -36,6 +36,7 @@ EVERY = 256 << 10
 class NetworkTest(ProxyCase):
     # Of the short headers, while the target changes its connection IDs
     FORWARDED_OF_NEW = 0.8
+
     @classmethod
     def setUpClass(cls):
         super().setUpClass()

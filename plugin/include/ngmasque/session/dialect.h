@@ -124,6 +124,11 @@ enum class Opened : std::uint8_t {
   kAnotherSocket,
 };
 
+/// Whether a tunnel that cannot be on a shared socket for this reason can be on one of its own.
+[[nodiscard]] constexpr bool SocketIsFull(SessionError error) {
+  return error == SessionError::kTooManyIds || error == SessionError::kTooManyLengths;
+}
+
 /// A payload in a datagram.
 struct TunnelledPayload {
   TunnelKey key{}; ///< Whether there is such a tunnel or not.

@@ -51,8 +51,8 @@ struct ProxyOptions {
   /// What may come at once.
   std::uint64_t burst_bytes_per_client = std::uint64_t{1} << 20;
   DialectFactory dialect = nullptr; ///< What connections speak; null: what their requests do.
-  /// Path and query of the URI template: RFC 9298, section 2.  It has to be one: UriTemplate.
-  std::string path_template{kDefaultUdpPath};
+  /// Path and query of the URI template: RFC 9298, section 2.
+  UriTemplate path_template = UriTemplate::Parse(kDefaultUdpPath).value();
   /// Packet transforms that a client may choose from.
   std::vector<Transform> transforms{Transform::kScrambleDt, Transform::kIdentity};
   std::uint16_t worker = 0; ///< What virtual connection IDs carry: see KeyedSource.
