@@ -215,6 +215,8 @@ class Migration(unittest.TestCase):
             client.wait_output("Path validation", "failed")
             transfer.server.send_signal(signal.SIGUSR1)
             client.wait_output("Path validation", str(ring[2].port), "succeeded")
+            # The server has moved when it has got this.
+            client.wait_output(" tx ", "PATH_RESPONSE")
             transfer.wait_received(self.small.size)
             client.send_signal(signal.SIGINT)
             outcome = transfer.finish()
