@@ -48,8 +48,6 @@ def receive_ecn(sock: socket.socket) -> tuple[bytes, int]:
 
 class ModernTest(UdpCase, PacketCase, NetworkTest):
     DIALECT = "rfc9298"
-    # Each of them takes a round trip before it is forwarded, and few packets go up.
-    FORWARDED_OF_NEW = 0.6
 
     # Downloads
 
