@@ -2,7 +2,8 @@
 //
 // The client's seam (client_ext.h in the patched sample programs) on the one side, libngmasque's
 // ProxyClient on the other.
-#include "ngmasque/io/proxy_client.h"
+#include "ngmasque/io/path_tunnels.h"
+#include "ngmasque/quic/socket_address.h"
 #include "client_proxy_options.h"
 #include "proxy_options.h"
 
@@ -13,11 +14,11 @@
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
+#include <map>
 #include <optional>
 #include <print>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 #include <ev.h>
@@ -38,6 +39,9 @@ constexpr int kMaxRetries = 3;
 // a bound would refuse them all.
 constexpr int kMaxDiscards = 4;
 
+// Where the connection began if the target has a name, which only the proxy looks up.
+constexpr in_addr kUnknownAddress{};
+
 ngtcp2_cid ToCid(const ConnectionId &id) {
   ngtcp2_cid cid;
   ngtcp2_cid_init(&cid, id.bytes().data(), id.size());
@@ -46,7 +50,7 @@ ngtcp2_cid ToCid(const ConnectionId &id) {
 
 class ProxyExt final : public ClientExt,
                        public ngmasque::ProxyClient::Handler,
-                       public ngmasque::ProxyTunnel::Handler {
+                       public ngmasque::PathTunnels::Handler {
 public:
   // Command line.
 
@@ -60,16 +64,17 @@ public:
 
   std::expected<void, Error> open(struct ev_loop *loop, const char *addr,
                                   const char *port) override;
-  Address local_addr() const override;
+  Address local_addr(int family) const override;
   Address remote_addr() const override;
   std::expected<void, Error> start(Client *client) override;
   void stop() override;
   bool retry() const override { return retry_; }
-  std::span<const uint8_t> send_packet(unsigned int ecn, std::span<const uint8_t> data,
-                                       size_t gso_size) override;
+  std::span<const uint8_t> send_packet(const ngtcp2_addr &remote_addr, unsigned int ecn,
+                                       std::span<const uint8_t> data, size_t gso_size) override;
   void new_scid(const ngtcp2_cid &cid) override;
   void remove_scid(const ngtcp2_cid &cid) override;
-  void set_dcid(const ngtcp2_cid &cid) override;
+  void dcid_status(ngtcp2_connection_id_status_type type, const ngtcp2_cid &cid,
+                   const ngtcp2_stateless_reset_token *token) override;
   void change_local_addr() override;
 
   // ProxyClient::Handler.
@@ -77,19 +82,22 @@ public:
   void OnReady() override;
   void OnClosed(std::string_view text) override;
 
-  // ProxyTunnel::Handler.
+  // PathTunnels::Handler.
 
-  void OnPacket(std::span<const std::uint8_t> packet, unsigned ecn) override;
+  void OnPacket(const ngmasque::Endpoint &remote, std::span<const std::uint8_t> packet,
+                unsigned ecn) override;
   void OnPacketsDone() override;
   std::chrono::nanoseconds ProbeTimeout() const override;
   void OnReleaseClientId(const ConnectionId &id) override;
   void OnDiscardClientId(const ConnectionId &id) override;
   void OnOpened() override { opened_ = true; }
   void OnWritable() override;
+  void OnPathEnded(const ngmasque::Endpoint &remote, const ngmasque::TunnelEnd &end) override;
   void OnEnded(const ngmasque::TunnelEnd &end) override;
 
 private:
-  void TellDcid();
+  /// Says which path the connection uses its new Destination Connection IDs on.
+  void PlaceDcids();
   /// For messages about a tunnel that does not work; empty unless packets went on the stream.
   std::string OnStream() const;
   /// Of all tunnels that there have been.
@@ -100,12 +108,12 @@ private:
   ngmasque::ProxyClient::Options &options_ = given_.client;
   struct ev_loop *loop_ = nullptr;
   std::unique_ptr<ngmasque::ProxyClient> proxy_;
-  std::unique_ptr<ngmasque::ProxyTunnel> tunnel_; // That of client_, or of the one before.
-  ngmasque::ProxyTunnelStatistics earlier_;       // Of tunnels before it.
+  std::unique_ptr<ngmasque::PathTunnels> tunnels_; // Those of client_, or of the one before.
+  ngmasque::ProxyTunnelStatistics earlier_;        // Of tunnels before them.
   ngmasque::Authority target_;
   Client *client_ = nullptr; // Null unless a connection is there.
-  ConnectionId dcid_;        // That the proxy was told about last; empty: none.
-  std::optional<ConnectionId> new_dcid_; // It is to be told about.
+  // Activated ones that have no path yet; ngtcp2 bounds them.
+  std::map<ConnectionId, std::optional<ngmasque::ResetToken>> new_dcids_;
   bool ready_ = false;
   bool opened_ = false;   // The proxy has accepted the tunnel.
   bool reported_ = false; // What ended the connection has been said.
@@ -197,17 +205,28 @@ std::expected<void, Error> ProxyExt::open(struct ev_loop *loop, const char *addr
   return {};
 }
 
-// The connection through the proxy has one path, and these are its names.  What they are makes no
-// difference to it: see select_preferred_address in client.cc.
-Address ProxyExt::local_addr() const {
+// There is nothing on this side that a path could differ in.
+Address ProxyExt::local_addr(int family) const {
   Address address;
-  address.skaddr.emplace<sockaddr_in>(sockaddr_in{.sin_family = AF_INET});
+  if (family == AF_INET6) {
+    address.skaddr.emplace<sockaddr_in6>(sockaddr_in6{.sin6_family = AF_INET6});
+  } else {
+    address.skaddr.emplace<sockaddr_in>(sockaddr_in{.sin_family = AF_INET});
+  }
   return address;
 }
 
+// That of a name makes loopback and link-local addresses unsuitable for the target to move to.
 Address ProxyExt::remote_addr() const {
   Address address;
-  address.skaddr.emplace<sockaddr_in>(sockaddr_in{.sin_family = AF_INET});
+  in6_addr ipv6{};
+  if (inet_pton(AF_INET6, target_.host.c_str(), &ipv6) == 1) {
+    address.skaddr.emplace<sockaddr_in6>(sockaddr_in6{.sin6_family = AF_INET6, .sin6_addr = ipv6});
+  } else {
+    auto ipv4 = kUnknownAddress;
+    inet_pton(AF_INET, target_.host.c_str(), &ipv4);
+    address.skaddr.emplace<sockaddr_in>(sockaddr_in{.sin_family = AF_INET, .sin_addr = ipv4});
+  }
   address.port(target_.port);
   return address;
 }
@@ -219,15 +238,17 @@ std::expected<void, Error> ProxyExt::start(Client *client) {
     return std::unexpected(Error::INTERNAL);
   }
   ngtcp2_conn_get_scid2(client->conn(), &scid);
-  dcid_ = {};
-  new_dcid_.reset();
-  auto opened = proxy_->Open(target_, ToConnectionId(scid), *this, given_.tunnel);
-  if (!opened) {
+  new_dcids_.clear();
+  earlier_ = TunnelStatistics();
+  tunnels_ = std::make_unique<ngmasque::PathTunnels>(
+    loop_, *proxy_, *this, ngmasque::PathTunnels::Options{.tunnel = given_.tunnel});
+  const auto remote = remote_addr();
+  if (auto opened = tunnels_->Open(target_, *ngmasque::ToEndpoint(remote.as_sockaddr()),
+                                   ToConnectionId(scid));
+      !opened) {
     std::println(stderr, "proxy: {}", ngmasque::ErrorText(opened.error()));
     return std::unexpected(Error::INTERNAL);
   }
-  earlier_ = TunnelStatistics();
-  tunnel_ = std::move(*opened);
   client_ = client;
   opened_ = false;
   reported_ = false;
@@ -241,7 +262,7 @@ void ProxyExt::stop() {
       std::println(stderr, "proxy: {}:{} has not answered the request{}", options_.host,
                    options_.port, OnStream());
     } else if (!ngtcp2_conn_get_handshake_completed2(client_->conn())) {
-      const auto &s = tunnel_->statistics();
+      const auto s = tunnels_->statistics();
       std::println(stderr,
                    "proxy: {}: handshake through the tunnel: {} packets sent, {} received{}",
                    AuthorityText(target_), s.tunnelled_tx.packets, s.tunnelled_rx.packets,
@@ -253,8 +274,8 @@ void ProxyExt::stop() {
     }
   }
   client_ = nullptr;
-  if (tunnel_) {
-    tunnel_->Close();
+  if (tunnels_) {
+    tunnels_->Close();
   }
   if (!retry_) {
     ready_ = false;
@@ -273,44 +294,51 @@ std::string ProxyExt::OnStream() const {
 
 ngmasque::ProxyTunnelStatistics ProxyExt::TunnelStatistics() const {
   auto sum = earlier_;
-  if (tunnel_) {
-    sum += tunnel_->statistics();
+  if (tunnels_) {
+    sum += tunnels_->statistics();
   }
   return sum;
 }
 
-std::span<const uint8_t> ProxyExt::send_packet(unsigned int ecn, std::span<const uint8_t> data,
-                                               size_t gso_size) {
-  return tunnel_->SendBurst(data, gso_size, ecn);
+std::span<const uint8_t> ProxyExt::send_packet(const ngtcp2_addr &remote_addr, unsigned int ecn,
+                                               std::span<const uint8_t> data, size_t gso_size) {
+  PlaceDcids();
+  return tunnels_->SendBurst(*ngmasque::ToEndpoint(remote_addr.addr), data, gso_size, ecn);
 }
 
-void ProxyExt::new_scid(const ngtcp2_cid &cid) { tunnel_->AddClientId(ToConnectionId(cid)); }
+void ProxyExt::new_scid(const ngtcp2_cid &cid) { tunnels_->AddClientId(ToConnectionId(cid)); }
 
-void ProxyExt::remove_scid(const ngtcp2_cid &cid) { tunnel_->RemoveClientId(ToConnectionId(cid)); }
-
-void ProxyExt::set_dcid(const ngtcp2_cid &cid) {
-  new_dcid_ = ToConnectionId(cid);
-  TellDcid();
+void ProxyExt::remove_scid(const ngtcp2_cid &cid) {
+  tunnels_->RemoveClientId(ToConnectionId(cid));
 }
 
-// Not before the handshake is complete: only then is the first one's stateless reset token known.
-void ProxyExt::TellDcid() {
-  if (!new_dcid_ || !ngtcp2_conn_get_handshake_completed2(client_->conn())) {
+void ProxyExt::dcid_status(ngtcp2_connection_id_status_type type, const ngtcp2_cid &cid,
+                           const ngtcp2_stateless_reset_token *token) {
+  const auto id = ToConnectionId(cid);
+  if (type == NGTCP2_CONNECTION_ID_STATUS_TYPE_DEACTIVATE) {
+    new_dcids_.erase(id);
+    tunnels_->RemoveServerId(id);
     return;
   }
-  std::vector<ngtcp2_cid_token2> known(ngtcp2_conn_get_active_dcid3(client_->conn(), nullptr));
-  known.resize(ngtcp2_conn_get_active_dcid3(client_->conn(), known.data()));
-  std::optional<ngmasque::ResetToken> token;
-  for (const auto &one : known) {
-    if (one.token_present && ToConnectionId(one.cid) == *new_dcid_) {
-      std::ranges::copy(one.token.data, token.emplace().begin());
+  auto &known = new_dcids_[id];
+  if (token) {
+    std::ranges::copy(token->data, known.emplace().begin());
+  }
+}
+
+void ProxyExt::PlaceDcids() {
+  if (new_dcids_.empty()) {
+    return;
+  }
+  std::vector<ngtcp2_cid_token2> active(ngtcp2_conn_get_active_dcid3(client_->conn(), nullptr));
+  active.resize(ngtcp2_conn_get_active_dcid3(client_->conn(), active.data()));
+  for (const auto &one : active) {
+    if (const auto found = new_dcids_.find(ToConnectionId(one.cid)); found != new_dcids_.end()) {
+      const auto [id, token] = *found;
+      new_dcids_.erase(found);
+      tunnels_->AddServerId(*ngmasque::ToEndpoint(one.ps.path.remote.addr), id, token);
     }
   }
-  tunnel_->AddServerId(*new_dcid_, token);
-  if (!dcid_.empty()) {
-    tunnel_->RemoveServerId(dcid_);
-  }
-  dcid_ = *std::exchange(new_dcid_, std::nullopt);
 }
 
 void ProxyExt::change_local_addr() {
@@ -325,10 +353,13 @@ void ProxyExt::OnReady() {
   ev_break(loop_, EVBREAK_ALL);
 }
 
-void ProxyExt::OnPacket(std::span<const std::uint8_t> packet, unsigned ecn) {
+void ProxyExt::OnPacket(const ngmasque::Endpoint &remote, std::span<const std::uint8_t> packet,
+                        unsigned ecn) {
   // A packet may end the connection, and so make client_ null, while others are still to come.
   if (client_) {
-    (void)client_->recv_packet(ecn, packet);
+    Address address;
+    address.set(ngmasque::SocketAddress(remote).get());
+    (void)client_->recv_packet(address, ecn, packet);
   }
 }
 
@@ -336,7 +367,7 @@ void ProxyExt::OnPacketsDone() {
   if (!client_) {
     return;
   }
-  TellDcid();
+  PlaceDcids();
   if (client_->recv_done()) {
     (void)client_->on_write();
   }
@@ -344,7 +375,7 @@ void ProxyExt::OnPacketsDone() {
 
 std::chrono::nanoseconds ProxyExt::ProbeTimeout() const {
   return client_ ? std::chrono::nanoseconds(ngtcp2_conn_get_pto2(client_->conn()))
-                 : ngmasque::ProxyTunnel::Handler::ProbeTimeout();
+                 : ngmasque::PathTunnels::Handler::ProbeTimeout();
 }
 
 void ProxyExt::OnReleaseClientId(const ConnectionId &id) {
@@ -372,6 +403,14 @@ void ProxyExt::OnDiscardClientId(const ConnectionId &id) {
 void ProxyExt::OnWritable() {
   if (client_) {
     (void)client_->on_write();
+  }
+}
+
+void ProxyExt::OnPathEnded(const ngmasque::Endpoint &remote, const ngmasque::TunnelEnd &end) {
+  if (!config.quiet) {
+    Address address;
+    address.set(ngmasque::SocketAddress(remote).get());
+    std::println(stderr, "proxy: {}: {}", util::straddr(address), end.text);
   }
 }
 

@@ -22,6 +22,19 @@ ProxyClient::Open(const Authority &target, const ConnectionId &inner_scid,
     });
 }
 
+std::expected<std::unique_ptr<ProxyTunnel>, IoError>
+ProxyClient::OpenSibling(const ProxyTunnel &tunnel, const Authority &target, const ConnectionId &id,
+                         ProxyTunnel::Handler &handler) {
+  const auto &sibling = *tunnel.impl_;
+  if (!sibling.session) {
+    return std::unexpected(IoError::kNotReady);
+  }
+  return impl_->Open(target, id, handler, sibling.options, sibling.session)
+    .transform([](std::shared_ptr<ProxyTunnel::Impl> opened) {
+      return std::unique_ptr<ProxyTunnel>(new ProxyTunnel(std::move(opened)));
+    });
+}
+
 std::string_view ProxyClient::dialect() const { return impl_->dialect(); }
 
 std::size_t ProxyClient::tunnels() const { return impl_->tunnels(); }

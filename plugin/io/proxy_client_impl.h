@@ -38,7 +38,7 @@ public:
   std::expected<void, IoError> Start();
   std::expected<std::shared_ptr<ProxyTunnel::Impl>, IoError>
   Open(const Authority &target, const ConnectionId &inner_scid, ProxyTunnel::Handler &handler,
-       const ProxyTunnel::Options &options);
+       const ProxyTunnel::Options &options, const std::shared_ptr<ClientTunnel> &sibling = {});
   std::expected<void, IoError> ChangeLocalAddress();
   void Close();
 

@@ -12,7 +12,8 @@ namespace ngmasque {
 
 std::expected<std::shared_ptr<ProxyTunnel::Impl>, IoError>
 ProxyClient::Impl::Open(const Authority &target, const ConnectionId &inner_scid,
-                        ProxyTunnel::Handler &handler, const ProxyTunnel::Options &options) {
+                        ProxyTunnel::Handler &handler, const ProxyTunnel::Options &options,
+                        const std::shared_ptr<ClientTunnel> &sibling) {
   if (!key_) {
     return std::unexpected(IoError::kInternal);
   }
@@ -22,13 +23,15 @@ ProxyClient::Impl::Open(const Authority &target, const ConnectionId &inner_scid,
   if (tunnels_.size() >= options_.max_tunnels) {
     return std::unexpected(IoError::kTooManyTunnels);
   }
-  if (const auto possible = ids_.Check(inner_scid); !possible) {
+  if (const auto possible = ids_.Check(inner_scid);
+      !possible && !(sibling && sibling->HasClientId(inner_scid))) {
     return std::unexpected(IsConflict(possible.error()) ? IoError::kIdConflict
                                                         : IoError::kTooManyTunnels);
   }
   const auto number = next_tunnel_++;
   auto tunnel =
     std::make_shared<ProxyTunnel::Impl>(*this, handler, target, inner_scid, number, options);
+  tunnel->sibling = sibling;
   tunnels_.emplace(number, tunnel);
   if (dialect_) {
     tunnel->Begin();

@@ -110,7 +110,8 @@ void ProxyTunnel::Impl::Begin() {
     ClientTunnel::Options{.authority = target,
                           .forward = options.forward,
                           .connection_ids = options.connection_ids,
-                          .number = number},
+                          .number = number,
+                          .sibling = sibling.lock().get()},
     options.limits);
   Run(session->Start(first_id));
   for (auto &event : std::exchange(early, {})) {

@@ -69,6 +69,7 @@ struct ProxyTunnel::Impl : std::enable_shared_from_this<ProxyTunnel::Impl> {
   const ConnectionId first_id;
   const std::uint64_t number; ///< ProxyClient::Impl::TunnelNumber
   const Options options;
+  std::weak_ptr<ClientTunnel> sibling; ///< For the session.
   ProxyTunnelStatistics statistics;
   /// Null before the outer connection is there, and once over.  Shared with who has taken a payload
   /// from it.

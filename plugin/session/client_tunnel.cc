@@ -28,11 +28,19 @@ ClientTunnel::ClientTunnel(ClientIds &ids, ClientDialect &dialect, Options optio
     limits_(limits),
     plain_(dialect.plain() || !options_.connection_ids),
     ask_(options_.forward && !plain_),
-    servers_(ids.key_, TableLimits(limits.max_mappings)) {}
+    siblings_(options_.sibling ? options_.sibling->siblings_ : std::make_shared<Siblings>()),
+    servers_(ids.key_, TableLimits(limits.max_mappings)) {
+  siblings_->all.push_back(this);
+  options_.sibling = nullptr;
+}
 
 ClientTunnel::~ClientTunnel() {
   while (!mappings_.empty()) {
     Erase(mappings_.begin());
+  }
+  std::erase(siblings_->all, this);
+  if (siblings_->current == this) {
+    siblings_->current = nullptr;
   }
 }
 
@@ -45,7 +53,7 @@ std::vector<ClientAction> ClientTunnel::Start(const ConnectionId &id) {
     //= draft-00, section 4.1
     //# A client also SHOULD NOT select a Client Connection ID that matches the ID used for the QUIC
     //# connection to the proxy, as this inherently creates a conflict.
-    const auto possible = ids_.Check(id);
+    const auto possible = CheckClientId(id);
     const bool known = Find(Direction::kToClient, id) != mappings_.end();
     if (!possible || known) {
       Fail(actions, {}, known || IsConflict(possible.error()));
@@ -83,7 +91,7 @@ std::vector<ClientAction> ClientTunnel::AddClientId(const ConnectionId &id) {
     actions.emplace_back(client_action::ReleaseClientId{id});
     return actions;
   }
-  const auto possible = ids_.Check(id);
+  const auto possible = CheckClientId(id);
   const auto full =
     mappings_.size() >= limits_.max_mappings || (!possible && !IsConflict(possible.error()));
   if (full || !possible) {

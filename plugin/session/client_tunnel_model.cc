@@ -107,6 +107,9 @@ void ClientTunnel::Model::Acknowledge(MappingId mapping) {
     return;
   }
   found->second.stage = Stage::kAcknowledged;
+  if (found->second.direction == Direction::kToClient && tunnel_.siblings_->current == &tunnel_) {
+    tunnel_.Own(found->second);
+  }
   // The target has the first one from the beginning on.
   if (found->second.direction == Direction::kToClient && mapping != tunnel_.first_) {
     actions_.emplace_back(client_action::ReleaseClientId{found->second.id});
@@ -226,7 +229,7 @@ MappingId ClientTunnel::Add(Direction direction, const ConnectionId &id,
   if (direction == Direction::kToTarget) {
     servers_.Insert(id, &mapping);
   } else if (!id.empty()) {
-    ids_.table_.Insert(id, {.tunnel = this, .mapping = &mapping});
+    ids_.table_.Insert(id, {.tunnel = this, .mapping = &mapping}); // Or it is a sibling's already.
   }
   return number;
 }
@@ -236,9 +239,7 @@ ClientTunnel::Mappings::iterator ClientTunnel::Erase(Mappings::iterator mapping)
   if (mapping->second.direction == Direction::kToTarget) {
     servers_.Erase(id);
   } else {
-    if (!id.empty()) { // One of zero length that is in the table is not the tunnel's.
-      ids_.table_.Erase(id);
-    }
+    Disown(mapping->second);
     EraseVirtual(mapping->second.virtual_id);
     EraseVirtual(mapping->second.previous_id);
   }
@@ -249,18 +250,6 @@ void ClientTunnel::EraseVirtual(const ConnectionId &virtual_id) {
   if (!virtual_id.empty()) {
     ids_.table_.Erase(virtual_id);
   }
-}
-
-ClientTunnel::Mappings::iterator ClientTunnel::Find(Direction direction, const ConnectionId &id) {
-  return std::ranges::find_if(mappings_, [&](const Mappings::value_type &entry) {
-    return entry.second.direction == direction && entry.second.id == id;
-  });
-}
-
-bool ClientTunnel::HasClientId() const {
-  return std::ranges::any_of(mappings_, [](const Mappings::value_type &entry) {
-    return entry.second.direction == Direction::kToClient;
-  });
 }
 
 void ClientTunnel::Ask(Actions &actions, MappingId mapping) {

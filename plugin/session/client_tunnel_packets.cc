@@ -56,6 +56,9 @@ ClientWay ClientTunnel::FromInner(std::span<const std::uint8_t> packet) {
     return ClientWay::kTunnel;
   }
   begun_ = true;
+  if (siblings_->current != this) {
+    BecomeCurrent();
+  }
   return ClientWay::kForward;
 }
 

@@ -107,6 +107,14 @@ public:
   Open(const Authority &target, const ConnectionId &inner_scid, ProxyTunnel::Handler &handler,
        const ProxyTunnel::Options &options = {});
 
+  /// Opens another tunnel for the inner connection of `tunnel`, with the same options: to another
+  /// address of its target (RFC 9000, section 9).  `id`: one of the connection's client connection IDs.
+  /// PathTunnels does that for whoever has paths and not tunnels.
+  /// Errors: as Open; kNotReady: `tunnel` is over, or the outer connection is not there yet.
+  [[nodiscard]] std::expected<std::unique_ptr<ProxyTunnel>, IoError>
+  OpenSibling(const ProxyTunnel &tunnel, const Authority &target, const ConnectionId &id,
+              ProxyTunnel::Handler &handler);
+
   /// What is spoken with the proxy, as ClientDialect::name says it; empty before OnReady.
   [[nodiscard]] std::string_view dialect() const;
 

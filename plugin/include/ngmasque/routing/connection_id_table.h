@@ -86,6 +86,16 @@ public:
     return {};
   }
 
+  /// Gives an ID another value; false if it is not there.  Cost: O(log n).
+  bool Replace(const ConnectionId &id, Value value) {
+    const auto found = ids_.find(id);
+    if (found == ids_.end()) {
+      return false;
+    }
+    found->second = std::move(value);
+    return true;
+  }
+
   /// What Insert would say; the same errors.  Cost: O(log n).
   ///
   //= draft-00, section 2.4

@@ -124,6 +124,11 @@ enum class ClientWay : std::uint8_t {
 
 /// One inner connection through a proxy.  There can be several on one outer connection.
 ///
+/// An inner connection whose target has several addresses has a tunnel to each of them: siblings, which
+/// have the same client connection IDs.  Where a forwarded packet does not show which of them it came
+/// through, as in a dialect without virtual connection IDs, it is taken for one of the tunnel that the
+/// inner connection has last forwarded to, if that has the connection ID as well.
+///
 /// It is asked for with the connection's first client connection ID.  Until it is open, all other
 /// ones are held back: only then is it known whether the proxy knows connection IDs at all, and if
 /// it does not, none is to be asked for.
@@ -141,6 +146,8 @@ public:
     /// False: plain CONNECT-UDP, for a service that is not QUIC.  All is tunnelled.
     bool connection_ids = true;
     std::uint64_t number = 0; ///< The program's own, for number().
+    /// Another tunnel of the same inner connection; read when the tunnel is made, and never again.
+    const ClientTunnel *sibling = nullptr;
   };
 
   /// `ids`, those of the outer connection and of all its tunnels, and `dialect`, that of the outer
@@ -225,6 +232,9 @@ public:
   [[nodiscard]] std::optional<std::span<const std::uint8_t>>
   FromProxy(const ForwardedPacket &found, std::span<std::uint8_t> packet) const;
 
+  /// Whether `id` is one of its client connection IDs: no tunnel but a sibling can have it, too.
+  [[nodiscard]] bool HasClientId(const ConnectionId &id) const;
+
   /// Whether the proxy has accepted it, and it is not over.
   [[nodiscard]] bool open() const { return state_ == State::kOpen; }
   [[nodiscard]] bool over() const { return state_ == State::kOver; }
@@ -249,11 +259,26 @@ private:
   using Mappings = std::map<MappingId, ClientMapping>;
   using Table = ConnectionIdTable<const ClientMapping *>;
 
+  /// The tunnels of one inner connection.
+  struct Siblings {
+    std::vector<ClientTunnel *> all;  // As many as the program has opened.
+    ClientTunnel *current = nullptr;  // That which was last forwarded to; null: none, or it is gone.
+  };
+
+  /// As ClientIds::Check, but for what siblings have.
+  [[nodiscard]] std::expected<void, RoutingError> CheckClientId(const ConnectionId &id) const;
+  /// Is the current one of its siblings from now on.
+  void BecomeCurrent();
+  /// In `ids_`, a client connection ID is this tunnel's from now on.
+  void Own(const ClientMapping &mapping);
+  /// ... is not this tunnel's any more.
+  void Disown(const ClientMapping &mapping);
   MappingId Add(Direction direction, const ConnectionId &id,
                 const std::optional<ResetToken> &token = {});
   Mappings::iterator Erase(Mappings::iterator mapping);
   void EraseVirtual(const ConnectionId &virtual_id);
   Mappings::iterator Find(Direction direction, const ConnectionId &id);
+  Mappings::const_iterator Find(Direction direction, const ConnectionId &id) const;
   bool HasClientId() const;
   void Ask(Actions &actions, MappingId mapping);
   void AskHeld(Actions &actions);
@@ -263,7 +288,9 @@ private:
   void RefuseServerId(Actions &actions, const ConnectionId &id, Fallback reason);
   void Fail(Actions &actions, const ProxyRefusal &refusal, bool retry);
 
-  ClientIds &ids_; // Those of mappings_ with a client connection ID that is not empty are in it.
+  // Those of mappings_ with a client connection ID that is not empty are in it, each as one of the
+  // siblings that have it.
+  ClientIds &ids_;
   ClientDialect &connection_;
   Options options_;
   ClientTunnelLimits limits_;
@@ -273,6 +300,7 @@ private:
   bool ask_;           // Whether server connection IDs are asked for.
   bool begun_ = false; // Whether a packet was forwarded.
   std::shared_ptr<const Scramble> scramble_;
+  std::shared_ptr<Siblings> siblings_;
   std::optional<MappingId> first_; // Asked for with the tunnel.
   MappingId next_ = 0;
 
