@@ -55,7 +55,14 @@ PathTunnels::Impl::Impl(struct ev_loop *loop, ProxyClient &client, Handler &hand
   ev_init(&tell_, [](struct ev_loop *, ev_prepare *watcher, int) {
     static_cast<Impl *>(watcher->data)->TellAnswered();
   });
-  idle_.data = tell_.data = this;
+  ev_init(&held_, [](struct ev_loop *, ev_timer *watcher, int) {
+    for (const auto &[remote, path] : static_cast<Impl *>(watcher->data)->paths_) {
+      if (path->ready()) {
+        path->SendHeld();
+      }
+    }
+  });
+  idle_.data = held_.data = tell_.data = this;
   idle_.repeat = std::chrono::duration<double>(options_.keep).count() / 4;
 }
 
@@ -101,6 +108,7 @@ std::span<const std::uint8_t> PathTunnels::Impl::SendBurst(const Endpoint &remot
 void PathTunnels::Impl::Close() {
   handler_ = nullptr;
   ev_timer_stop(loop_, &idle_);
+  ev_timer_stop(loop_, &held_);
   ev_clear_pending(loop_, &tell_);
   while (!paths_.empty()) {
     Erase(paths_.begin());
@@ -223,7 +231,14 @@ void PathTunnels::Impl::Path::OnOpened() {
   if (first) {
     owner.handler_->OnOpened();
   } else if (ready()) {
-    SendHeld();
+    owner.SendHeldSoon();
+  }
+}
+
+void PathTunnels::Impl::SendHeldSoon() {
+  if (!ev_is_active(&held_)) {
+    ev_timer_set(&held_, 0., 0.);
+    ev_timer_start(loop_, &held_);
   }
 }
 

@@ -84,9 +84,8 @@ void PathTunnels::Impl::TellIds(Path &path, const ConnectionId &first) {
     if (entry.id == first) {
       continue;
     }
-    if (entry.told) {
-      path.awaited.insert(entry.id);
-    } else {
+    path.awaited.insert(entry.id);
+    if (!entry.told) {
       entry.asked.insert(&path);
     }
     path.tunnel->AddClientId(entry.id);
@@ -100,13 +99,13 @@ void PathTunnels::Impl::TellIds(Path &path, const ConnectionId &first) {
 
 void PathTunnels::Impl::Path::OnAnswer(const ConnectionId &id, bool accepted) {
   const auto keep = shared_from_this();
+  owner.OnAnswer(*this, id, accepted); // Which may be closed now, and the tunnel over.
   StopAwaiting(id);
-  owner.OnAnswer(*this, id, accepted);
 }
 
 void PathTunnels::Impl::Path::StopAwaiting(const ConnectionId &id) {
   if (awaited.erase(id) != 0 && ready() && live()) {
-    SendHeld();
+    owner.SendHeldSoon();
   }
 }
 

@@ -73,7 +73,8 @@ private:
     ev_tstamp used = 0;  // When something came or went, or when it ended.
     bool first = false;  // See Open.
     bool opened = false; // The proxy has accepted it.
-    // Connection IDs that the target has, and may send to, which this tunnel's proxy has not taken yet.
+    // Connection IDs that the target may answer to, or needs to answer at all (RFC 9000, section 9.5),
+    // which the proxy has not taken yet for this tunnel.
     std::set<ConnectionId> awaited;
     std::vector<Held> held; // Until it is ready; at most kMaxHeld, and what is beyond is lost.
     bool ended = false;  // By the proxy: it is not to be asked again soon.
@@ -113,12 +114,15 @@ private:
   /// What a path that is over has not answered need not wait for it.
   void StopWaitingFor(const Path &path);
   void TellAnswered();
+  /// In the next turn of the loop, when what tells the target of connection IDs has left.
+  void SendHeldSoon();
 
   struct ev_loop *const loop_;
   ProxyClient &client_;
   Handler *handler_; ///< Null: nothing is told any more.
   const Options options_;
   ev_timer idle_{};
+  ev_timer held_{};
   ev_prepare tell_{}; ///< Never started, only fed: what is told from the loop.
   Paths paths_;             ///< At most Options::max_paths.
   Path *current_ = nullptr; ///< That which something was sent to last, or null.

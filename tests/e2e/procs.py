@@ -139,7 +139,7 @@ class Program:
     def wait_bound(self, addrs: list[Addr], timeout: float = 30) -> None:
         """Waits until the program has a UDP socket on every one of `addrs`."""
         deadline = time.monotonic() + timeout
-        while missing := set(addrs) - self._bound():
+        while missing := set(addrs) - self.udp_addrs():
             if self.status is not None:
                 raise ProgramError(self.epitaph())
             if time.monotonic() > deadline:
@@ -147,7 +147,8 @@ class Program:
                                    f"{', '.join(map(str, missing))}")
             time.sleep(_POLL_SECONDS)
 
-    def _bound(self) -> set[Addr]:
+    def udp_addrs(self, remote: bool = False) -> set[Addr]:
+        """The addresses that the program's UDP sockets are bound to, or connected to."""
         inodes = set()
         try:
             for entry in os.scandir(f"/proc/{self.pid}/fd"):
@@ -156,11 +157,12 @@ class Program:
                     inodes.add(target[8:-1])
         except OSError:
             return set()  # the program ended, or closed the descriptor
-        return {addr for addr, inode in udp_sockets(self.pid) if inode in inodes}
+        return {addr for addr, inode in udp_sockets(self.pid, remote) if inode in inodes}
 
 
-def udp_sockets(pid: int) -> list[tuple[Addr, str]]:
-    """All UDP sockets of the network namespace that the process is in: local address and inode."""
+def udp_sockets(pid: int, remote: bool = False) -> list[tuple[Addr, str]]:
+    """All UDP sockets of the network namespace that the process is in: local address, or that of the
+    peer, and inode."""
     found = []
     for table in (f"/proc/{pid}/net/udp", f"/proc/{pid}/net/udp6"):
         try:
@@ -169,7 +171,7 @@ def udp_sockets(pid: int) -> list[tuple[Addr, str]]:
             continue  # a kernel without IPv6
         for line in lines:
             fields = line.split()
-            host, port = fields[1].split(":")
+            host, port = fields[1 + remote].split(":")
             # 32-bit words in the byte order of the machine
             raw = b"".join(int(host[i:i + 8], 16).to_bytes(4, sys.byteorder)
                            for i in range(0, len(host), 8))

@@ -43,7 +43,7 @@ class ProxyCase(unittest.TestCase):
         """For a with statement."""
         run = self.work / f"{self._testMethodName}-{len(list(self.work.iterdir()))}"
         run.mkdir()
-        return Proxied(self.build, how.pop("site", self.site), run, seed=SEED, dialect=self.DIALECT, **how)
+        return Proxied(self.build, how.pop("site", self.site), run, seed=SEED, dialect=how.pop("dialect", self.DIALECT), **how)
 
     # What must hold of a client that has all; `outcome.stats` are its own
 

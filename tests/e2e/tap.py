@@ -18,13 +18,20 @@ def temporary_directory(case: type[unittest.TestCase]) -> Path:
 
 
 class _Result(unittest.TestResult):
+    # The test that the last "not ok" was for
+    _reported: unittest.TestCase | None = None
+
     def _line(self, ok: bool, test: unittest.TestCase, directive: str = "") -> None:
         # An error before or after the tests of a class has no method.
         name = getattr(test, "_testMethodName", str(test)).removeprefix("test_").replace("#", " ")
         print(f"{'ok' if ok else 'not ok'} {self.testsRun} - {name}{directive}", flush=True)
 
-    def _failed(self, test: unittest.TestCase, err) -> None:
-        self._line(False, test)
+    def _failed(self, test: unittest.TestCase, err, what: str = "") -> None:
+        if self._reported is not test:  # of several subtests, the first one to fail
+            self._line(False, test)
+            self._reported = test
+        if what:
+            print(f"# {what}", flush=True)
         for line in "".join(traceback.format_exception(*err)).rstrip("\n").split("\n"):
             print(f"# {line}", flush=True)
 
@@ -39,6 +46,11 @@ class _Result(unittest.TestResult):
     def addError(self, test, err):
         super().addError(test, err)
         self._failed(test, err)
+
+    def addSubTest(self, test, subtest, err):
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self._failed(test, err, f"in {subtest._subDescription()}")
 
     def addSkip(self, test, reason):
         super().addSkip(test, reason)
