@@ -35,7 +35,10 @@ StreamInput Rfc9298::OnStreamData(StreamId stream, std::span<const std::uint8_t>
   };
   StreamInput next{.tunnel = &tunnel, .payload = std::nullopt};
   const auto capsule = request.parser.Next(input);
-  if (!request.kept.Resize(request.parser.buffered())) {
+  // Payloads may be lost, capsules for connection IDs may not: of these, a request keeps less than
+  // kMaxCidCapsule bytes.
+  const bool payload_kept = request.parser.type() == kDatagramCapsule;
+  if (!request.kept.Resize(payload_kept ? request.parser.buffered() : 0)) {
     request.parser.Skip();
     std::ignore = request.kept.Resize(0);
     next.payload = std::unexpected(DropReason::kQueueFull);

@@ -68,7 +68,7 @@ private:
 
     StreamId stream;
     CapsuleParser parser{rfc9298::MaxLength};
-    BudgetShare kept; // What the parser keeps.
+    BudgetShare kept; // What the parser keeps of payloads.
     bool aware = false; // The client has asked for what of connection IDs there is, and we know it.
     bool forwarding = false;
     bool port_sharing = false;

@@ -173,6 +173,24 @@ TEST(Rfc9298Bounds, LongestOfShortIds) {
   EXPECT_EQ(client.Say(RegisterTarget("server-0")), Texts{"ACK_TARGET_CID server-0 16"});
 }
 
+// Where nothing may wait, payloads in pieces are lost, but nothing that is said of connection IDs.
+TEST(Rfc9298Bounds, PiecesWithoutRoomToWait) {
+  ProxyWorld world({.routing = {.max_waiting_bytes_per_client = 0}}, OpenPolicy());
+  RawClient client(world);
+  client.Open();
+  const auto bytes = Concat({InCapsule("lost"), WriteCidCapsule(kNewestRevision, Register("client-0")),
+                             InCapsule("lost, too"),
+                             WriteCidCapsule(kNewestRevision, RegisterTarget("server-0"))});
+  for (const auto &byte : bytes) {
+    EXPECT_TRUE(client.Send(std::span(&byte, 1)).empty());
+  }
+  EXPECT_EQ(RawClient::Describe(client.Heard()),
+            (Texts{"ACK_CLIENT_CID client-0 8", "MAX_CONNECTION_IDS 64",
+                   "ACK_TARGET_CID server-0 16"}));
+  EXPECT_EQ(world.proxy.counters().dropped.at(static_cast<std::size_t>(DropReason::kQueueFull)), 2u);
+  EXPECT_EQ(client.Send(InCapsule("in one piece")), Texts{"in one piece"});
+}
+
 // What comes before the tunnel has a socket is held, and answered in its order.
 TEST(Rfc9298Bounds, BeforeTheAnswer) {
   ProxyWorld world({}, OpenPolicy());

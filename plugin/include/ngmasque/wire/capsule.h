@@ -64,6 +64,9 @@ public:
   /// How many bytes of a capsule are kept.
   [[nodiscard]] std::size_t buffered() const { return buffer_.size(); }
 
+  /// Of which type that capsule is.  If none is kept, it is of no account.
+  [[nodiscard]] std::uint64_t type() const { return type_; }
+
 private:
   enum class State : std::uint8_t {
     kType,   ///< Before or in a type.
