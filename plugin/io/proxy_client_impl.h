@@ -228,6 +228,8 @@ private:
   ClientIds ids_;
   ClientDialectFactory make_dialect_;
   bool accepted_ = false; ///< The proxy has opened a tunnel.
+  /// When the connection ends without a dialect: the handshake is over, and SETTINGS have to come.
+  Nanoseconds settings_due_ = kNever;
   std::unique_ptr<ClientDialect> dialect_; ///< Null before ChooseDialect: no tunnel has begun.
   /// Options::max_tunnels at most.
   std::map<TunnelNumber, std::shared_ptr<ProxyTunnel::Impl>> tunnels_;

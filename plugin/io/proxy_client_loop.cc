@@ -55,6 +55,11 @@ void ProxyClient::Impl::Flush() {
   if (closed_) {
     return;
   }
+  if (!dialect_ && failure_.empty() && SteadyNow() >= settings_due_) {
+    failure_ = "the proxy has sent no SETTINGS, which the dialect depends on";
+    failure_code_ = kH3MissingSettings;
+    final_ = true;
+  }
   if (!failure_.empty()) {
     TryNextOrClose(std::exchange(failure_, {}));
   }
@@ -115,7 +120,7 @@ void ProxyClient::Impl::SetTimer() {
   if (closed_) {
     return;
   }
-  const auto expiry = http3_->Expiry();
+  const auto expiry = dialect_ ? http3_->Expiry() : std::min(http3_->Expiry(), settings_due_);
   // While a burst waits for the socket, nothing can be written, and it would expire again at once.
   if (expiry == kNever || blocked_) {
     return;
@@ -184,6 +189,10 @@ void ProxyClient::Impl::OnReady(std::size_t) {
   ready_ = true;
   Log(LogLevel::kInfo, "connected to the proxy");
   ChooseDialect();
+  if (!dialect_) {
+    settings_due_ = SteadyNow() + static_cast<Nanoseconds>(
+                                    std::chrono::nanoseconds(options_.handshake_timeout).count());
+  }
 }
 
 void ProxyClient::Impl::OnSettings(const PeerSettings &) {

@@ -114,6 +114,22 @@ TEST_F(ProxyDialectTest, ProxyThatSpeaksNoneEndsTheConnection) {
   EXPECT_TRUE(proxy->server->requests.empty());
 }
 
+// RFC 9114, section 8.1: H3_MISSING_SETTINGS.
+TEST_F(ProxyDialectTest, ProxyWithoutSettingsEndsTheConnection) {
+  handshake_timeout = std::chrono::seconds(1);
+  Wait();
+  Begin({.hold_settings = true});
+  OpenTunnel();
+  ASSERT_TRUE(RunUntil([this] { return !closed.empty(); }));
+  EXPECT_EQ(closed, "the proxy has sent no SETTINGS, which the dialect depends on");
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_EQ(ended[0].kind, TunnelEnd::Kind::kConnection);
+  EXPECT_FALSE(ready);
+  ASSERT_TRUE(RunUntil([this] { return proxy->server->close_code.has_value(); }));
+  EXPECT_EQ(proxy->server->close_code, ngmasque::kH3MissingSettings);
+  EXPECT_TRUE(proxy->server->requests.empty());
+}
+
 // Draft-00 does not wait: the request leaves with the end of the handshake.
 TEST_F(ProxyDialectTest, DraftNeedsNoSettings) {
   BeginWithTunnel({.hold_settings = true});

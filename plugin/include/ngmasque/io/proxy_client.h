@@ -55,7 +55,8 @@ public:
     /// mode nothing else flows there.
     std::chrono::milliseconds idle_timeout{30'000};
     /// For each address of the proxy.  A third of it is for packets of max_udp_payload bytes, the
-    /// rest for a second attempt that begins with kMinUdpPayload.
+    /// rest for a second attempt that begins with kMinUdpPayload.  As long again is waited for its
+    /// SETTINGS, where the dialect depends on them; then the connection ends.
     std::chrono::milliseconds handshake_timeout{10'000};
     std::size_t max_udp_payload = kOuterUdpPayload; ///< Of outer packets in bytes, 1200 to 65527.
     bool gso = true;
