@@ -151,6 +151,7 @@ std::string ProxyExt::stats() const {
   proxy.Add("forwarded_rx", ToJson(s.forwarded_rx));
   proxy.Add("on_stream_tx", s.on_stream_tx);
   proxy.Add("on_stream_rx", s.on_stream_rx);
+  proxy.Add("server_migrations", outer.server_migrations);
   proxy.Add("dropped", dropped);
   proxy.Add("fallbacks", fallbacks);
   return std::format("\"proxy\": {}", proxy.text());

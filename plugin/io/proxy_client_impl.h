@@ -102,6 +102,7 @@ private:
   void OnSettings(const PeerSettings &settings) override;
   bool OnNewLocalId(const ConnectionId &id) override;
   void OnRetiredLocalId(const ConnectionId &id) override;
+  std::optional<Endpoint> OnServerAddress(const Endpoint &remote) override;
   void OnPathChanged(const FourTuple &path) override;
   void OnClosed(const CloseReason &reason) override;
 
@@ -147,6 +148,8 @@ private:
   void TellEnd(std::string text);
   /// The socket of a local endpoint, or null.
   Socket *FindSocket(const Endpoint &local);
+  /// The others are closed before it.
+  void KeepSocket(const Socket &socket);
 
   /// If what is known of the proxy does for that, tunnels begin.
   void ChooseDialect();
@@ -198,14 +201,19 @@ private:
 
   // The outer connection.
   std::vector<Endpoint> addresses_; ///< Of the proxy, those that are yet to be tried.
-  std::list<Socket> sockets_;       ///< At most kMaxSockets; old ones for what is still on its way.
+  /// At most kMaxSockets, the one that was used last at the end; the others for what is still on its
+  /// way, and for where the proxy may be again.
+  std::list<Socket> sockets_;
   Socket *current_ = nullptr;       ///< That of the path in use.
+  const Socket *reading_ = nullptr; ///< Stays for now.
   std::unique_ptr<Http3Client> http3_;
   std::set<ConnectionId> local_ids_; ///< Those in use; ngtcp2 bounds them.
   std::optional<Blocked> blocked_;
   std::array<LogLimit, std::tuple_size_v<decltype(ProxyTunnelStatistics::fallbacks)>>
     fallback_lines_;
   LogLimit unsent_lines_;
+  LogLimit refused_lines_; ///< Of addresses that the proxy wants the client to go to.
+  LogLimit moved_lines_;
   std::set<std::string> gave_up_; ///< What has been logged of SendOutcome::gave_up, a few texts.
   bool ready_ = false;
   bool over_ = false;            ///< The connection is, and the program is being told.

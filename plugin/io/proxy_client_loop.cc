@@ -253,8 +253,15 @@ void ProxyClient::Impl::OnPathChanged(const FourTuple &path) {
   if (!socket) {
     return;
   }
-  current_ = socket;
-  Log(LogLevel::kInfo, "moved to a new local address");
+  const auto *const from = std::exchange(current_, socket);
+  KeepSocket(*socket);
+  if (from->udp.remote() == path.remote) {
+    Log(LogLevel::kInfo, "moved to a new local address");
+  } else {
+    ++statistics_.server_migrations;
+    Log(moved_lines_, LogLevel::kInfo,
+        std::format("the proxy has moved to {}", ToText(path.remote)));
+  }
   for (const auto &tunnel : Tunnels()) {
     if (tunnel->session) {
       tunnel->Run(tunnel->session->OnMigrated());

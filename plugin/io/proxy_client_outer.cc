@@ -99,7 +99,8 @@ std::expected<void, IoError> ProxyClient::Impl::Connect(const Endpoint &remote, 
                          .handshake_timeout = small ? options_.handshake_timeout - first : first,
                          .keep_alive = {},
                          .max_udp_payload = options_.max_udp_payload,
-                         .probe_path = small},
+                         .probe_path = small,
+                         .server_migration = options_.server_migration},
                         {.local = current_->udp.local(), .remote = remote}, *this, SteadyNow());
   if (made) {
     http3_ = std::move(*made);
@@ -112,6 +113,7 @@ std::expected<void, IoError> ProxyClient::Impl::Connect(const Endpoint &remote, 
 
 void ProxyClient::Impl::OnReadable(Socket &socket) {
   const FourTuple path{.local = socket.udp.local(), .remote = socket.udp.remote()};
+  reading_ = &socket;
   const auto read =
     socket.udp.Read(read_buffer_, [&](std::span<const std::uint8_t> packet, unsigned ecn) {
       if (const auto forwarded = ids_.FindForwarded(packet); forwarded.tunnel) {
@@ -123,7 +125,12 @@ void ProxyClient::Impl::OnReadable(Socket &socket) {
         return !closed_;
       }
       const auto before = forwarding_ ? http3_->packets_received() : 0;
+      const auto *const from = current_;
       WithHttp3([&](Http3Client &http3) { http3.Receive(path, ecn, packet, SteadyNow()); });
+      if (current_ != from && !closed_) {
+        // What is forwarded from the new address is the client's to the proxy when it has this.
+        WriteOuter();
+      }
       // A stateless reset, perhaps: the proxy does not know what has been forwarded, or from where.
       if (forwarding_ && !closed_ && PeekHeaderForm(packet) == HeaderForm::kShort &&
           http3_->packets_received() == before) {
@@ -131,6 +138,7 @@ void ProxyClient::Impl::OnReadable(Socket &socket) {
       }
       return !closed_;
     });
+  reading_ = nullptr;
   if (!read && !ready_ && failure_.empty() && !closed_) {
     // Later on it may be a forged message, or the proxy restarting.
     failure_ = std::strerror(read.error().system);

@@ -2,6 +2,8 @@
 
 #include "proxy_client_impl.h"
 
+#include "ngmasque/session/target_policy.h"
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -11,8 +13,9 @@ namespace ngmasque {
 
 namespace {
 
-// That in use, and those before it.
-constexpr std::size_t kMaxSockets = 4;
+// That in use, and those before it.  A proxy that moves between more addresses is followed from
+// another port when it is back at one.
+constexpr std::size_t kMaxSockets = 8;
 
 } // namespace
 
@@ -24,8 +27,9 @@ ProxyClient::Impl::OpenSocket(const Endpoint &remote) {
   }
   udp->use_gso(options_.gso);
   if (sockets_.size() >= kMaxSockets) {
-    const auto oldest =
-      std::ranges::find_if(sockets_, [this](const Socket &socket) { return &socket != current_; });
+    const auto oldest = std::ranges::find_if(sockets_, [this](const Socket &socket) {
+      return &socket != current_ && &socket != reading_;
+    });
     StopSocket(*oldest);
     sockets_.erase(oldest);
   }
@@ -104,6 +108,42 @@ ProxyClient::Impl::Socket *ProxyClient::Impl::FindSocket(const Endpoint &local) 
   const auto found = std::ranges::find_if(
     sockets_, [&](const Socket &socket) { return socket.udp.local() == local; });
   return found == sockets_.end() ? nullptr : &*found;
+}
+
+void ProxyClient::Impl::KeepSocket(const Socket &socket) {
+  const auto found = std::ranges::find(sockets_, &socket, [](const Socket &one) { return &one; });
+  sockets_.splice(sockets_.end(), sockets_, found);
+}
+
+//= RFC 9000, section 9.5
+//# Similarly, an endpoint MUST NOT reuse a connection ID when sending to more than one destination
+//# address.
+//
+// Nor is the port to be the one that those who see both paths know the client by, but where it was
+// before it is known.
+std::optional<Endpoint> ProxyClient::Impl::OnServerAddress(const Endpoint &remote) {
+  if (remote == current_->udp.remote()) {
+    return current_->udp.local(); // On its way to another one.
+  }
+  if (!TargetPolicy().AllowsPort(remote.port)) {
+    Log(refused_lines_, LogLevel::kWarning,
+        std::format("the proxy is not followed to {}: not to that port", ToText(remote)));
+    return {};
+  }
+  const auto known = std::ranges::find_last_if(
+    sockets_, [&](const Socket &socket) { return socket.udp.remote() == remote; });
+  if (!known.empty()) {
+    KeepSocket(known.front());
+    return known.front().udp.local();
+  }
+  const auto socket = OpenSocket(remote);
+  if (!socket) {
+    Log(refused_lines_, LogLevel::kWarning,
+        std::format("the proxy is not followed to {}: {}", ToText(remote),
+                    std::strerror(socket.error().system)));
+    return {};
+  }
+  return (*socket)->udp.local();
 }
 
 void ProxyClient::Impl::StopSocket(Socket &socket) {

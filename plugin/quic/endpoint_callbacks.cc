@@ -4,6 +4,9 @@
 
 #include "ngmasque/quic/http3_callbacks.h"
 
+#include <algorithm>
+#include <vector>
+
 #include <gnutls/crypto.h>
 
 namespace ngmasque {
@@ -68,6 +71,29 @@ struct Http3Endpoint::Impl::Callbacks {
     return 0;
   }
 
+  // ngtcp2 refuses addresses that no server has a reason to send its client to.
+  template <typename Addresses>
+  static int SelectAddress(ngtcp2_conn *conn, ngtcp2_path *to, const Addresses *addresses,
+                           void *user_data) {
+    std::vector<Endpoint> remotes;
+    if (addresses->ipv4_present) {
+      remotes.push_back(*ToEndpoint(reinterpret_cast<const sockaddr *>(&addresses->ipv4)));
+    }
+    if (addresses->ipv6_present) {
+      remotes.push_back(*ToEndpoint(reinterpret_cast<const sockaddr *>(&addresses->ipv6)));
+    }
+    const bool ipv4 = IsIpv4(ToFourTuple(*ngtcp2_conn_get_path2(conn)).remote);
+    std::ranges::stable_partition(
+      remotes, [ipv4](const Endpoint &remote) { return IsIpv4(remote) == ipv4; });
+    if (const auto path = Self(user_data).self.OnServerAddresses(remotes)) {
+      QuicPath quic_path(*path);
+      const auto raw = quic_path.get();
+      ngtcp2_addr_copy_byte(&to->local, raw.local.addr, raw.local.addrlen);
+      ngtcp2_addr_copy_byte(&to->remote, raw.remote.addr, raw.remote.addrlen);
+    }
+    return 0;
+  }
+
   static int StatelessReset(ngtcp2_conn *, const ngtcp2_pkt_stateless_reset2 *, void *user_data) {
     Self(user_data).stateless_reset = true;
     return 0;
@@ -113,6 +139,8 @@ ngtcp2_callbacks Http3Endpoint::Impl::MakeCallbacks() {
   callbacks.get_new_connection_id2 = Callbacks::GetNewConnectionId;
   callbacks.remove_connection_id = Callbacks::RemoveConnectionId;
   callbacks.path_validation = Callbacks::PathValidation;
+  callbacks.select_preferred_addr = Callbacks::SelectAddress<ngtcp2_preferred_addr>;
+  callbacks.select_server_alt_addr = Callbacks::SelectAddress<ngtcp2_server_alt_addr>;
   callbacks.recv_stateless_reset2 = Callbacks::StatelessReset;
   return callbacks;
 }

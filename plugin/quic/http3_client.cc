@@ -13,6 +13,10 @@ namespace {
 
 constexpr std::size_t kFirstRemoteIdLength = 18;
 
+// Of the server, which takes up one with each address that it announces, and while it moves several
+// are announced and left in a round trip.
+constexpr std::uint64_t kMovingConnectionIds = 31;
+
 std::unexpected<QuicError> Internal(std::string_view what) {
   return std::unexpected(QuicError{QuicError::kInternal, std::string(what)});
 }
@@ -74,6 +78,11 @@ std::expected<void, QuicError> Http3Client::Start(const FourTuple &path, Nanosec
     return prepared;
   }
   params.initial_max_stream_data_bidi_local = kStreamWindow;
+  impl.server_migration = options_.server_migration;
+  if (options_.server_migration) {
+    params.enable_server_migration = 1;
+    params.active_connection_id_limit = kMovingConnectionIds;
+  }
 
   QuicPath quic_path(path);
   const auto raw_path = quic_path.get();
@@ -120,6 +129,18 @@ void Http3Client::Deliver() {
       std::exchange(tell_streams_, false)) {
     handler_.OnStreamsAvailable();
   }
+}
+
+std::optional<FourTuple>
+Http3Client::OnServerAddresses(std::span<const Endpoint> remotes) {
+  if (options_.server_migration) {
+    for (const auto &remote : remotes) {
+      if (const auto local = handler_.OnServerAddress(remote)) {
+        return FourTuple{.local = *local, .remote = remote};
+      }
+    }
+  }
+  return {};
 }
 
 std::expected<void, QuicError> Http3Client::Migrate(const Endpoint &local, Nanoseconds now) {

@@ -89,8 +89,8 @@ void Impl::OnFrame() {
 
 void Impl::Deliver() {
   if (state == State::kOpen) {
-    // Back to a path that was validated before a server's connection goes without a callback.
-    if (role == Role::kServer || std::exchange(tell_path, false)) {
+    // Back to a path that was validated before a connection goes without a callback.
+    if (role == Role::kServer || server_migration || std::exchange(tell_path, false)) {
       const auto path = ToFourTuple(*ngtcp2_conn_get_path2(conn.get()));
       const bool usable = role == Role::kClient || validated.Use(path);
       if (usable && std::exchange(told_path, path) != path && handler) {

@@ -101,6 +101,9 @@ struct Http3Endpoint::Impl {
   std::optional<Arrival> arrival;
   std::uint64_t keep_alive = UINT64_MAX;  ///< As ngtcp2 wants it.
   bool ping = false;                     ///< It is set to the least there is until a packet leaves.
+  /// A client's: the server may move the connection, also back to a path that was validated before,
+  /// of which there is no callback.
+  bool server_migration = false;
   // What Deliver tells.
   bool tell_path = false;
   FourTuple told_path;

@@ -59,13 +59,7 @@ inline std::string Field(const std::vector<ngmasque::HeaderField> &fields, std::
 class Proxy {
 public:
   explicit Proxy(struct ev_loop *loop, Server::Options options) : options_(options), loop_(loop) {
-    const ngmasque::SocketAddress any(Local(0));
-    fd_ = ::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    EXPECT_EQ(::bind(fd_, any.get(), any.size()), 0);
-    ngmasque::SocketAddress bound(Local(0));
-    socklen_t size = bound.size();
-    EXPECT_EQ(::getsockname(fd_, bound.get(), &size), 0);
-    local_ = *ngmasque::ToEndpoint(bound.get());
+    local_ = Listen();
     ev_timer_init(
       &timer_,
       [](struct ev_loop *, ev_timer *timer, int) { static_cast<Proxy *>(timer->data)->Turn(); }, 0.,
@@ -76,19 +70,40 @@ public:
 
   ~Proxy() {
     ev_timer_stop(loop_, &timer_);
-    ::close(fd_);
+    for (const auto &[local, fd] : fds_) {
+      ::close(fd);
+    }
   }
 
+  /// At a further address, too.
+  ngmasque::Endpoint Listen() {
+    const ngmasque::SocketAddress any(Local(0));
+    const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    EXPECT_EQ(::bind(fd, any.get(), any.size()), 0);
+    ngmasque::SocketAddress bound(Local(0));
+    socklen_t size = bound.size();
+    EXPECT_EQ(::getsockname(fd, bound.get(), &size), 0);
+    const auto local = *ngmasque::ToEndpoint(bound.get());
+    fds_.emplace(local, fd);
+    return local;
+  }
+
+  /// Before anybody has come.
+  void Prefer(const ngmasque::Endpoint &address) { options_.preferred = address; }
+  [[nodiscard]] const ngmasque::Endpoint &local() const { return local_; }
   [[nodiscard]] std::string port() const { return std::to_string(local_.port); }
 
-  void SendRaw(const ngmasque::Endpoint &to, const Bytes &bytes) {
+  void SendRaw(const ngmasque::Endpoint &to, const Bytes &bytes) { SendRaw(local_, to, bytes); }
+  void SendRaw(const ngmasque::Endpoint &from, const ngmasque::Endpoint &to, const Bytes &bytes) {
     const ngmasque::SocketAddress address(to);
-    EXPECT_EQ(::sendto(fd_, bytes.data(), bytes.size(), 0, address.get(), address.size()),
+    EXPECT_EQ(::sendto(fds_.at(from), bytes.data(), bytes.size(), 0, address.get(), address.size()),
               static_cast<ssize_t>(bytes.size()));
   }
 
   std::unique_ptr<Server> server;
   std::vector<std::pair<ngmasque::Endpoint, Bytes>> forwarded;
+  std::set<ngmasque::Endpoint> dead{}; ///< Of its addresses: what comes there is lost.
+  std::set<ngmasque::Endpoint> forwarded_at{}; ///< Where something has been forwarded to.
   std::set<std::uint8_t> forwards{0x55}; ///< What it takes for forwarded: to Id of one of these.
   int received = 0;                                            ///< Packets for its own QUIC.
   std::size_t path_limit = SIZE_MAX; ///< What is larger is lost, both ways.
@@ -99,12 +114,19 @@ public:
 
 private:
   void Turn() {
+    for (const auto &[local, fd] : fds_) {
+      Read(local, fd);
+    }
+    Write();
+  }
+
+  void Read(const ngmasque::Endpoint &local, int fd) {
     Bytes buffer(65536);
     ngmasque::SocketAddress from(Local(0));
     socklen_t size = from.size();
     for (ssize_t got = 0;
-         (got = ::recvfrom(fd_, buffer.data(), buffer.size(), 0, from.get(), &size)) >= 0;) {
-      if (static_cast<std::size_t>(got) > path_limit) {
+         (got = ::recvfrom(fd, buffer.data(), buffer.size(), 0, from.get(), &size)) >= 0;) {
+      if (static_cast<std::size_t>(got) > path_limit || dead.contains(local)) {
         continue;
       }
       const auto remote = *ngmasque::ToEndpoint(from.get());
@@ -112,15 +134,19 @@ private:
       if (bytes.size() > 9 && forwards.contains(bytes[1]) &&
           std::equal(bytes.begin() + 1, bytes.begin() + 9, Short(bytes[1]).begin() + 1)) {
         forwarded.emplace_back(remote, std::move(bytes));
+        forwarded_at.insert(local);
         continue;
       }
       ++received;
-      const Packet packet{.path = {.local = local_, .remote = remote}, .ecn = 0, .bytes = bytes};
+      const Packet packet{.path = {.local = local, .remote = remote}, .ecn = 0, .bytes = bytes};
       if (!server) {
         server = std::make_unique<Server>(options_, certificate_, packet, Now());
       }
       server->Receive(packet, Now());
     }
+  }
+
+  void Write() {
     if (!server) {
       return;
     }
@@ -144,15 +170,15 @@ private:
       if (packet.bytes.size() > path_limit) {
         continue;
       }
-      SendRaw(packet.path.local, packet.bytes);
+      SendRaw(packet.path.remote, packet.path.local, packet.bytes);
     }
   }
 
   const Certificate certificate_;
   Server::Options options_;
   struct ev_loop *loop_;
-  int fd_ = -1;
-  ngmasque::Endpoint local_;
+  std::map<ngmasque::Endpoint, int> fds_;
+  ngmasque::Endpoint local_; // The first one.
   ev_timer timer_{};
   std::size_t answered_ = 0;
 };
@@ -188,6 +214,7 @@ protected:
                                      .port = port,
                                      .handshake_timeout = handshake_timeout,
                                      .max_udp_payload = max_udp_payload,
+                                     .server_migration = server_migration,
                                      .max_tunnels = max_tunnels,
                                      .own_dialect = dialect},
       *this);
@@ -252,6 +279,7 @@ protected:
   std::chrono::milliseconds handshake_timeout{10'000};
   std::size_t max_udp_payload = ngmasque::kOuterUdpPayload;
   std::size_t path_limit = SIZE_MAX;
+  bool server_migration = true;
   std::size_t max_tunnels = 64;
   ngmasque::ClientDialectFactory dialect = ngmasque::MakeDraft00Client;
   struct ev_loop *loop = ev_loop_new(0);

@@ -231,6 +231,15 @@ Server::Server(Options options, const Certificate &certificate, const Packet &in
   params.max_datagram_frame_size = options.max_datagram_frame;
   params.disable_active_migration = options.disable_migration;
   params.active_connection_id_limit = 4;
+  if (options.preferred) {
+    params.preferred_addr_present = 1;
+    auto &preferred = params.preferred_addr;
+    preferred.cid.datalen = 20;
+    gnutls_rnd(GNUTLS_RND_NONCE, preferred.cid.data, preferred.cid.datalen);
+    const SocketAddress address(*options.preferred);
+    std::memcpy(&preferred.ipv4, address.get(), sizeof(preferred.ipv4));
+    preferred.ipv4_present = 1;
+  }
   params.original_dcid = header.dcid;
   params.original_dcid_present = 1;
 
@@ -356,44 +365,6 @@ void Server::Respond(std::int64_t stream, const std::vector<ngmasque::HeaderFiel
               ? nghttp3_conn_submit_info(h3_, stream, lines.data(), lines.size())
               : nghttp3_conn_submit_response(h3_, stream, lines.data(), lines.size(), &reader),
             0);
-}
-
-void Server::SendBody(std::int64_t stream, Bytes bytes) {
-  bodies_out_[stream].pieces.push_back(std::move(bytes));
-  nghttp3_conn_resume_stream(h3_, stream);
-}
-
-void Server::EndBody(std::int64_t stream) {
-  bodies_out_[stream].end = true;
-  nghttp3_conn_resume_stream(h3_, stream);
-}
-
-void Server::Reset(std::int64_t stream, std::uint64_t code) {
-  ngtcp2_conn_shutdown_stream_write(conn_, 0, stream, code);
-}
-
-void Server::StopReading(std::int64_t stream, std::uint64_t code) {
-  ngtcp2_conn_shutdown_stream_read(conn_, 0, stream, code);
-}
-
-void Server::SendSettings() {
-  ASSERT_EQ(nghttp3_conn_bind_control_stream(h3_, control_stream_), 0);
-}
-
-void Server::GoAway() { ASSERT_EQ(nghttp3_conn_shutdown(h3_), 0); }
-
-void Server::Close(std::uint64_t code, std::string reason) {
-  ngtcp2_ccerr error;
-  ngtcp2_ccerr_set_application_error(
-    &error, code, reinterpret_cast<const std::uint8_t *>(reason.data()), reason.size());
-  Bytes bytes(2048);
-  ngtcp2_pkt_info pi{};
-  const auto written = ngtcp2_conn_write_connection_close(
-    conn_, nullptr, &pi, bytes.data(), bytes.size(), &error, ngtcp2_conn_get_timestamp(conn_));
-  ASSERT_GT(written, 0);
-  bytes.resize(static_cast<std::size_t>(written));
-  close_packet_ = {
-    .path = {.local = path.remote, .remote = path.local}, .ecn = 0, .bytes = std::move(bytes)};
 }
 
 } // namespace quic_test

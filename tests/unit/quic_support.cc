@@ -96,7 +96,7 @@ void Pair::Step() {
       rest = rest.subspan(packet.size());
       largest_packet = std::max(largest_packet, packet.size());
       client_packets.push_back(packet.size());
-      if (packet.size() > path_limit) {
+      if (packet.size() > path_limit || dead.contains(burst.path.remote.port)) {
         continue;
       }
       packets.push_back({.path = {.local = burst.path.remote, .remote = burst.path.local},

@@ -68,6 +68,7 @@ public:
     std::uint64_t max_streams = 100;
     bool disable_migration = false;
     std::uint64_t stream_window = 1 << 20;
+    std::optional<ngmasque::Endpoint> preferred{}; ///< Its preferred address.
     /// That of the library, otherwise GnuTLS at its plainest.
     const ngmasque::TlsServerContext *tls = nullptr;
   };
@@ -95,6 +96,10 @@ public:
   /// If there is a context in the options.
   [[nodiscard]] ngmasque::TlsServerSession &tls_session() { return *session_; }
   void Close(std::uint64_t code, std::string reason);
+  /// Has the client go to another address.  0, or an error of ngtcp2.
+  [[nodiscard]] int Announce(const ngmasque::Endpoint &address);
+  /// The path in use.
+  [[nodiscard]] ngmasque::FourTuple used() const;
 
   // What has come.
   std::map<std::int64_t, std::vector<ngmasque::HeaderField>> requests;
@@ -171,6 +176,11 @@ struct Recorder : ngmasque::Http3Client::Handler {
   }
   void OnRetiredLocalId(const ngmasque::ConnectionId &id) override { retired_ids.push_back(id); }
   void OnPathChanged(const ngmasque::FourTuple &path) override { paths.push_back(path); }
+  std::optional<ngmasque::Endpoint> OnServerAddress(const ngmasque::Endpoint &remote) override {
+    addresses.push_back(remote);
+    const auto from = sockets.find(remote.port);
+    return from == sockets.end() ? std::nullopt : std::optional(from->second);
+  }
   void OnClosed(const ngmasque::CloseReason &reason) override {
     ASSERT_FALSE(closed.has_value()) << "told twice";
     closed = reason;
@@ -191,6 +201,9 @@ struct Recorder : ngmasque::Http3Client::Handler {
   std::vector<ngmasque::ConnectionId> local_ids;
   std::vector<ngmasque::ConnectionId> retired_ids;
   std::vector<ngmasque::FourTuple> paths;
+  std::vector<ngmasque::Endpoint> addresses; ///< Of the server, where it was asked to go.
+  /// Where it goes there from, by the server's port; it does not go to others.
+  std::map<std::uint16_t, ngmasque::Endpoint> sockets;
   std::optional<ngmasque::CloseReason> closed;
 };
 
@@ -214,6 +227,7 @@ public:
   std::unique_ptr<Server> server; ///< From the first packet on.
   ngmasque::Nanoseconds now = 1'000'000'000;
   std::size_t path_limit = SIZE_MAX;       ///< Of what the path to the server takes, in bytes.
+  std::set<std::uint16_t> dead{};          ///< Ports of the server that nothing gets to.
   std::size_t largest_packet = 0;          ///< Of the client, in bytes.
   std::vector<std::size_t> client_packets; ///< Their sizes.
   std::optional<ngmasque::QuicError> failure;

@@ -30,6 +30,8 @@ namespace ngmasque {
 struct ProxyClientStatistics {
   /// Of what arrived for no tunnel: DropReason::kUnknownFlow, kMalformed and kTooLong.
   Drops dropped{};
+  /// How often it has followed the proxy to another address of it, one that it was at before included.
+  std::uint64_t server_migrations = 0;
 
   [[nodiscard]] std::uint64_t of(DropReason reason) const {
     return dropped[static_cast<std::size_t>(reason)];
@@ -60,6 +62,10 @@ public:
     std::chrono::milliseconds handshake_timeout{10'000};
     std::size_t max_udp_payload = kOuterUdpPayload; ///< Of outer packets in bytes, 1200 to 65527.
     bool gso = true;
+    /// Whether the outer connection follows a proxy that moves to another address: preferred_address
+    /// (RFC 9000, section 9.6) and SERVER_ALTERNATE_ADDRESS.  It goes to ports that a proxy's target
+    /// may have, see TargetPolicy::AllowsPort, from a local port for each address.
+    bool server_migration = true;
     /// Tunnels at a time, those that are over left out.  Beyond it Open says kTooManyTunnels.
     std::size_t max_tunnels = 64;
     /// While it is not known yet which one the proxy speaks, tunnels wait; if it speaks none of these,

@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -34,6 +35,9 @@ public:
     /// Whether packets begin with kMinUdpPayload, and the path is probed for more.
     bool probe_path = false;
     Http3Features features{}; ///< What is announced.
+    /// Whether the server may have the connection move to another address of it: the one of
+    /// preferred_address (RFC 9000, section 9.6), and any number of SERVER_ALTERNATE_ADDRESS.
+    bool server_migration = false;
   };
 
   class Handler : public Http3Endpoint::Handler {
@@ -42,6 +46,11 @@ public:
     virtual void OnReady(std::size_t max_datagram) = 0;
     /// The peer allows more streams than before.
     virtual void OnStreamsAvailable() = 0;
+    /// The server wants the connection to go on at `remote`; only with Options::server_migration.
+    /// Returns the local endpoint to go there from; OnPathChanged follows if it gets an answer.
+    /// From the one that it was there from before, the path need not be validated again.  Nothing:
+    /// the connection stays.  No function of the connection may be called from here.
+    virtual std::optional<Endpoint> OnServerAddress(const Endpoint & /*remote*/) { return {}; }
   };
 
   /// Starts a connection on `path`.  `handler` has to outlive it; OnNewLocalId is called.
@@ -65,6 +74,7 @@ private:
   void OnHandshakeCompleted() override;
   void OnStreamsAvailable() override { tell_streams_ = true; }
   void Deliver() override;
+  std::optional<FourTuple> OnServerAddresses(std::span<const Endpoint> remotes) override;
 
   Options options_;
   Handler &handler_;

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 namespace ngmasque {
@@ -83,6 +84,11 @@ protected:
   /// As in Handler, before anybody else is asked.
   virtual bool OnNewLocalId(const ConnectionId &) { return true; }
   virtual void OnRetiredLocalId(const ConnectionId &) {}
+  /// In the middle of a packet, or before one: the server is to be found at these addresses, too, the
+  /// one of the family in use first.  The path to go on with, if there is one.
+  virtual std::optional<FourTuple> OnServerAddresses(std::span<const Endpoint> /*remotes*/) {
+    return {};
+  }
 
   [[nodiscard]] Impl &endpoint() { return *impl_; }
   [[nodiscard]] const Impl &endpoint() const { return *impl_; }
