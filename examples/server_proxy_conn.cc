@@ -65,11 +65,20 @@ int RemoveId(ngtcp2_conn *conn, const ngtcp2_cid *cid, void *user_data) {
   return servers.remove_connection_id(conn, cid, user_data);
 }
 
+FourTuple ToFourTuple(const ngtcp2_path &path) {
+  // The server has sockets for these families alone.
+  return {.local = ToEndpoint(path.local.addr).value_or(Endpoint{}),
+          .remote = ToEndpoint(path.remote.addr).value_or(Endpoint{})};
+}
+
 // The packet that has brought the server to another path may have no frame for HTTP/3.
 int BeginPathValidation(ngtcp2_conn *conn, std::uint32_t flags, const ngtcp2_path *path,
                         const ngtcp2_path *fallback, void *user_data) {
-  if (auto *self = Find(user_data); self && ngtcp2_path_eq(path, ngtcp2_conn_get_path2(conn))) {
-    self->OnFrame();
+  if (auto *self = Find(user_data)) {
+    self->OnProbing(ToFourTuple(*path));
+    if (ngtcp2_path_eq(path, ngtcp2_conn_get_path2(conn))) {
+      self->OnFrame();
+    }
   }
   return servers.begin_path_validation
            ? servers.begin_path_validation(conn, flags, path, fallback, user_data)
@@ -85,12 +94,6 @@ int PathValidation(ngtcp2_conn *conn, std::uint32_t flags, const ngtcp2_path *pa
     self->Validated(*path);
   }
   return servers.path_validation(conn, flags, path, old, result, user_data);
-}
-
-FourTuple ToFourTuple(const ngtcp2_path &path) {
-  // The server has sockets for these families alone.
-  return {.local = ToEndpoint(path.local.addr).value_or(Endpoint{}),
-          .remote = ToEndpoint(path.remote.addr).value_or(Endpoint{})};
 }
 
 // As bytes: other bytes may mean the same address, and are looked at more closely then.

@@ -110,6 +110,12 @@ void ProxyConnection::OnRetiredLocalId(const ConnectionId &id) {
   }
 }
 
+void ProxyConnection::OnProbing(const FourTuple &path) {
+  if (registered_) {
+    proxy_.Expect(id_, path);
+  }
+}
+
 void ProxyConnection::OnMigrating() {
   if (registered_) {
     proxy_.OnMigrating(id_);

@@ -275,6 +275,11 @@ void ProxyServer::OnMigrating(OuterConnection connection) {
   state_->Perform(state_->proxy.OnMigrating(connection, SteadyNow()));
 }
 
+void ProxyServer::Expect(OuterConnection connection, const FourTuple &tuple) {
+  state_->EndBatch();
+  state_->proxy.Expect(connection, tuple);
+}
+
 bool ProxyServer::Reserve(OuterConnection connection, const ConnectionId &id) {
   return state_->proxy.Reserve(connection, id);
 }

@@ -63,6 +63,15 @@ struct Http3Endpoint::Impl::Callbacks {
     return 0;
   }
 
+  static int BeginPathValidation(ngtcp2_conn *, std::uint32_t, const ngtcp2_path *path,
+                                 const ngtcp2_path *, void *user_data) {
+    auto &self = Self(user_data);
+    if (self.role == Role::kServer && self.handler) {
+      self.handler->OnProbing(ToFourTuple(*path));
+    }
+    return 0;
+  }
+
   static int PathValidation(ngtcp2_conn *, std::uint32_t, const ngtcp2_path *path,
                             const ngtcp2_path *, ngtcp2_path_validation_result result,
                             void *user_data) {
@@ -138,6 +147,7 @@ ngtcp2_callbacks Http3Endpoint::Impl::MakeCallbacks() {
   callbacks.extend_max_local_streams_bidi = Callbacks::ExtendMaxLocalStreams;
   callbacks.get_new_connection_id2 = Callbacks::GetNewConnectionId;
   callbacks.remove_connection_id = Callbacks::RemoveConnectionId;
+  callbacks.begin_path_validation = Callbacks::BeginPathValidation;
   callbacks.path_validation = Callbacks::PathValidation;
   callbacks.select_preferred_addr = Callbacks::SelectAddress<ngtcp2_preferred_addr>;
   callbacks.select_server_alt_addr = Callbacks::SelectAddress<ngtcp2_server_alt_addr>;

@@ -106,6 +106,12 @@ ProxyActions Proxy::OnMigrating(OuterConnection id, Timestamp now) {
   return actions;
 }
 
+void Proxy::Expect(OuterConnection id, const FourTuple &tuple) {
+  if (auto *connection = state_->tunnels.Find(id)) {
+    state_->tunnels.Expect(*connection, tuple);
+  }
+}
+
 bool Proxy::Reserve(OuterConnection id, const ConnectionId &reserved) {
   auto *connection = state_->tunnels.Find(id);
   return connection && state_->tunnels.Reserve(*connection, reserved);

@@ -96,6 +96,8 @@ void Proxy::State::Model::Acknowledge(Mapping &mapping) { mapping.acknowledged =
 
 void Proxy::State::Model::Unmap(Mapping &mapping) { state_.tunnels.Remove(mapping); }
 
+void Proxy::State::Model::Retire(Mapping &mapping) { state_.tunnels.Retire(mapping); }
+
 void Proxy::State::Model::Respond(StreamId stream, unsigned status,
                                   std::vector<HeaderField> fields) {
   auto &counters = state_.counters;

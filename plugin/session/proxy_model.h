@@ -29,6 +29,7 @@ public:
                                              const MappingOrigin &origin) override;
   void Acknowledge(Mapping &mapping) override;
   void Unmap(Mapping &mapping) override;
+  void Retire(Mapping &mapping) override;
   KeyedSource &source() override { return state_.source; }
   void Respond(StreamId stream, unsigned status, std::vector<HeaderField> fields) override;
   void Send(StreamId stream, std::vector<std::uint8_t> message) override;

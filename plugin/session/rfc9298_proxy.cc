@@ -215,6 +215,8 @@ void Rfc9298::OnLost(Mapping &mapping, TunnelModel &model) {
 //= draft-ietf-masque-quic-proxy, section 6.5
 //# In the event of active migration, the proxy removes forwarding rules in order to not send packets
 //# with the same connection ID bytes over multiple network paths.
+//
+// What it has forwarded before may come after it, over the path that it has left.
 void Rfc9298::OnMigrating(Tunnel &tunnel, TunnelModel &model) {
   if (tunnel.stage != Tunnel::Stage::kOpen) {
     return;
@@ -229,7 +231,7 @@ void Rfc9298::OnMigrating(Tunnel &tunnel, TunnelModel &model) {
   }
   for (auto &[id, mappings] : request.targets) {
     for (auto *mapping : std::exchange(mappings, {})) {
-      model.Unmap(*mapping);
+      model.Retire(*mapping);
     }
   }
 }

@@ -59,6 +59,13 @@ void Tunnels::Remove(Tunnel &tunnel) {
   while (!tunnel.mappings.empty()) {
     Remove(tunnel.mappings.front());
   }
+  auto &retired = tunnel.connection->retired;
+  for (auto next = retired.begin(); next != retired.end();) {
+    auto &mapping = *next++;
+    if (mapping.tunnel == &tunnel) {
+      Remove(mapping);
+    }
+  }
   ended_.Add(tunnel.statistics);
   --tunnel.connection->client->tunnels;
   auto &tunnels = tunnel.connection->tunnels;
@@ -156,21 +163,52 @@ Tunnels::AddMapping(Tunnel &tunnel, Direction direction, const ConnectionId &id,
   return &mapping;
 }
 
-void Tunnels::Remove(Mapping &mapping) {
+void Tunnels::Unlist(Mapping &mapping) {
   auto &tunnel = *mapping.tunnel;
-  if (mapping.indexed) {
+  if (std::exchange(mapping.indexed, false)) {
     TableOf(tunnel, mapping.direction).Erase(KeyOf(mapping));
   }
   if (tunnel.socket) {
     ForgetToken(mapping, *tunnel.socket);
   }
   if (mapping.direction == Direction::kToTarget) {
+    for (auto *path : tunnel.connection->others) {
+      EraseLate(*path, mapping);
+    }
     // A client that cannot forward any more is taken at its word: it gets no forwarded packets,
     // until it forwards one itself again.
     tunnel.forwarding = --tunnel.to_target > 0 && tunnel.forwarding;
   }
   --tunnel.connection->client->mappings;
-  tunnel.mappings.erase(mapping.self);
+}
+
+void Tunnels::Remove(Mapping &mapping) {
+  if (mapping.late) {
+    EraseLate(*mapping.late, mapping);
+    mapping.tunnel->connection->retired.erase(mapping.self);
+    return;
+  }
+  Unlist(mapping);
+  mapping.tunnel->mappings.erase(mapping.self);
+}
+
+void Tunnels::Retire(Mapping &mapping) {
+  auto &tunnel = *mapping.tunnel;
+  auto &connection = *tunnel.connection;
+  auto &path = *connection.path;
+  const bool used = mapping.indexed;
+  Unlist(mapping);
+  KeepPath(connection, path);
+  if (!used || !path.late.Insert(KeyOf(mapping), &mapping)) {
+    tunnel.mappings.erase(mapping.self);
+    return;
+  }
+  mapping.late = &path;
+  auto &retired = connection.retired;
+  retired.splice(retired.end(), tunnel.mappings, mapping.self);
+  if (retired.size() > kMaxRetired) {
+    Remove(retired.front());
+  }
 }
 
 TunnelStatistics Tunnels::statistics() const {

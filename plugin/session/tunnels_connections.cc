@@ -3,6 +3,8 @@
 #include "ngmasque/session/tunnels.h"
 
 #include <algorithm>
+#include <iterator>
+#include <tuple>
 #include <utility>
 
 namespace ngmasque {
@@ -13,9 +15,67 @@ ClientPath &Tunnels::JoinPath(const FourTuple &tuple) {
   return path;
 }
 
-void Tunnels::LeavePath(ClientPath &path) {
-  if (--path.connections == 0) {
+void Tunnels::EraseUnused(ClientPath &path) {
+  if (path.connections == 0 && path.others == 0) {
     paths_.erase(paths_.find(path.tuple));
+  }
+}
+
+void Tunnels::LeavePath(ClientPath &path) {
+  --path.connections;
+  EraseUnused(path);
+}
+
+void Tunnels::EraseLate(ClientPath &path, const Mapping &mapping) {
+  const auto &id = mapping.client_facing();
+  if (auto *const *known = path.late.FindExact(id.bytes()); known && *known == &mapping) {
+    path.late.Erase(id);
+  }
+}
+
+void Tunnels::KeepPath(ClientConnection &connection, ClientPath &path) {
+  auto &others = connection.others;
+  if (std::erase(others, &path) == 0) {
+    ++path.others;
+    if (others.size() == kMaxOthers) {
+      ForgetPath(connection, *others.front());
+    }
+  }
+  others.push_back(&path);
+}
+
+void Tunnels::ForgetPath(ClientConnection &connection, ClientPath &path) {
+  for (auto &[number, tunnel] : connection.tunnels) {
+    for (auto &mapping : tunnel.mappings) {
+      if (mapping.direction == Direction::kToTarget) {
+        EraseLate(path, mapping);
+      }
+    }
+  }
+  for (auto next = connection.retired.begin(); next != connection.retired.end();) {
+    auto &mapping = *next++;
+    if (mapping.late == &path) {
+      Remove(mapping);
+    }
+  }
+  std::erase(connection.others, &path);
+  --path.others;
+  EraseUnused(path);
+}
+
+void Tunnels::Expect(ClientConnection &connection, const FourTuple &tuple) {
+  if (connection.path->tuple == tuple) {
+    return;
+  }
+  auto &path = paths_.try_emplace(tuple, tuple, key_, table_limits_).first->second;
+  KeepPath(connection, path);
+  for (auto &[number, tunnel] : connection.tunnels) {
+    for (auto &mapping : tunnel.mappings) {
+      if (mapping.direction == Direction::kToTarget && mapping.indexed) {
+        // In a conflict the first one stays.
+        std::ignore = path.late.Insert(mapping.client_facing(), &mapping);
+      }
+    }
   }
 }
 
@@ -68,6 +128,9 @@ void Tunnels::Remove(ClientConnection &connection) {
   for (const auto &reserved : connection.reserved) {
     connection.path->ids.Erase(reserved);
   }
+  while (!connection.others.empty()) {
+    ForgetPath(connection, *connection.others.front());
+  }
   LeavePath(*connection.path);
   auto &client = *connection.client;
   connections_.erase(connections_.find(connection.id));
@@ -94,10 +157,15 @@ Tunnels::Moved Tunnels::Move(ClientConnection &connection, const FourTuple &tupl
   for (const auto &reserved : connection.reserved) {
     connection.path->ids.Erase(reserved);
   }
-  for (const auto *mapping : to_target) {
-    connection.path->ids.Erase(mapping->client_facing());
+  // What has left before the client moved may come after it.
+  auto &left = *connection.path;
+  KeepPath(connection, left);
+  for (auto *mapping : to_target) {
+    left.ids.Erase(mapping->client_facing());
+    std::ignore = left.late.Insert(mapping->client_facing(), mapping);
   }
-  LeavePath(*std::exchange(connection.path, &JoinPath(tuple)));
+  connection.path = &JoinPath(tuple);
+  LeavePath(left);
 
   auto &ids = connection.path->ids;
   std::erase_if(connection.reserved, [&](const ConnectionId &reserved) {
@@ -108,6 +176,7 @@ Tunnels::Moved Tunnels::Move(ClientConnection &connection, const FourTuple &tupl
     return true;
   });
   for (auto *mapping : to_target) {
+    EraseLate(*connection.path, *mapping);
     if (!ids.Insert(mapping->client_facing(), mapping)) {
       mapping->indexed = false;
       moved.lost.push_back(mapping);

@@ -38,12 +38,16 @@ std::expected<Mapping *, DropReason> Tunnels::FromClient(const ClientPath *path,
     return nullptr;
   }
   auto *const *found = path->ids.Find(packet.subspan(1), &probes_);
+  if (!found && path->others != 0) {
+    found = path->late.Find(packet.subspan(1), &probes_);
+  }
   // The proxy's own ones have no mapping; of others the client may not have been told yet.
   auto *mapping = found ? *found : nullptr;
   if (!mapping || !mapping->acknowledged) {
     return nullptr;
   }
-  mapping->tunnel->forwarding = true;
+  // If it can do so still.
+  mapping->tunnel->forwarding = mapping->tunnel->to_target != 0;
   return mapping;
 }
 

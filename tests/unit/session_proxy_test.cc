@@ -223,8 +223,13 @@ TEST_F(ProxyRequirements, P9_ForwardsFromTheMappedTupleOnly) {
   const auto packet = Short("server-1...");
   EXPECT_FALSE(world.Forward(Tuple(2), packet));
   EXPECT_TRUE(world.proxy.MoveConnection(kAlice, Tuple(3), world.now).actions.empty());
-  EXPECT_FALSE(world.Forward(Tuple(1), packet));
   EXPECT_TRUE(world.Forward(Tuple(3), packet));
+  // What has left from where the client was may come after it.
+  EXPECT_TRUE(world.Forward(Tuple(1), packet));
+  for (std::uint16_t tuple = 4; tuple < 4 + Tunnels::kMaxOthers; ++tuple) {
+    EXPECT_TRUE(world.proxy.MoveConnection(kAlice, Tuple(tuple), world.now).actions.empty());
+  }
+  EXPECT_FALSE(world.Forward(Tuple(1), packet));
 }
 
 TEST_F(ProxyRequirements, P10_ForwardingOff) {

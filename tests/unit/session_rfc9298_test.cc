@@ -112,9 +112,12 @@ TEST_P(Rfc9298Conversation, ActiveMigration) {
   const auto before_down = client.on_link;
 
   world.Do(world.proxy.OnMigrating(kAlice, world.now));
-  auto old = before_up;
-  EXPECT_FALSE(world.proxy.FromClient(world.proxy.FindPath(Tuple(1)), {.bytes = old}, world.now)
-                 ->mapping);
+  const auto forwarded = [&](const FourTuple &tuple) {
+    auto old = before_up;
+    return world.proxy.FromClient(world.proxy.FindPath(tuple), {.bytes = old}, world.now)
+             ->mapping != nullptr;
+  };
+  EXPECT_TRUE(forwarded(Tuple(1))) << "it has left before the client";
   EXPECT_EQ(client.Down("client-0" + kRest), "tunnelled");
   client.Talk(client.tunnel.OnMigrated());
   EXPECT_EQ(client.Down("client-0" + kRest), "tunnelled") << "to the old path";
@@ -126,6 +129,8 @@ TEST_P(Rfc9298Conversation, ActiveMigration) {
   EXPECT_EQ(client.Down("client-0" + kRest), "client-0" + kRest);
   EXPECT_FALSE(std::ranges::equal(client.on_link | std::views::take(9),
                                   before_down | std::views::take(9)));
+  EXPECT_TRUE(forwarded(Tuple(1)));
+  EXPECT_FALSE(forwarded(Tuple(5)));
   EXPECT_EQ(client.said, Texts{"opened"});
 }
 

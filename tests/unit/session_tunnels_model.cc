@@ -20,6 +20,13 @@ Registry::Moved TunnelsModel::Move(OuterConnection connection, const FourTuple &
     return moved;
   }
   const auto before = Sockets();
+  Keep(connection, tuples_[connection]);
+  for (const auto &request : Servers(connection)) {
+    AddLate(tuples_[connection], request, false);
+  }
+  std::erase_if(late_, [&](const Late &late) {
+    return late.tuple == tuple && late.connection == connection && late.key;
+  });
   // Takes all of it out, and puts it in again one by one.
   tuples_.erase(connection);
   auto reserved = Take(reserved_, [&](const auto &entry) { return entry.first == connection; });
@@ -45,6 +52,67 @@ Registry::Moved TunnelsModel::Move(OuterConnection connection, const FourTuple &
   Forget();
   moved.unused = Gone(before);
   return moved;
+}
+
+void TunnelsModel::Keep(OuterConnection connection, const FourTuple &tuple) {
+  auto &others = others_[connection];
+  std::erase(others, tuple);
+  if (others.size() == Tunnels::kMaxOthers) {
+    std::erase_if(late_, [&](const Late &late) {
+      return late.connection == connection && late.tuple == others.front();
+    });
+    others.erase(others.begin());
+  }
+  others.push_back(tuple);
+}
+
+std::vector<TunnelsModel::Request> TunnelsModel::Servers(OuterConnection connection) const {
+  std::vector<Request> servers;
+  std::ranges::copy_if(requests_, std::back_inserter(servers), [&](const Request &request) {
+    return request.kind == Kind::kServer && request.key.connection == connection;
+  });
+  std::ranges::sort(servers, {}, &Request::key);
+  return servers;
+}
+
+void TunnelsModel::AddLate(const FourTuple &tuple, const Request &request, bool retired) {
+  std::vector<Bytes> ids;
+  for (const auto &late : late_) {
+    if (late.tuple == tuple) {
+      ids.push_back(late.id);
+    }
+  }
+  if (!Among(ids, request.id)) {
+    late_.push_back({.tuple = tuple,
+                     .connection = request.key.connection,
+                     .flow = request.flow,
+                     .socket = request.socket,
+                     .key = retired ? std::nullopt : std::optional(request.key),
+                     .id = request.id});
+  }
+}
+
+void TunnelsModel::Expect(OuterConnection connection, const FourTuple &tuple) {
+  if (tuples_.contains(connection) && tuples_[connection] != tuple) {
+    Keep(connection, tuple);
+    for (const auto &request : Servers(connection)) {
+      AddLate(tuple, request, false);
+    }
+  }
+}
+
+std::optional<SocketId> TunnelsModel::Retire(const StreamKey &key) {
+  const auto found = std::ranges::find(requests_, key, &Request::key);
+  if (found == requests_.end() || found->kind != Kind::kServer) {
+    return std::nullopt;
+  }
+  const auto request = *found;
+  const auto unused = RemoveStream(key);
+  Keep(key.connection, tuples_[key.connection]);
+  if (FindFlow(key.connection, request.flow)) {
+    AddLate(tuples_[key.connection], request, true);
+  }
+  return unused;
 }
 
 std::optional<SessionError> TunnelsModel::OnTuple(const FourTuple &tuple, const Bytes &id) {

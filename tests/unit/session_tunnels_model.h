@@ -44,9 +44,14 @@ public:
     Remove([&](const Request &request) { return request.key.connection == connection; });
     std::erase_if(reserved_, [&](const auto &entry) { return entry.first == connection; });
     tuples_.erase(connection);
+    others_.erase(connection);
     clients_.erase(connection);
     return Gone(before);
   }
+
+  void Expect(OuterConnection connection, const FourTuple &tuple);
+  // As RemoveStream, but what comes late on the 4-tuple of now is still forwarded.
+  std::optional<SocketId> Retire(const StreamKey &key);
 
   Registry::Moved Move(OuterConnection connection, const FourTuple &tuple);
 
@@ -122,6 +127,15 @@ public:
         owners.push_back(ToTarget{request.key.connection, request.flow, request.socket});
       }
     }
+    if (owners.empty()) {
+      for (const auto &late : late_) {
+        if (late.tuple == tuple && Begins(rest, late.id)) {
+          forwarding_.insert({late.connection, late.flow});
+          owners.push_back(ToTarget{late.connection, late.flow, late.socket});
+        }
+      }
+      Forget();
+    }
     return owners;
   }
 
@@ -141,6 +155,18 @@ public:
       owners.push_back(To(*user, false));
     }
     return owners;
+  }
+
+  // The 4-tuples that packets of somebody may come from.
+  std::set<FourTuple> paths() const {
+    std::set<FourTuple> paths;
+    for (const auto &[connection, tuple] : tuples_) {
+      paths.insert(tuple);
+    }
+    for (const auto &[connection, others] : others_) {
+      paths.insert(others.begin(), others.end());
+    }
+    return paths;
   }
 
   bool Has(const StreamKey &stream) const {
@@ -176,6 +202,16 @@ private:
     Bytes id;
   };
 
+  // What is forwarded that comes from where its connection is not.
+  struct Late {
+    FourTuple tuple;
+    OuterConnection connection;
+    TunnelKey flow;
+    SocketId socket;
+    std::optional<StreamKey> key; // Nothing: it is retired.
+    Bytes id;
+  };
+
   static bool Begins(const Bytes &bytes, const Bytes &prefix) {
     return bytes.size() >= prefix.size() && std::equal(prefix.begin(), prefix.end(), bytes.begin());
   }
@@ -197,6 +233,9 @@ private:
                request.flow == flow.second;
       });
     });
+    std::erase_if(late_, [&](const Late &late) {
+      return late.key ? !Has(*late.key) : !FindFlow(late.connection, late.flow);
+    });
   }
 
   std::vector<SocketId> Gone(std::set<SocketId> before) const {
@@ -206,6 +245,10 @@ private:
     return {before.begin(), before.end()};
   }
 
+  void Keep(OuterConnection connection, const FourTuple &tuple);
+  void AddLate(const FourTuple &tuple, const Request &request, bool retired);
+  std::vector<Request> Servers(OuterConnection connection) const;
+
   // The bounds and conflicts, in the order in which Tunnels sees to them.
   std::optional<SessionError> OnTuple(const FourTuple &tuple, const Bytes &id);
   std::optional<SessionError> OnSocket(SocketId socket, const Bytes &id);
@@ -214,6 +257,8 @@ private:
 
   RoutingLimits limits_;
   std::map<OuterConnection, FourTuple> tuples_;
+  std::map<OuterConnection, std::vector<FourTuple>> others_; // The latest one last.
+  std::vector<Late> late_;
   std::map<OuterConnection, ClientKey> clients_; // Wherever they have moved.
   std::vector<std::pair<OuterConnection, Bytes>> reserved_;
   std::vector<Request> requests_;

@@ -201,7 +201,7 @@ TEST_F(TunnelsPackets, Move) {
   ASSERT_TRUE(registry.FromClient(Tuple(1), Short("server-0")));
   const auto moved = registry.MoveConnection(kAlice, Tuple(3));
   EXPECT_TRUE(moved.lost.empty() && moved.reserved.empty() && moved.unused.empty());
-  EXPECT_EQ(registry.FromClient(Tuple(1), Short("server-0")).error(), kForQuic);
+  EXPECT_TRUE(registry.FromClient(Tuple(1), Short("server-0"))) << "it has left before the move";
   EXPECT_TRUE(registry.FromClient(Tuple(3), Short("server-0")));
   EXPECT_EQ(registry.FromClient(Tuple(3), Short("proxy-id")).error(), kForQuic);
   EXPECT_EQ(registry.FromTarget(kShared, Short("alice-client-0")),
@@ -210,7 +210,73 @@ TEST_F(TunnelsPackets, Move) {
   EXPECT_TRUE(registry.MoveConnection(kAlice, Tuple(3)).lost.empty());
   EXPECT_TRUE(registry.FromClient(Tuple(3), Short("server-0")));
   EXPECT_TRUE(registry.MoveConnection(OuterConnection{3}, Tuple(1)).lost.empty());
-  EXPECT_EQ(registry.counts().paths, 2u);
+  EXPECT_EQ(registry.counts().paths, 3u);
+}
+
+TEST_F(TunnelsPackets, WhatComesLateIsTakenFromTheLastTuples) {
+  for (std::uint16_t tuple = 3; tuple < 3 + Tunnels::kMaxOthers; ++tuple) {
+    registry.MoveConnection(kAlice, Tuple(tuple));
+    EXPECT_TRUE(registry.FromClient(Tuple(1), Short("server-0"))) << tuple;
+  }
+  registry.MoveConnection(kAlice, Tuple(9));
+  EXPECT_EQ(registry.FromClient(Tuple(1), Short("server-0")).error(), kForQuic);
+  EXPECT_TRUE(registry.FromClient(Tuple(3), Short("server-0")));
+  EXPECT_TRUE(registry.FromClient(Tuple(9), Short("server-0")));
+  EXPECT_EQ(registry.counts().paths, 2u + Tunnels::kMaxOthers);
+  registry.RemoveStream({kAlice, 4});
+  EXPECT_EQ(registry.FromClient(Tuple(3), Short("server-0")).error(), kForQuic);
+  registry.RemoveConnection(kAlice);
+  EXPECT_EQ(registry.counts().paths, 1u);
+}
+
+TEST_F(TunnelsPackets, WhatComesLateIsInNobodysWay) {
+  registry.MoveConnection(kAlice, Tuple(3));
+  ASSERT_TRUE(registry.AddConnection(OuterConnection{3}, Tuple(1)));
+  ASSERT_TRUE(registry.Reserve(OuterConnection{3}, Id("server-2")));
+  Server(OuterConnection{3}, 4, 0, kShared, "server-0");
+  EXPECT_EQ(registry.FromClient(Tuple(1), Short("server-0"))->connection, OuterConnection{3});
+  EXPECT_EQ(registry.FromClient(Tuple(1), Short("server-2-longer")).error(), kForQuic);
+}
+
+TEST_F(TunnelsPackets, APathThatIsBeingValidated) {
+  registry.Expect(kAlice, Tuple(2));
+  EXPECT_EQ(registry.FromClient(Tuple(2), Short("server-0"))->connection, kBob);
+  EXPECT_EQ(registry.FromClient(Tuple(2), Short("server-2-longer"))->connection, kAlice);
+  EXPECT_TRUE(registry.FromClient(Tuple(1), Short("server-2-longer")));
+  EXPECT_EQ(registry.FromTarget(kShared, Short("alice-client-2"))->tuple, Tuple(1));
+  registry.MoveConnection(kAlice, Tuple(2));
+  EXPECT_EQ(registry.FromTarget(kShared, Short("alice-client-2"))->tuple, Tuple(2));
+  EXPECT_EQ(registry.FromClient(Tuple(2), Short("server-2-longer"))->connection, kAlice);
+}
+
+// It is for packets that come late, where they have left from, and for nothing else.
+TEST_F(TunnelsPackets, Retired) {
+  ASSERT_TRUE(registry.FromClient(Tuple(1), Short("server-2-longer")));
+  registry.Expect(kAlice, Tuple(3));
+  registry.Retire({kAlice, 12});
+  EXPECT_TRUE(registry.FromClient(Tuple(1), Short("server-2-longer")));
+  EXPECT_EQ(registry.FromClient(Tuple(3), Short("server-2-longer")).error(), kForQuic);
+  EXPECT_EQ(WayOf(kShared, Short("alice-client-2")), kTunnel) << "it has no other one";
+  registry.MoveConnection(kAlice, Tuple(3));
+  Server(kAlice, 24, 2, kShared, "server-2");
+  EXPECT_TRUE(registry.FromClient(Tuple(1), Short("server-2-longer")));
+  EXPECT_TRUE(registry.FromClient(Tuple(3), Short("server-2-longer")));
+  registry.RemoveStream({kAlice, 24});
+  EXPECT_TRUE(registry.FromClient(Tuple(1), Short("server-2-longer")));
+  registry.RemoveStream({kAlice, 8}); // And with it the tunnel.
+  EXPECT_EQ(registry.FromClient(Tuple(1), Short("server-2-longer")).error(), kForQuic);
+}
+
+TEST_F(TunnelsPackets, TheLastOnesThatAreRetired) {
+  const auto text = [](std::size_t i) { return "server-" + std::to_string(1000 + i); };
+  for (std::size_t i = 0; i <= Tunnels::kMaxRetired; ++i) {
+    Server(kAlice, 24, 0, kShared, text(i));
+    registry.Retire({kAlice, 24});
+  }
+  EXPECT_EQ(registry.FromClient(Tuple(1), Short(text(0))).error(), kForQuic);
+  for (std::size_t i = 1; i <= Tunnels::kMaxRetired; ++i) {
+    EXPECT_TRUE(registry.FromClient(Tuple(1), Short(text(i)))) << i;
+  }
 }
 
 // Who is there already keeps what it has.

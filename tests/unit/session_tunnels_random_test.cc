@@ -15,7 +15,7 @@ namespace {
 struct Tally {
   std::map<SessionError, int> refused;
   int added = 0, closed = 0, lost = 0, unreserved = 0;
-  int to_target = 0, reserved = 0, tunnelled = 0, forwarded = 0, dropped = 0;
+  int to_target = 0, late = 0, reserved = 0, tunnelled = 0, forwarded = 0, dropped = 0;
 };
 
 class Trial {
@@ -107,6 +107,14 @@ private:
       }
     } else if (what < 75) {
       Request();
+    } else if (what < 77) {
+      const auto connection = AnyConnection();
+      const auto tuple = AnyTuple();
+      registry_.Expect(connection, tuple);
+      model_.Expect(connection, tuple);
+    } else if (what < 82) {
+      const auto stream = AnyStream();
+      ASSERT_EQ(registry_.Retire(stream), model_.Retire(stream));
     } else if (what < 98) {
       const auto stream = AnyStream();
       const auto unused = model_.RemoveStream(stream);
@@ -156,13 +164,9 @@ private:
   }
 
   void Packets() {
-    std::set<FourTuple> tuples;
-    for (const auto &[connection, tuple] : model_.tuples()) {
-      tuples.insert(tuple);
-    }
     ASSERT_EQ(registry_.counts(), (TunnelCounts{.clients = model_.clients(),
                                               .connections = model_.tuples().size(),
-                                              .paths = tuples.size(),
+                                              .paths = model_.paths().size(),
                                               .sockets = model_.Sockets().size()}));
 
     const auto connection = AnyConnection();
@@ -182,6 +186,7 @@ private:
     const auto expected = owners.empty() ? std::unexpected(kForQuic) : owners.front();
     ASSERT_EQ(registry_.FromClient(tuple, Short(rest)), expected);
     tally_.to_target += expected.has_value();
+    tally_.late += expected && model_.tuples().at(expected->connection) != tuple;
     tally_.reserved += !expected && !owners.empty();
   }
 
@@ -228,7 +233,7 @@ TEST(TunnelsRandom, AgainstModel) {
     }
     EXPECT_GT(tally.refused[SessionError(reason)], 0) << ErrorName(SessionError(reason));
   }
-  for (const auto count : {tally.added, tally.closed, tally.lost, tally.unreserved, tally.to_target,
+  for (const auto count : {tally.added, tally.closed, tally.lost, tally.unreserved, tally.to_target, tally.late,
                            tally.reserved, tally.tunnelled, tally.forwarded, tally.dropped}) {
     EXPECT_GT(count, 50);
   }

@@ -125,14 +125,30 @@ public:
     });
   }
 
+  void Expect(OuterConnection id, const FourTuple &tuple) {
+    if (auto *connection = tunnels_->Find(id)) {
+      tunnels_->Expect(*connection, tuple);
+    }
+  }
+
   // Returns the socket if nobody uses it now.
-  std::optional<SocketId> RemoveStream(const StreamKey &key) {
+  std::optional<SocketId> Retire(const StreamKey &key) {
+    const auto found = requests_.find(key);
+    const auto *mapping = found == requests_.end() ? nullptr : found->second.second;
+    return mapping && mapping->direction == Direction::kToTarget ? RemoveStream(key, true)
+                                                                 : std::nullopt;
+  }
+
+  // Returns the socket if nobody uses it now.
+  std::optional<SocketId> RemoveStream(const StreamKey &key, bool retire = false) {
     const auto request = requests_.extract(key);
     if (request.empty()) {
       return std::nullopt;
     }
     const auto [tunnel, mapping] = request.mapped();
-    if (mapping) {
+    if (retire) {
+      tunnels_->Retire(*mapping);
+    } else if (mapping) {
       tunnels_->Remove(*mapping);
     }
     const auto is_its = [&](const auto &other) { return other.second.first == tunnel; };

@@ -53,6 +53,7 @@ public:
                          QuicError::Code reason) override;
   bool OnNewLocalId(const ConnectionId &id) override;
   void OnRetiredLocalId(const ConnectionId &id) override;
+  void OnProbing(const FourTuple &path) override;
   void OnMigrating() override;
   void OnPathChanged(const FourTuple &path) override;
   void OnSettings(const PeerSettings &settings) override;

@@ -73,6 +73,7 @@ public:
   void RemoveConnection(OuterConnection connection);
   void MoveConnection(OuterConnection connection, const FourTuple &tuple);
   void OnMigrating(OuterConnection connection);
+  void Expect(OuterConnection connection, const FourTuple &tuple);
   [[nodiscard]] bool Reserve(OuterConnection connection, const ConnectionId &id);
   void Unreserve(OuterConnection connection, const ConnectionId &id);
 

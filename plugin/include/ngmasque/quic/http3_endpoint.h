@@ -30,6 +30,9 @@ public:
     virtual bool OnNewLocalId(const ConnectionId &id) = 0;
     /// ... and does not use it any more.  Not called at the end of the connection.
     virtual void OnRetiredLocalId(const ConnectionId &id) = 0;
+    /// The peer, a client, has come by another path, which is being validated: it may go on there, or
+    /// not, and its packets are no reason to send there.
+    virtual void OnProbing(const FourTuple & /*path*/) {}
     /// The peer, a client, has moved to another path by itself, and not because a NAT has given it
     /// another address.  Before anything is told of what it has sent from there.  OnPathChanged
     /// follows when the path is validated, or when the connection is back on one that was before.

@@ -96,6 +96,10 @@ public:
 
   virtual void Unmap(Mapping &mapping) = 0;
 
+  /// The same for one to the target in OnMigrating, but what the client has sent before it moved is
+  /// still forwarded when it comes from there.  The mapping is not the dialect's any more.
+  virtual void Retire(Mapping &mapping) = 0;
+
   /// Where virtual connection IDs and keys come from.
   [[nodiscard]] virtual KeyedSource &source() = 0;
 
@@ -196,7 +200,7 @@ public:
   virtual void OnLost(Mapping &mapping, TunnelModel &model) = 0;
 
   /// The client moves its connection, and not only its address has changed: where that ends what is
-  /// forwarded, mappings to the target are unmapped, those to the client not acknowledged any more.
+  /// forwarded, mappings to the target are retired, those to the client not acknowledged any more.
   virtual void OnMigrating(Tunnel & /*tunnel*/, TunnelModel & /*model*/) {}
 
   /// The tunnel is about to be removed, with its mappings: forgets it.  If it is kUnreachable, its

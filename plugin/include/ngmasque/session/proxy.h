@@ -238,6 +238,10 @@ public:
   /// than probing ones (RFC 9000, section 9.2); MoveConnection follows, or not.
   [[nodiscard]] ProxyActions OnMigrating(OuterConnection connection, Timestamp now);
 
+  /// A path of the connection is being validated: what is forwarded from there is taken, as the client
+  /// may know that it is valid before the proxy does.  See Tunnels::Expect.
+  void Expect(OuterConnection connection, const FourTuple &tuple);
+
   /// Keeps requests from taking a connection ID that the proxy issues for `connection`; to be
   /// called before the client is told of it.  False: issue another one.
   [[nodiscard]] bool Reserve(OuterConnection connection, const ConnectionId &id);

@@ -36,6 +36,7 @@ namespace ngmasque {
 
 struct ClientConnection;
 struct ServerSocket;
+struct ClientPath;
 struct Tunnel;
 
 /// A look-up of a name; the numbers are the proxy's, from 0 upwards.
@@ -134,6 +135,8 @@ struct Mapping {
   std::optional<ResetToken> token{}; ///< With kToTarget, of stateless resets of the target.
   StreamId stream{};   ///< On which it was asked for.
   bool indexed = true; ///< False once a move has taken it out of its table.
+  /// Tunnels::Retire: the 4-tuple on which what comes late still goes to the target.
+  ClientPath *late = nullptr;
   /// Both sides know that the other one knows it: no packet is forwarded by it before.
   bool acknowledged = true;
   std::uint64_t reference = 0; ///< The dialect's.
@@ -204,19 +207,22 @@ struct Tunnel {
   Timestamp begun{};                            ///< When its first request came.
   TunnelStatistics statistics{};
 
-  std::list<Mapping> mappings{}; ///< At most as many as its client has.
+  std::list<Mapping> mappings{}; ///< At most as many as its client has; none that is retired.
   std::size_t to_target = 0;     ///< Of these, with that direction.
 };
 
 /// A client-facing 4-tuple.
 struct ClientPath {
   ClientPath(const FourTuple &t, const HashKey &key, const ConnectionIdTableLimits &limits)
-    : tuple(t), ids(key, limits) {}
+    : tuple(t), ids(key, limits), late(key, limits) {}
 
   FourTuple tuple;
-  std::size_t connections = 0;      ///< Never 0.
+  std::size_t connections = 0; ///< Those that use it.
+  std::size_t others = 0;      ///< Those that have it in ClientConnection::others.  Not both are 0.
   /// Mapping::client_facing of kToTarget; null: issued by the proxy itself.
   ConnectionIdTable<Mapping *> ids;
+  /// What else is taken here, of those in `others`: in nobody's way, and looked at last.
+  ConnectionIdTable<Mapping *> late;
 };
 
 /// A client's connection to the proxy.
@@ -226,6 +232,9 @@ struct ClientConnection {
   Client *client = nullptr;
   void *user_data = nullptr; ///< The caller's.
   ClientPath *path = nullptr;
+  /// Where its packets may come from besides, the latest one last: at most Tunnels::kMaxOthers.
+  std::vector<ClientPath *> others{};
+  std::list<Mapping> retired{}; ///< The latest one last: at most Tunnels::kMaxRetired.
   bool datagrams = true; ///< It has QUIC datagrams.
   bool moving = false;   ///< From OnMigrating on, until it has moved: `path` is the old one.
   std::set<ConnectionId> reserved{};         ///< At most max_reserved_per_connection.

@@ -133,6 +133,16 @@ public:
   /// Cost: O((S + R) log n).
   [[nodiscard]] Moved Move(ClientConnection &connection, const FourTuple &tuple);
 
+  /// What the connection forwards is taken from `tuple` as well, by the mappings that it has now:
+  /// that is where it may be before the caller knows, as when its answer to a challenge is lost.
+  /// Nothing is sent there, and who else is there loses nothing.  As the 4-tuples that it has left
+  /// with Move, where packets may still be on their way, it is forgotten when there are
+  /// kMaxOthers later ones.  Cost: O(S log n).
+  void Expect(ClientConnection &connection, const FourTuple &tuple);
+
+  /// ngtcp2 remembers as many paths besides the one in use, and goes back to them.
+  static constexpr std::size_t kMaxOthers = 4;
+
   /// Keeps requests from taking a connection ID that the proxy itself has issued for `connection`
   /// (section 2.4), of whatever length; to be called before the client is told of it.
   /// Errors: kEqual, kExistingIsPrefix, kNewIsPrefix (issue another one), kTooManyReserved,
@@ -182,6 +192,12 @@ public:
   /// Cost: O(log n).
   void Remove(Mapping &mapping);
 
+  /// One to the target, and the client, which is about to leave the 4-tuple, does not use it
+  /// elsewhere: from now on it is for packets that come late, until the 4-tuple is forgotten or there
+  /// are kMaxRetired later ones.  For the tunnel it is as good as removed.  Cost: O(log n).
+  void Retire(Mapping &mapping);
+  static constexpr std::size_t kMaxRetired = 256;
+
   // Packets.  All of them get the record of the place where the packet has arrived.
 
   /// The 4-tuple, null if no connection uses it.  Valid until a connection is added, moved or
@@ -191,7 +207,7 @@ public:
   /// A UDP payload that arrived on a client-facing 4-tuple, null if it is unknown.  Returns null
   /// unless it has a short header with a connection ID that is mapped there: then it is one for the
   /// proxy's own QUIC.  Otherwise the tunnel's packets may be forwarded to the client from then on,
-  /// until it has no mapping to the target left.
+  /// until it has no mapping to the target left.  What comes late may have another 4-tuple: Expect.
   /// Error: kMalformed.
   /// Cost: up to K probes, none for long headers.
   [[nodiscard]] std::expected<Mapping *, DropReason>
@@ -216,6 +232,14 @@ public:
 private:
   ClientPath &JoinPath(const FourTuple &tuple);
   void LeavePath(ClientPath &path);
+  // Adds it to those of the connection, as the latest one.
+  void KeepPath(ClientConnection &connection, ClientPath &path);
+  // And away from it, with what is retired there.
+  void ForgetPath(ClientConnection &connection, ClientPath &path);
+  void EraseUnused(ClientPath &path);
+  static void EraseLate(ClientPath &path, const Mapping &mapping);
+  // Nothing leads to the mapping any more, and it does not count.
+  void Unlist(Mapping &mapping);
   // Forgets the client if it has nothing any more.
   void Release(Client &client);
 
@@ -231,7 +255,7 @@ private:
   // At most one per connection and look-up.
   std::unordered_map<ClientKey, Client, ClientKeyHash> clients_;
   std::unordered_map<OuterConnection, ClientConnection> connections_; // At most max_connections.
-  std::unordered_map<FourTuple, ClientPath, FourTupleHash> paths_;    // At most one per connection.
+  std::unordered_map<FourTuple, ClientPath, FourTupleHash> paths_; // 1 + kMaxOthers per connection.
   std::unordered_map<SocketId, ServerSocket> sockets_;                // At most max_sockets.
 };
 
