@@ -108,7 +108,7 @@ std::vector<ClientAction> ClientTunnel::AddClientId(const ConnectionId &id) {
   //# When port sharing is supported, the client MUST register and receive acknowledgements for
   //# client and target CIDs before using them.
   const auto mapping = Add(Direction::kToClient, id);
-  if (state_ == State::kOpen) {
+  if (state_ == State::kOpen && MayAsk(mappings_.at(mapping))) {
     Ask(actions, mapping);
   }
   return actions;
@@ -159,7 +159,7 @@ std::vector<ClientAction> ClientTunnel::AddServerId(const ConnectionId &id,
     RefuseServerId(actions, id, Fallback::kTooManyRequests);
   } else if (ask_) {
     const auto mapping = Add(Direction::kToTarget, id, token);
-    if (state_ == State::kOpen) {
+    if (state_ == State::kOpen && MayAsk(mappings_.at(mapping))) {
       Ask(actions, mapping);
     }
   }

@@ -175,7 +175,7 @@ void ClientTunnel::AskHeld(Actions &actions) {
       mapping = Erase(mapping);
       continue;
     }
-    if (held) {
+    if (held && MayAsk(mapping->second)) {
       Ask(actions, mapping->first);
     }
     ++mapping;

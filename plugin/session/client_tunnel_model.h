@@ -13,6 +13,7 @@ public:
 
   const Authority &authority() const override { return tunnel_.options_.authority; }
   bool forward() const override { return tunnel_.options_.forward; }
+  bool chained() const override { return tunnel_.options_.chained; }
   const ClientMapping *Find(MappingId mapping) const override;
 
   void Request(RequestId request, std::vector<HeaderField> fields) override {

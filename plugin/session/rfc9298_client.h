@@ -50,6 +50,8 @@ public:
   void Map(MappingId mapping, ClientTunnelModel &model) override;
   void Unmap(MappingId mapping, ClientTunnelModel &model) override;
   void OnMigrated(ClientTunnelModel &model) override;
+  void OnLinkId(MappingId mapping, const ConnectionId &virtual_id, bool usable,
+                ClientTunnelModel &model) override;
   void Close(ClientTunnelModel &model) override;
   void OnSent(RequestId request, StreamId stream) override;
   void OnResponse(RequestId request, std::span<const HeaderField> fields,
@@ -102,9 +104,12 @@ private:
   [[nodiscard]] std::uint64_t OnCapsule(const Capsule &capsule, ClientTunnelModel &model);
   [[nodiscard]] std::uint64_t OnAck(Direction direction, const CidCapsule &capsule,
                                     ClientTunnelModel &model);
-  // Takes the virtual connection ID of an acknowledgement.  False: it is in conflict.
+  // Takes the virtual connection ID of an acknowledgement.  False: it is in conflict, or nothing
+  // is acknowledged before OnLinkId.
   [[nodiscard]] bool TakeVirtual(Direction direction, MappingId mapping, const CidCapsule &capsule,
                                  ClientTunnelModel &model);
+  // What it has acknowledged cannot be used.
+  void GiveUp(MappingId mapping, const ConnectionId &id, ClientTunnelModel &model);
   [[nodiscard]] std::uint64_t OnRefusal(Direction direction, const CidCapsule &capsule,
                                         ClientTunnelModel &model);
   [[nodiscard]] std::uint64_t OnMaximum(std::uint64_t maximum, ClientTunnelModel &model);

@@ -105,6 +105,9 @@ std::uint64_t Rfc9298Client::UdpTunnel::OnAck(Direction direction, const CidCaps
   registered.moved -= is_void;
   if (!capsule.virtual_id.empty() && !is_void &&
       !TakeVirtual(direction, mapping, capsule, model)) {
+    if (open_) {
+      RegisterWaiting(model);
+    }
     return 0;
   }
   if (direction == Direction::kToTarget && capsule.virtual_id.empty()) {
@@ -134,19 +137,46 @@ std::uint64_t Rfc9298Client::UdpTunnel::OnAck(Direction direction, const CidCaps
 //# registration.
 bool Rfc9298Client::UdpTunnel::TakeVirtual(Direction direction, MappingId mapping,
                                            const CidCapsule &capsule, ClientTunnelModel &model) {
-  if (model.SetVirtual(mapping, capsule.virtual_id)) {
-    if (direction == Direction::kToClient) {
-      Send({.kind = Kind::kAckClientVcid,
-            .id = capsule.id,
-            .virtual_id = capsule.virtual_id},
-           model);
-    }
+  if (!model.SetVirtual(mapping, capsule.virtual_id)) {
+    GiveUp(mapping, capsule.id, model);
+    return false;
+  }
+  if (direction == Direction::kToTarget) {
     return true;
   }
-  SendClose(direction, capsule.id, CidReason::kConflict, model);
-  Unregister(clients_, clients_.find(capsule.id));
+  if (model.chained()) {
+    return false;
+  }
+  Send({.kind = Kind::kAckClientVcid, .id = capsule.id, .virtual_id = capsule.virtual_id}, model);
+  return true;
+}
+
+// Of the first one of a tunnel Refuse ends the tunnel.
+void Rfc9298Client::UdpTunnel::GiveUp(MappingId mapping, const ConnectionId &id,
+                                      ClientTunnelModel &model) {
+  SendClose(Direction::kToClient, id, CidReason::kConflict, model);
+  Unregister(clients_, clients_.find(id));
   model.Refuse(mapping, {.conflict = true});
-  return false;
+}
+
+//= draft-ietf-masque-quic-proxy, section 6.2
+//# Once a client has sent an ACK_CLIENT_VCID capsule to the proxy, it MUST be prepared to receive
+//# forwarded short header packets on the 4-tuple between itself and the proxy for the specified
+//# client VCID.
+void Rfc9298Client::UdpTunnel::OnLinkId(MappingId number, const ConnectionId &virtual_id,
+                                        bool usable, ClientTunnelModel &model) {
+  const auto *const mapping = model.Find(number);
+  const auto known = mapping ? clients_.find(mapping->id) : clients_.end();
+  if (!open_ || known == clients_.end() || known->second.mapping != number) {
+    return;
+  }
+  const auto id = known->first;
+  if (usable) {
+    Send({.kind = Kind::kAckClientVcid, .id = id, .virtual_id = virtual_id}, model);
+    model.Acknowledge(number);
+  } else if (mapping->virtual_id == virtual_id) {
+    GiveUp(number, id, model);
+  }
 }
 
 std::uint64_t Rfc9298Client::UdpTunnel::OnRefusal(Direction direction, const CidCapsule &capsule,

@@ -31,12 +31,16 @@ struct Draft00Options {
   bool forward = true;
   bool datagrams = true;
   bool connection_ids = true;
+  bool chained = false;
 
   std::unique_ptr<ClientDialect> Dialect() const {
     return draft00::MakeClient({.datagrams = datagrams}, flow);
   }
   ClientTunnel::Options Tunnel() const {
-    return {.authority = authority, .forward = forward, .connection_ids = connection_ids};
+    return {.authority = authority,
+            .forward = forward,
+            .connection_ids = connection_ids,
+            .chained = chained};
   }
 };
 

@@ -17,7 +17,7 @@ class RawProxy {
 public:
   explicit RawProxy(QuicProxyRevision revision_in = kNewestRevision,
                     std::vector<Transform> transforms = {Transform::kIdentity},
-                    bool port_sharing = true, bool forward = true)
+                    bool port_sharing = true, bool forward = true, bool chained = false)
     : revision(revision_in),
       dialect(MakeRfc9298Client(
         {.uri = UriTemplate::Parse(
@@ -30,7 +30,9 @@ public:
         {.datagrams = true,
          .settings = PeerSettings{.datagrams = true, .connect_protocol = true}})),
       tunnel(ids, *dialect,
-             {.authority = ParseAuthority("192.0.2.9:443").value(), .forward = forward}) {}
+             {.authority = ParseAuthority("192.0.2.9:443").value(),
+              .forward = forward,
+              .chained = chained}) {}
 
   // What the client does, each a text: "REGISTER_CLIENT_CID client-0 0", "opened", "release
   // client-1", "discard client-1", "close 51", "failed 409 retry", "fell back: ...".

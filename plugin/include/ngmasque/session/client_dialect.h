@@ -50,6 +50,8 @@ struct ClientMapping {
   ConnectionId virtual_id{};
   /// With kToClient, the one before: packets with it may be on their way.
   ConnectionId previous_id{};
+  /// Whether `id` may come on the link as it is: ClientTunnel::Options::chained.
+  bool on_link = false;
 };
 
 /// Why the proxy does not do what it was asked for, or not any more.
@@ -68,6 +70,10 @@ public:
 
   /// Whether forwarded mode is wanted.
   [[nodiscard]] virtual bool forward() const = 0;
+
+  /// Whether a virtual connection ID with kToClient is to be acknowledged to the proxy by OnLinkId
+  /// only, and with it the mapping: ClientTunnel::Options::chained.
+  [[nodiscard]] virtual bool chained() const = 0;
 
   /// Null if it is not there, or not any more.
   [[nodiscard]] virtual const ClientMapping *Find(MappingId mapping) const = 0;
@@ -133,6 +139,11 @@ public:
 
   /// The client has moved the outer connection by itself, and not only its address has changed.
   virtual void OnMigrated(ClientTunnelModel & /*model*/) {}
+
+  /// Of a mapping with kToClient: packets with this virtual connection ID can reach the client, or
+  /// never will, and then the mapping ends.  See ClientTunnelModel::chained.
+  virtual void OnLinkId(MappingId /*mapping*/, const ConnectionId & /*virtual_id*/, bool /*usable*/,
+                        ClientTunnelModel & /*model*/) {}
 
   /// The tunnel is over: closes the requests that are left.  The last call.
   virtual void Close(ClientTunnelModel &model) = 0;

@@ -31,6 +31,13 @@ struct ForwardedPacket {
   std::size_t id_length = 0; ///< Of the connection ID that the packet has.
 };
 
+/// A connection ID that forwarded packets have between client and proxy.
+struct LinkId {
+  Direction direction{};
+  ConnectionId id;
+  [[nodiscard]] auto operator<=>(const LinkId &) const = default;
+};
+
 /// How long the client connection IDs of an inner connection should be at least, in bytes.
 /// They are to be unpredictable as well; whoever draws them has to see to both.
 ///
@@ -145,6 +152,9 @@ public:
     bool forward = true;      ///< Whether forwarded mode is wanted.
     /// False: plain CONNECT-UDP, for a service that is not QUIC.  All is tunnelled.
     bool connection_ids = true;
+    /// The outer connection goes through another proxy, which has to know what forwarded packets
+    /// to the client begin with, before there are any: LinkIds, OnLinkId.
+    bool chained = false;
     std::uint64_t number = 0; ///< The program's own, for number().
     /// Another tunnel of the same inner connection; read when the tunnel is made, and never again.
     const ClientTunnel *sibling = nullptr;
@@ -206,6 +216,11 @@ public:
   /// another connection ID.
   [[nodiscard]] std::vector<ClientAction> OnMigrated();
 
+  /// Of a chained tunnel: what LinkIds has with kToClient may be used now.  Not `usable`: the proxy
+  /// before this one does not want it, and might drop packets with it.  So its mapping ends if it
+  /// can be done without; of the first one nothing is forwarded, or Failed says retry.
+  [[nodiscard]] std::vector<ClientAction> OnLinkId(const ConnectionId &id, bool usable);
+
   /// The request's stream has ended without CloseRequest.  `code`: the error code that it was reset
   /// with.
   [[nodiscard]] std::vector<ClientAction> OnRequestClosed(RequestId request, std::uint64_t code = 0);
@@ -234,6 +249,9 @@ public:
 
   /// Whether `id` is one of its client connection IDs: no tunnel but a sibling can have it, too.
   [[nodiscard]] bool HasClientId(const ConnectionId &id) const;
+  /// Of a chained tunnel: the connection IDs that its forwarded packets have, or may have soon, on
+  /// their way between client and proxy.  Any event may change them.  None of another tunnel.
+  [[nodiscard]] std::vector<LinkId> LinkIds() const;
 
   /// Whether the proxy has accepted it, and it is not over.
   [[nodiscard]] bool open() const { return state_ == State::kOpen; }
@@ -280,6 +298,7 @@ private:
   Mappings::iterator Find(Direction direction, const ConnectionId &id);
   Mappings::const_iterator Find(Direction direction, const ConnectionId &id) const;
   bool HasClientId() const;
+  bool MayAsk(const ClientMapping &mapping) const;
   void Ask(Actions &actions, MappingId mapping);
   void AskHeld(Actions &actions);
   Mappings::iterator Unmap(Actions &actions, Mappings::iterator mapping);
