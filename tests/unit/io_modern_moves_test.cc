@@ -1,6 +1,7 @@
 // ProxyClient and ConnectUdpProxy in dialect rfc9298: what is forwarded when the client moves, and when
 // a NAT does.
 
+#include "io_loop_support.h"
 #include "quic_certificate_files.h"
 #include "quic_proxy_support.h"
 
@@ -27,58 +28,7 @@ namespace {
 using quic_test::Bytes;
 using quic_test::Id;
 using quic_test::Local;
-using quic_test::Now;
 using quic_test::Short;
-
-// A UDP socket on the loopback interface.
-class Socket {
-public:
-  using OnPacket = std::function<void(Bytes, const Endpoint &)>;
-
-  Socket(struct ev_loop *loop, OnPacket on_packet) : loop_(loop), on_packet_(std::move(on_packet)) {
-    SocketAddress address(Local(0));
-    fd_ = ::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    socklen_t size = address.size();
-    EXPECT_EQ(::bind(fd_, address.get(), size), 0);
-    EXPECT_EQ(::getsockname(fd_, address.get(), &size), 0);
-    at = *ToEndpoint(address.get());
-    ev_io_init(
-      &readable_, [](struct ev_loop *, ev_io *io, int) { static_cast<Socket *>(io->data)->Read(); },
-      fd_, EV_READ);
-    readable_.data = this;
-    ev_io_start(loop_, &readable_);
-  }
-  ~Socket() {
-    ev_io_stop(loop_, &readable_);
-    ::close(fd_);
-  }
-  Socket(const Socket &) = delete;
-  Socket &operator=(const Socket &) = delete;
-
-  void Send(const Endpoint &to, const Bytes &bytes) const {
-    const SocketAddress address(to);
-    // What the receiver has no room for is lost.
-    std::ignore = ::sendto(fd_, bytes.data(), bytes.size(), 0, address.get(), address.size());
-  }
-
-  Endpoint at;
-
-private:
-  void Read() {
-    std::array<std::uint8_t, 2048> buffer;
-    SocketAddress from(Local(0));
-    socklen_t size = from.size();
-    for (ssize_t got = 0; (got = ::recvfrom(fd_, buffer.data(), buffer.size(), 0, from.get(),
-                                            &size)) >= 0;) {
-      on_packet_(Bytes(buffer.begin(), buffer.begin() + got), *ToEndpoint(from.get()));
-    }
-  }
-
-  struct ev_loop *loop_;
-  OnPacket on_packet_;
-  int fd_ = -1;
-  ev_io readable_{};
-};
 
 // Between clients and the proxy, with an address of its own for each of theirs.
 class Nat {
@@ -164,24 +114,10 @@ protected:
   void OnReady() override {}
   void OnClosed(std::string_view text) override { ADD_FAILURE() << text; }
 
-  bool RunUntil(const std::function<bool()> &done) {
-    const auto end = Now() + 20'000'000'000;
-    ev_timer tick; // Something for the loop to wait for.
-    ev_timer_init(&tick, [](struct ev_loop *, ev_timer *, int) {}, 0., 0.01);
-    ev_timer_start(loop.get(), &tick);
-    bool in_time = true;
-    while (!done() && in_time) {
-      ev_run(loop, EVRUN_ONCE);
-      in_time = Now() < end;
-    }
-    ev_timer_stop(loop.get(), &tick);
-    return in_time;
-  }
-
   // There and back, without a tunnel.
   bool Forwards() {
     const auto before = tunnel->statistics();
-    return RunUntil([&] {
+    return loop.RunUntil([&] {
       std::ignore = tunnel->Send(Short(0x55), 0);
       const auto &now = tunnel->statistics();
       return now.forwarded_tx.packets > before.forwarded_tx.packets &&
@@ -200,13 +136,7 @@ protected:
     return shared;
   }
 
-  struct Loop {
-    Loop() : loop(ev_loop_new(0)) {}
-    ~Loop() { ev_loop_destroy(loop); }
-    operator struct ev_loop *() const { return loop; }
-    [[nodiscard]] struct ev_loop *get() const { return loop; }
-    struct ev_loop *loop;
-  } loop;
+  Loop loop;
   quic_test::CertificateFiles certificate;
   Socket target{loop, [this](const Bytes &, const Endpoint &from) {
                   target.Send(from, Short(0x60));
@@ -223,9 +153,9 @@ protected:
 //# with the same connection ID bytes over multiple network paths.
 TEST_P(ModernMoves, AClientThatMovesHasOtherVirtualConnectionIds) {
   for (std::size_t addresses = 2; addresses <= 4; ++addresses) {
-    ASSERT_TRUE(RunUntil([&] { return client->ChangeLocalAddress().has_value(); }));
+    ASSERT_TRUE(loop.RunUntil([&] { return client->ChangeLocalAddress().has_value(); }));
     // Something is under way all the time.
-    ASSERT_TRUE(RunUntil([&] {
+    ASSERT_TRUE(loop.RunUntil([&] {
       std::ignore = tunnel->Send(Short(0x55), 0);
       return nat->to_client.size() == addresses;
     }));
