@@ -15,6 +15,7 @@ std::string_view ReasonName(DropReason reason) {
   case DropReason::kNoTunnel: return "no tunnel";
   case DropReason::kTooLong: return "payload is too long";
   case DropReason::kRateLimited: return "above the client's rate";
+  case DropReason::kLoop: return "it goes round between proxies";
   case DropReason::kQueueFull: return "queue is full";
   case DropReason::kTooLarge: return "packet is too large";
   case DropReason::kBlocked: return "socket is blocked";

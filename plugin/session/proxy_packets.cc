@@ -28,6 +28,10 @@ std::optional<MutablePacket> ToForwarded(const Mapping &mapping, const MutablePa
                           mapping.tunnel->scramble.get());
 }
 
+bool IsInLoop(Mapping &mapping, const MutablePacket &packet) {
+  return mapping.virtual_id.empty() && mapping.loop_watch.Drops(packet.bytes);
+}
+
 } // namespace
 
 std::unexpected<DropReason> Proxy::State::Count(DropReason reason) {
@@ -149,6 +153,9 @@ Proxy::FromClient(const ClientPath *path, const MutablePacket &packet, Timestamp
     return {};
   }
   auto &tunnel = *(*mapping)->tunnel;
+  if (IsInLoop(**mapping, packet)) {
+    return state_->Count(tunnel, Way::kForwardedToTarget, DropReason::kLoop);
+  }
   if (!tunnel.connection->client->bucket.Take(packet.bytes.size(), now)) {
     return state_->Count(tunnel, Way::kForwardedToTarget, DropReason::kRateLimited);
   }
@@ -177,6 +184,9 @@ Proxy::FromTarget(const ServerSocket *socket, const MutablePacket &packet, Times
   auto &tunnel = *to->tunnel;
   auto &connection = *tunnel.connection;
   const auto size = packet.bytes.size();
+  if (to->forward && IsInLoop(*to->mapping, packet)) {
+    return state_->Count(tunnel, Way::kForwardedToClient, DropReason::kLoop);
+  }
   if (!connection.client->bucket.Take(size, now)) {
     return state_->Count(tunnel, to->forward ? Way::kForwardedToClient : Way::kTunnelledToClient,
                          DropReason::kRateLimited);

@@ -24,6 +24,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <optional>
 #include <random>
@@ -73,7 +74,8 @@ constexpr Timestamp kNow = 1;
 
 // What is looked at of one packet of each kind, and where it arrives.
 struct Sample {
-  std::array<std::uint8_t, 1 + kIdLength> to_target{0x40}, to_client{0x40};
+  // The shortest that has what authenticates it, with a number in that, as no packet comes twice.
+  std::array<std::uint8_t, 1 + kIdLength + 16> to_target{0x40}, to_client{0x40};
   std::array<std::uint8_t, 2> datagram{};
   const ClientPath *path = nullptr;
   const ServerSocket *socket = nullptr;
@@ -107,10 +109,10 @@ struct Scene {
       ConnectUdpRequest request{.authority = {.host = host, .port = 443},
                                 .flow = flow,
                                 .id_header = IdHeader::kClient,
-                                .id = draw(std::span(sample.to_client).subspan(1))};
+                                .id = draw(std::span(sample.to_client).subspan(1, kIdLength))};
       Ask({connection, 8 * flow}, RequestFields(request));
       request.id_header = IdHeader::kServer;
-      request.id = draw(std::span(sample.to_target).subspan(1));
+      request.id = draw(std::span(sample.to_target).subspan(1, kIdLength));
       Ask({connection, 8 * flow + 4}, RequestFields(request));
       sample.path = proxy.FindPath(tuple);
       ProxyActions none;
@@ -145,8 +147,14 @@ struct Scene {
     }
   }
 
+  void Number(std::span<std::uint8_t> packet) {
+    ++number;
+    std::memcpy(packet.last(sizeof(number)).data(), &number, sizeof(number));
+  }
+
   Proxy proxy;
   std::vector<Sample> samples; // In random order.
+  std::uint32_t number = 0;    // Of packets.
 };
 
 } // namespace
@@ -157,6 +165,7 @@ struct Scene {
   std::size_t passed = 0;
   for (std::size_t i = 0, next = 0; i < packets; ++i) {
     auto &sample = scene.samples[next];
+    scene.Number(sample.to_target);
     const auto to = scene.proxy.FromClient(sample.path, {.bytes = sample.to_target}, kNow);
     passed += to && to->mapping;
     next = next + 1 == scene.samples.size() ? 0 : next + 1;
@@ -168,6 +177,7 @@ struct Scene {
   std::size_t passed = 0;
   for (std::size_t i = 0, next = 0; i < packets; ++i) {
     auto &sample = scene.samples[next];
+    scene.Number(sample.to_client);
     const auto to = scene.proxy.FromTarget(sample.socket, {.bytes = sample.to_client}, kNow);
     passed += to && to->form == ClientForm::kForward;
     next = next + 1 == scene.samples.size() ? 0 : next + 1;

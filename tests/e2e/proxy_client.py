@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from net import Addr
 from quic_connection import Connection
-from quic_http import H3_DATAGRAM, HEADERS, control_stream, encode_fields, frame, status
+from quic_http import DATA, H3_DATAGRAM, HEADERS, control_stream, encode_fields, frame, status
 from quic_packets import QuicError, Reader, varint
 
 # For what must happen: not a measure of speed
@@ -36,6 +36,7 @@ class ProxyClient:
         if source:
             self._sock.bind((source, 0))
         self._sock.setblocking(False)
+        self._datagrams = datagrams
         self._sock.connect(proxy)
         self._streams: dict[int, tuple[bytes, bool]] = {}
         self.peer_streams: dict[int, bytes] = {}  # the proxy's own, and what came on each
@@ -53,7 +54,7 @@ class ProxyClient:
 
     def __enter__(self) -> "ProxyClient":
         self._connect()
-        self.connection.send_stream(self.connection.open_stream(uni=True), control_stream({H3_DATAGRAM: 1}))
+        self.connection.send_stream(self.connection.open_stream(uni=True), control_stream({H3_DATAGRAM: 1} if self._datagrams else {}))
         return self
 
     def __exit__(self, *_) -> None:
@@ -134,6 +135,27 @@ class ProxyClient:
     def send(self, flow: int, payload: bytes) -> None:
         self.connection.send_datagram(varint(flow) + payload)
         self._transmit()
+
+    def send_on_stream(self, number: int, payload: bytes) -> None:
+        """The same on the stream of a request, as without datagrams."""
+        self.connection.send_stream(number, frame(DATA, len(payload).to_bytes(2, "big") + payload))
+        self._transmit()
+
+    def on_stream(self, number: int) -> list[bytes]:
+        """All payloads that have come on the stream of a request."""
+        data = b""
+        frames, payloads = Reader(self._streams[number][0]), []
+        try:
+            while frames:
+                kind, payload = frames.varint(), frames.bytes(frames.varint())
+                data += payload if kind == DATA else b""
+        except QuicError:
+            pass  # more is to come
+        while len(data) >= 2 and len(data) >= 2 + int.from_bytes(data[:2], "big"):
+            end = 2 + int.from_bytes(data[:2], "big")
+            payloads.append(data[2:end])
+            data = data[end:]
+        return payloads
 
     def forward(self, packet: bytes) -> None:
         """Sends it past the connection, on the same socket."""

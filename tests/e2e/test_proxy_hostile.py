@@ -19,6 +19,7 @@ import proxy_client
 import quic_connection
 import stats
 import tap
+from net import Addr
 from procs import sanitized
 from proxied import Proxied
 from proxy_case import PacketCase
@@ -50,6 +51,30 @@ def parameters(**others: int | None):
     encode = quic_connection.encode_parameters
     return mock.patch.object(quic_connection, "encode_parameters", lambda values: encode(
         {name: value for name, value in {**values, **others}.items() if value is not None}))
+
+
+class Nested(ProxyClient):
+    """Its connection goes through the stream of a request of another one's, which has no datagrams either."""
+
+    def __init__(self, outer: ProxyClient, proxy: Addr):
+        super().__init__(proxy, datagrams=False)
+        self._outer, self._received = outer, 0
+        self.connection.payload_size = 1200  # the least that an Initial packet may have
+        self._request = outer.request(str(proxy), 0, client_cid=self.connection.cids[0])
+        assert outer.status(self._request) == 200
+
+    def work(self, seconds: float = 0) -> None:
+        self._transmit()
+        self._outer.work(seconds)
+        payloads = self._outer.on_stream(self._request)
+        for payload in payloads[self._received:]:
+            self.connection.receive(payload, time.monotonic())
+        self._received = len(payloads)
+        self._transmit()
+
+    def _transmit(self) -> None:
+        for datagram in self.connection.transmit(time.monotonic()):
+            self._outer.send_on_stream(self._request, datagram)
 
 
 class HostileTest(PacketCase):
@@ -230,6 +255,31 @@ class HostileTest(PacketCase):
                     client.__exit__()
             self.assertGreater(stats.load_proxy(world.run / "proxy-stats.json", "proxy")
                                ["proxy"]["forwarded_rx"]["packets"], 0)
+
+    # Loops
+
+    def test_two_proxies(self):
+        """They forward to each other what has one connection ID, by sockets that are shared; and there is an end."""
+        looping, packets, rounds = b"in loops", 50, 200
+        with self.proxy() as a, self.proxy() as b:
+            to_a, to_b = (str(world.proxy_addr) for world in (a, b))
+            with ProxyClient(a.proxy_addr, datagrams=False) as first, Nested(first, b.proxy_addr) as second:
+                with Nested(second, a.proxy_addr) as third:
+                    self.assertEqual(third.ask(to_b, 0, client_cid=NEXT), 200)
+                    for client, authority in ((second, to_a), (third, to_b)):
+                        self.assertEqual(client.ask(authority, 0, server_cid=looping), 200)
+                    for number in range(packets):
+                        first.send_on_stream(0, packet(SHORT, looping, b"%d" % number))
+                    # Each question goes the way of half a round.  (The third one hears no more: what comes for it is
+                    # forwarded, too.)
+                    for number in range(rounds):
+                        self.assertEqual(second.ask("192.0.2.1:22", 2 * number + 2, client_cid=NEXT), 403)
+            counts = [self.stop(world) for world in (a, b)]
+            dropped = [proxy["dropped"].get("it goes round between proxies", 0) for proxy in counts]
+            self.assertEqual(sum(dropped), packets, counts)
+            # By the bound of one of them: what the other one passes has gone through it.
+            for proxy in counts:
+                self.assertLessEqual(proxy["forwarded_rx"]["packets"], 21 * packets + 128, counts)
 
 
 if __name__ == "__main__":

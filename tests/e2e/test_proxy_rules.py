@@ -144,7 +144,7 @@ class RulesTest(PacketCase):
     def test_refused_packets(self):
         """They are counted as dropped and not as sent, both ways, and a target cannot fill the log
         with them."""
-        small, large = (packet(SHORT, ONE, bytes(size)) for size in (100, 1500))
+        small = packet(SHORT, ONE, bytes(100))
         for error, reason in ((errno.EMSGSIZE, "packet is too large"), (errno.ENETUNREACH, "there is no way to it"),
                               (errno.ENOBUFS, "socket is blocked"), (errno.EPERM, "packet could not be sent")):
             with (refusing(self.build, self.work / f"refused-{error}", LARGE=1400, LARGE_ERROR=error),
@@ -156,8 +156,9 @@ class RulesTest(PacketCase):
                     client.forward(packet(SHORT, b"server-id", b"up"))
                     target.receive(client)
                     for number in range(100):
-                        target.send(large)
-                        client.forward(packet(SHORT, b"server-id", bytes(1500)))
+                        text = bytes(1500) + bytes([number])  # no two are the same
+                        target.send(packet(SHORT, ONE, text))
+                        client.forward(packet(SHORT, b"server-id", text))
                         if number % 10 == 0:  # The proxy's sockets have room for them.
                             target.send(small)
                             client.wait(lambda: client.forwarded, "a small packet does not arrive")

@@ -91,6 +91,11 @@ private:
 
   std::size_t Below(std::size_t n) { return random_() % n; }
   OuterConnection AnyConnection() { return OuterConnection{1 + Below(kConnections)}; }
+  // No packet of QUIC comes twice.
+  Bytes Fresh(const ConnectionId &id) {
+    return Short(ToText(id.bytes()) + std::to_string(++packets_));
+  }
+
   template <typename Container> const auto &Any(const Container &container) {
     return *std::next(container.begin(), static_cast<std::ptrdiff_t>(Below(container.size())));
   }
@@ -332,7 +337,7 @@ private:
     ++tally_.to_target;
     if (request.id_header == IdHeader::kServer) {
       const auto to =
-        world_.Forward(tuples_[stream.connection], Short(request.id.bytes()));
+        world_.Forward(tuples_[stream.connection], Fresh(request.id));
       ASSERT_TRUE(to) << ReasonName(to.error().value());
       ASSERT_EQ(
         *to, (ToTarget{.connection = stream.connection, .flow = *request.flow, .socket = *socket}));
@@ -340,7 +345,7 @@ private:
       return;
     }
     const auto to =
-      world_.Receive(*socket, Below(2) == 0 ? Long(request.id.bytes()) : Short(request.id.bytes()));
+      world_.Receive(*socket, Below(2) == 0 ? Long(request.id.bytes()) : Fresh(request.id));
     ASSERT_TRUE(to) << ReasonName(to.error());
     ASSERT_EQ(to->connection, stream.connection);
     if (to->form == ClientForm::kForward) {
@@ -356,6 +361,7 @@ private:
   ProxyOptions options_;
   ProxyWorld world_;
   Tally &tally_;
+  std::uint64_t packets_ = 0; // That were Fresh.
   StreamId next_stream_ = 0;
   std::map<OuterConnection, FourTuple> tuples_;
   std::map<OuterConnection, ClientKey> clients_; // As whose they were added.

@@ -23,6 +23,7 @@ enum class DropReason : std::uint8_t {
   kNoTunnel,    ///< At a client: the tunnel is over.
   kTooLong,     ///< Longer than a UDP payload can be: kMaxUdpPayload.
   kRateLimited, ///< ProxyOptions::max_bytes_per_second_per_client
+  kLoop,        ///< It goes round between proxies that forward to each other: LoopWatch.
   kQueueFull,   ///< Too much is waiting on the way between client and proxy already.
   kTooLarge,    ///< It does not fit the path, or neither the datagrams between client and proxy nor
                 ///< the stream (IsForStream): never cut.
@@ -30,7 +31,7 @@ enum class DropReason : std::uint8_t {
   kUnreachable, ///< There is no way to where it goes.
   kSendError,   ///< The system refused to send it, for another reason.
 };
-inline constexpr std::size_t kDropReasons = 16;
+inline constexpr std::size_t kDropReasons = 17;
 
 /// The reason in words, for logs and statistics.
 [[nodiscard]] std::string_view ReasonName(DropReason reason);

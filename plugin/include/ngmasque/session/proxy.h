@@ -306,12 +306,12 @@ public:
 
   /// A UDP packet of a client.  One that is forwarded restarts the idle timer of the tunnel's
   /// connection.  `path`: null if no connection uses it.
-  /// Errors: kRateLimited, kMalformed.
+  /// Errors: kRateLimited, kMalformed, kLoop.
   [[nodiscard]] std::expected<PacketToTarget, DropReason>
   FromClient(const ClientPath *path, const MutablePacket &packet, Timestamp now);
 
   /// A packet that has arrived on a server-facing socket, which the system has connected.
-  /// Errors: kUnknownSocket if it is null, kUnknownConnectionId, kMalformed, kRateLimited.
+  /// Errors: kUnknownSocket if it is null, kUnknownConnectionId, kMalformed, kRateLimited, kLoop.
   [[nodiscard]] std::expected<PacketToClient, DropReason>
   FromTarget(const ServerSocket *socket, const MutablePacket &packet, Timestamp now);
 

@@ -17,6 +17,7 @@
 #include "ngmasque/session/client.h"
 #include "ngmasque/session/drop_reason.h"
 #include "ngmasque/session/error.h"
+#include "ngmasque/session/loop_watch.h"
 #include "ngmasque/session/traffic.h"
 
 #include <array>
@@ -140,6 +141,9 @@ struct Mapping {
   /// Both sides know that the other one knows it: no packet is forwarded by it before.
   bool acknowledged = true;
   std::uint64_t reference = 0; ///< The dialect's.
+  /// Of packets that are forwarded as they are.  One that the proxy has drawn a virtual connection ID
+  /// for leads to what was registered before that, and so to no loop.
+  LoopWatch loop_watch{};
   std::list<Mapping>::iterator self{};
 
   /// What packets between client and proxy have.

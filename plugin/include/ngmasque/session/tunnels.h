@@ -67,7 +67,7 @@ struct RoutingLimits {
 /// Where a packet of a target goes.
 struct Destination {
   Tunnel *tunnel = nullptr;
-  const Mapping *mapping = nullptr; ///< Null if it has no registered connection ID.
+  Mapping *mapping = nullptr; ///< Null if it has no registered connection ID.
   /// As it is, on the 4-tuple; otherwise it is tunnelled.
   bool forward = false;
 };
