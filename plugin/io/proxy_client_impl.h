@@ -4,7 +4,6 @@
 #pragma once
 
 #include "ngmasque/io/proxy_client.h"
-#include "ngmasque/io/udp_socket.h"
 #include "ngmasque/quic/http3_client.h"
 #include "ngmasque/routing/siphash.h"
 #include "ngmasque/session/client_ids.h"
@@ -25,11 +24,12 @@
 #include <ev.h>
 
 #include "common.h"
+#include "outer_link.h"
 #include "proxy_tunnel_impl.h"
 
 namespace ngmasque {
 
-class ProxyClient::Impl : public Http3Client::Handler {
+class ProxyClient::Impl : public Http3Client::Handler, private OuterLink::Owner {
 public:
   Impl(struct ev_loop *loop, Options options, ProxyClient::Handler &handler);
   ~Impl() override;
@@ -51,9 +51,8 @@ private:
   friend struct ProxyTunnel::Impl;
 
   struct Socket {
-    explicit Socket(UdpSocket made) : udp(std::move(made)) {}
-    UdpSocket udp;
-    ev_io readable{};
+    explicit Socket(std::unique_ptr<OuterLink> made) : link(std::move(made)) {}
+    std::unique_ptr<OuterLink> link;
   };
 
   /// A burst that the socket had no room for.
@@ -106,6 +105,11 @@ private:
   void OnPathChanged(const FourTuple &path) override;
   void OnClosed(const CloseReason &reason) override;
 
+  // OuterLink::Owner.
+  bool OnPacket(OuterLink &link, std::span<std::uint8_t> packet, unsigned ecn) override;
+  void OnPacketsDone(OuterLink &link, int error) override;
+  void OnRoom(OuterLink &link) override;
+
   // proxy_client_outer.cc, proxy_client_sockets.cc and proxy_client_loop.cc
   std::expected<void, IoError> ConnectNext();
   /// Starts the outer connection to an address, with larger packets or with smaller ones.
@@ -113,7 +117,6 @@ private:
   std::expected<Socket *, IoError> OpenSocket(const Endpoint &remote);
   void StopSocket(Socket &socket);
   void StopWatchers();
-  void OnReadable(Socket &socket);
   void CloseWith(std::uint64_t code);
   /// Does what is to be done, and tells what is to be told.
   void Flush();
@@ -130,7 +133,6 @@ private:
   void WriteOuter();
   bool SendOuter(const OutgoingBurst &burst);
   SendOutcome SendOn(Socket &socket, const Burst &burst);
-  void WaitForRoom(Socket &socket);
   void SendBlocked();
   void DeliverEvents();
   void DeliverEvent(const Event &event);
@@ -205,7 +207,7 @@ private:
   /// way, and for where the proxy may be again.
   std::list<Socket> sockets_;
   Socket *current_ = nullptr;       ///< That of the path in use.
-  const Socket *reading_ = nullptr; ///< Stays for now.
+  const OuterLink *reading_ = nullptr; ///< Stays for now.
   std::unique_ptr<Http3Client> http3_;
   std::set<ConnectionId> local_ids_; ///< Those in use; ngtcp2 bounds them.
   std::optional<Blocked> blocked_;
@@ -228,7 +230,6 @@ private:
   std::string failure_;          ///< Why the connection to this address is over; empty: it is not.
   std::uint64_t failure_code_ = kH3NoError; ///< What the peer is told of it, if it is not known.
 
-  ev_io writable_{};
   ev_timer timer_{};
   ev_prepare flush_{}; ///< Never started, only fed: see Wake.
 

@@ -18,13 +18,6 @@ ProxyClient::Impl::Impl(struct ev_loop *loop, Options options, ProxyClient::Hand
     read_buffer_(kReadBufferSize),
     forward_buffer_(kBurstBuffer + ClientTunnel::kMaxGrowth),
     ids_(key_.value_or(HashKey{})) {
-  ev_init(&writable_, [](struct ev_loop *, ev_io *watcher, int) {
-    auto &self = *static_cast<Impl *>(watcher->data);
-    ev_io_stop(self.loop_, watcher);
-    self.SendBlocked();
-    self.room_ = true;
-    self.Wake();
-  });
   ev_init(&timer_, [](struct ev_loop *, ev_timer *watcher, int) {
     auto &self = *static_cast<Impl *>(watcher->data);
     self.WithHttp3([](Http3Client &http3) { http3.HandleExpiry(SteadyNow()); });
@@ -36,7 +29,7 @@ ProxyClient::Impl::Impl(struct ev_loop *loop, Options options, ProxyClient::Hand
   ev_init(&answer_timer_, [](struct ev_loop *, ev_timer *watcher, int) {
     static_cast<Impl *>(watcher->data)->OnNoAnswer();
   });
-  writable_.data = timer_.data = flush_.data = answer_timer_.data = this;
+  timer_.data = flush_.data = answer_timer_.data = this;
   // After all others that are pending: what they have to send goes into the same packets.
   ev_set_priority(&flush_, EV_MINPRI);
 }
@@ -255,7 +248,7 @@ void ProxyClient::Impl::OnPathChanged(const FourTuple &path) {
   }
   const auto *const from = std::exchange(current_, socket);
   KeepSocket(*socket);
-  if (from->udp.remote() == path.remote) {
+  if (from->link->remote() == path.remote) {
     Log(LogLevel::kInfo, "moved to a new local address");
   } else {
     ++statistics_.server_migrations;

@@ -101,7 +101,7 @@ std::expected<void, IoError> ProxyClient::Impl::Connect(const Endpoint &remote, 
                          .max_udp_payload = options_.max_udp_payload,
                          .probe_path = small,
                          .server_migration = options_.server_migration},
-                        {.local = current_->udp.local(), .remote = remote}, *this, SteadyNow());
+                        {.local = current_->link->local(), .remote = remote}, *this, SteadyNow());
   if (made) {
     http3_ = std::move(*made);
     Wake();
@@ -111,37 +111,35 @@ std::expected<void, IoError> ProxyClient::Impl::Connect(const Endpoint &remote, 
   return std::unexpected(made.error());
 }
 
-void ProxyClient::Impl::OnReadable(Socket &socket) {
-  const FourTuple path{.local = socket.udp.local(), .remote = socket.udp.remote()};
-  reading_ = &socket;
-  const auto read =
-    socket.udp.Read(read_buffer_, [&](std::span<const std::uint8_t> packet, unsigned ecn) {
-      if (const auto forwarded = ids_.FindForwarded(packet); forwarded.tunnel) {
-        Hear();
-        // It lies in the buffer, where it may be written anew.
-        const auto at = static_cast<std::size_t>(packet.data() - read_buffer_.data());
-        FindTunnel(forwarded.tunnel->number())
-          ->TakeForwarded(forwarded, std::span(read_buffer_).subspan(at, packet.size()), ecn);
-        return !closed_;
-      }
-      const auto before = forwarding_ ? http3_->packets_received() : 0;
-      const auto *const from = current_;
-      WithHttp3([&](Http3Client &http3) { http3.Receive(path, ecn, packet, SteadyNow()); });
-      if (current_ != from && !closed_) {
-        // What is forwarded from the new address is the client's to the proxy when it has this.
-        WriteOuter();
-      }
-      // A stateless reset, perhaps: the proxy does not know what has been forwarded, or from where.
-      if (forwarding_ && !closed_ && PeekHeaderForm(packet) == HeaderForm::kShort &&
-          http3_->packets_received() == before) {
-        Ping();
-      }
-      return !closed_;
-    });
+bool ProxyClient::Impl::OnPacket(OuterLink &link, std::span<std::uint8_t> packet, unsigned ecn) {
+  reading_ = &link;
+  if (const auto forwarded = ids_.FindForwarded(packet); forwarded.tunnel) {
+    Hear();
+    FindTunnel(forwarded.tunnel->number())->TakeForwarded(forwarded, packet, ecn);
+    return !closed_;
+  }
+  const auto before = forwarding_ ? http3_->packets_received() : 0;
+  const auto *const from = current_;
+  WithHttp3([&](Http3Client &http3) {
+    http3.Receive({.local = link.local(), .remote = link.remote()}, ecn, packet, SteadyNow());
+  });
+  if (current_ != from && !closed_) {
+    // What is forwarded from the new address is the client's to the proxy when it has this.
+    WriteOuter();
+  }
+  // A stateless reset, perhaps: the proxy does not know what has been forwarded, or from where.
+  if (forwarding_ && !closed_ && PeekHeaderForm(packet) == HeaderForm::kShort &&
+      http3_->packets_received() == before) {
+    Ping();
+  }
+  return !closed_;
+}
+
+void ProxyClient::Impl::OnPacketsDone(OuterLink &, int error) {
   reading_ = nullptr;
-  if (!read && !ready_ && failure_.empty() && !closed_) {
+  if (error != 0 && !ready_ && failure_.empty() && !closed_) {
     // Later on it may be a forged message, or the proxy restarting.
-    failure_ = std::strerror(read.error().system);
+    failure_ = std::strerror(error);
   }
   // A proxy that has been restarted answers too, with packets that are nobody's.
   if (const auto received = http3_ ? http3_->packets_received() : received_;
@@ -168,7 +166,7 @@ void ProxyClient::Impl::TryNextOrClose(std::string text) {
   const bool may_be_size = std::exchange(may_be_size_, false);
   if (may_be_size && !small_) {
     Log(LogLevel::kInfo, "trying again with smaller packets");
-    if (Connect(Endpoint(current_->udp.remote()), true)) {
+    if (Connect(Endpoint(current_->link->remote()), true)) {
       return;
     }
   }
@@ -200,12 +198,12 @@ std::expected<void, IoError> ProxyClient::Impl::ChangeLocalAddress() {
   if (!ready_ || closed_ || in_http3_) {
     return std::unexpected(IoError::kNotReady);
   }
-  const auto socket = OpenSocket(current_->udp.remote());
+  const auto socket = OpenSocket(current_->link->remote());
   if (!socket) {
     Log(LogLevel::kWarning, std::format("socket: {}", std::strerror(socket.error().system)));
     return std::unexpected(socket.error());
   }
-  const auto started = http3_->Migrate((*socket)->udp.local(), SteadyNow());
+  const auto started = http3_->Migrate((*socket)->link->local(), SteadyNow());
   if (!started) {
     StopSocket(**socket);
     sockets_.pop_back();

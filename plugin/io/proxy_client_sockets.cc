@@ -21,31 +21,18 @@ constexpr std::size_t kMaxSockets = 8;
 
 std::expected<ProxyClient::Impl::Socket *, IoError>
 ProxyClient::Impl::OpenSocket(const Endpoint &remote) {
-  auto udp = UdpSocket::Connect(remote);
+  auto udp = UdpLink::Open(loop_, remote, options_.gso, read_buffer_, *this);
   if (!udp) {
     return std::unexpected(udp.error());
   }
-  udp->use_gso(options_.gso);
   if (sockets_.size() >= kMaxSockets) {
     const auto oldest = std::ranges::find_if(sockets_, [this](const Socket &socket) {
-      return &socket != current_ && &socket != reading_;
+      return &socket != current_ && socket.link.get() != reading_;
     });
     StopSocket(*oldest);
     sockets_.erase(oldest);
   }
-  auto &socket = sockets_.emplace_back(std::move(*udp));
-  ev_io_init(
-    &socket.readable,
-    [](struct ev_loop *, ev_io *watcher, int) {
-      auto &self = *static_cast<Impl *>(watcher->data);
-      const auto owner = std::ranges::find_if(
-        self.sockets_, [&](const Socket &entry) { return &entry.readable == watcher; });
-      self.OnReadable(*owner);
-    },
-    socket.udp.fd(), EV_READ);
-  socket.readable.data = this;
-  ev_io_start(loop_, &socket.readable);
-  return &socket;
+  return &sockets_.emplace_back(std::move(*udp));
 }
 
 bool ProxyClient::Impl::SendOuter(const OutgoingBurst &burst) {
@@ -74,25 +61,23 @@ bool ProxyClient::Impl::SendOuter(const OutgoingBurst &burst) {
                        .ecn = burst.ecn,
                        .bytes = {outcome.rest.begin(), outcome.rest.end()},
                        .segment = burst.segment};
-    WaitForRoom(*socket);
+    socket->link->WaitForRoom();
   }
   return false;
 }
 
 SendOutcome ProxyClient::Impl::SendOn(Socket &socket, const Burst &burst) {
-  auto outcome = socket.udp.Send(burst);
+  auto outcome = socket.link->Send(burst);
   if (IsNews(outcome, gave_up_)) {
     Log(LogLevel::kWarning, outcome.gave_up);
   }
   return outcome;
 }
 
-void ProxyClient::Impl::WaitForRoom(Socket &socket) {
-  if (ev_is_active(&writable_)) {
-    return; // One that is full already; the others are tried when it has room.
-  }
-  ev_io_set(&writable_, socket.udp.fd(), EV_WRITE);
-  ev_io_start(loop_, &writable_);
+void ProxyClient::Impl::OnRoom(OuterLink &) {
+  SendBlocked();
+  room_ = true;
+  Wake();
 }
 
 void ProxyClient::Impl::SendBlocked() {
@@ -106,7 +91,7 @@ void ProxyClient::Impl::SendBlocked() {
 
 ProxyClient::Impl::Socket *ProxyClient::Impl::FindSocket(const Endpoint &local) {
   const auto found = std::ranges::find_if(
-    sockets_, [&](const Socket &socket) { return socket.udp.local() == local; });
+    sockets_, [&](const Socket &socket) { return socket.link->local() == local; });
   return found == sockets_.end() ? nullptr : &*found;
 }
 
@@ -122,8 +107,8 @@ void ProxyClient::Impl::KeepSocket(const Socket &socket) {
 // Nor is the port to be the one that those who see both paths know the client by, but where it was
 // before it is known.
 std::optional<Endpoint> ProxyClient::Impl::OnServerAddress(const Endpoint &remote) {
-  if (remote == current_->udp.remote()) {
-    return current_->udp.local(); // On its way to another one.
+  if (remote == current_->link->remote()) {
+    return current_->link->local(); // On its way to another one.
   }
   if (!TargetPolicy().AllowsPort(remote.port)) {
     Log(refused_lines_, LogLevel::kWarning,
@@ -131,10 +116,10 @@ std::optional<Endpoint> ProxyClient::Impl::OnServerAddress(const Endpoint &remot
     return {};
   }
   const auto known = std::ranges::find_last_if(
-    sockets_, [&](const Socket &socket) { return socket.udp.remote() == remote; });
+    sockets_, [&](const Socket &socket) { return socket.link->remote() == remote; });
   if (!known.empty()) {
     KeepSocket(known.front());
-    return known.front().udp.local();
+    return known.front().link->local();
   }
   const auto socket = OpenSocket(remote);
   if (!socket) {
@@ -143,23 +128,21 @@ std::optional<Endpoint> ProxyClient::Impl::OnServerAddress(const Endpoint &remot
                     std::strerror(socket.error().system)));
     return {};
   }
-  return (*socket)->udp.local();
+  return (*socket)->link->local();
 }
 
 void ProxyClient::Impl::StopSocket(Socket &socket) {
-  ev_io_stop(loop_, &socket.readable);
-  if (ev_is_active(&writable_) && writable_.fd == socket.udp.fd()) {
-    ev_io_stop(loop_, &writable_);
+  if (socket.link->waits_for_room()) {
     blocked_.reset();
     room_ = true;
   }
+  socket.link->Stop();
 }
 
 void ProxyClient::Impl::StopWatchers() {
   for (auto &socket : sockets_) {
-    ev_io_stop(loop_, &socket.readable);
+    socket.link->Stop();
   }
-  ev_io_stop(loop_, &writable_);
   ev_timer_stop(loop_, &timer_);
   ev_timer_stop(loop_, &answer_timer_);
   ev_prepare_stop(loop_, &flush_);

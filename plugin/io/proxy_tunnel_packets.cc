@@ -193,7 +193,7 @@ SendStatus ProxyTunnel::Impl::Forward(std::span<const std::uint8_t> &packets, st
     }
     if (outcome.error == 0) {
       writable_wanted = true;
-      client->WaitForRoom(*client->current_);
+      client->current_->link->WaitForRoom();
       return SendStatus::kBlocked;
     }
     // What is wrong with the first one may be wrong with it alone, such as its size.
