@@ -83,6 +83,9 @@ std::expected<void, QuicError> Http3Client::Start(const FourTuple &path, Nanosec
     params.enable_server_migration = 1;
     params.active_connection_id_limit = kMovingConnectionIds;
   }
+  if (options_.max_received_payload != 0) {
+    params.max_udp_payload_size = options_.max_received_payload;
+  }
 
   QuicPath quic_path(path);
   const auto raw_path = quic_path.get();
@@ -93,6 +96,7 @@ std::expected<void, QuicError> Http3Client::Start(const FourTuple &path, Nanosec
     return Internal(ngtcp2_strerror(rv));
   }
   impl.Attach(raw);
+  ngtcp2_conn_hold_new_connection_id(raw, options_.hold_local_ids);
 
   auto made = TlsClient::Create(options_.server_name, options_.ca_file, options_.key_log_file,
                                 Impl::Conn, &impl);

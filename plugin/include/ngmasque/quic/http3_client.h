@@ -38,6 +38,10 @@ public:
     /// Whether the server may have the connection move to another address of it: the one of
     /// preferred_address (RFC 9000, section 9.6), and any number of SERVER_ALTERNATE_ADDRESS.
     bool server_migration = false;
+    /// UDP payload in bytes that the server's packets may have, kMinUdpPayload or more; 0: any.
+    std::size_t max_received_payload = 0;
+    /// Whether the server is told of our further connection IDs by ReleaseLocalId only.
+    bool hold_local_ids = false;
   };
 
   class Handler : public Http3Endpoint::Handler {
@@ -67,6 +71,20 @@ public:
   /// Validates a path from another local endpoint and moves there: OnPathChanged.
   /// Errors: kClosed, kNotReady (the handshake is not confirmed), kNotSupported, kInternal.
   [[nodiscard]] std::expected<void, QuicError> Migrate(const Endpoint &local, Nanoseconds now);
+
+  /// The server may use this connection ID, one that OnNewLocalId has had after Create ...
+  void ReleaseLocalId(const ConnectionId &id);
+  /// ... or never will: OnRetiredLocalId, and soon another one is drawn.  The connection IDs of both
+  /// are held back (Options::hold_local_ids); others are ignored.
+  void DiscardLocalId(const ConnectionId &id);
+
+  /// What our packets are sent to, and the stateless reset token that came with it.
+  struct RemoteId {
+    ConnectionId id;
+    std::optional<ResetToken> token;
+  };
+  /// Nothing before the handshake is complete, and when the connection is over.
+  [[nodiscard]] std::optional<RemoteId> remote_id() const;
 
 private:
   Http3Client(Options options, Handler &handler);
