@@ -5,6 +5,7 @@
 #include "ngmasque/io/path_tunnels.h"
 #include "ngmasque/quic/socket_address.h"
 #include "client_proxy_options.h"
+#include "client_proxy_via.h"
 #include "proxy_options.h"
 
 #include "client.h"
@@ -107,6 +108,7 @@ private:
     .client = {.dialects = {.dialect = ngmasque::ProxyDialect::kRfc9298}}, .tunnel = {}};
   ngmasque::ProxyClient::Options &options_ = given_.client;
   struct ev_loop *loop_ = nullptr;
+  ProxyVia via_;
   std::unique_ptr<ngmasque::ProxyClient> proxy_;
   std::unique_ptr<ngmasque::PathTunnels> tunnels_; // Those of client_, or of the one before.
   ngmasque::ProxyTunnelStatistics earlier_;        // Of tunnels before them.
@@ -133,28 +135,12 @@ std::expected<void, Error> ProxyExt::set_option(std::string_view name, const cha
 std::string ProxyExt::stats() const {
   const auto s = TunnelStatistics();
   const auto outer = proxy_ ? proxy_->statistics() : ngmasque::ProxyClientStatistics{};
-  JsonObject dropped;
-  for (std::size_t i = 0; i < s.dropped.size(); ++i) {
-    dropped.AddIfNot0(ReasonName(static_cast<ngmasque::DropReason>(i)),
-                      s.dropped[i] + outer.dropped[i]);
-  }
-  JsonObject fallbacks;
-  for (std::size_t i = 0; i < s.fallbacks.size(); ++i) {
-    fallbacks.AddIfNot0(ReasonName(static_cast<ngmasque::Fallback>(i)), s.fallbacks[i]);
-  }
-  JsonObject proxy;
-  proxy.Add("mode", given_.tunnel.forward ? "forward" : "tunnel");
-  proxy.Add("dialect", proxy_ ? proxy_->dialect() : "");
-  proxy.Add("tunnelled_tx", ToJson(s.tunnelled_tx));
-  proxy.Add("tunnelled_rx", ToJson(s.tunnelled_rx));
-  proxy.Add("forwarded_tx", ToJson(s.forwarded_tx));
-  proxy.Add("forwarded_rx", ToJson(s.forwarded_rx));
-  proxy.Add("on_stream_tx", s.on_stream_tx);
-  proxy.Add("on_stream_rx", s.on_stream_rx);
-  proxy.Add("server_migrations", outer.server_migrations);
-  proxy.Add("dropped", dropped);
-  proxy.Add("fallbacks", fallbacks);
-  return std::format("\"proxy\": {}", proxy.text());
+  const auto proxy = ToJson(given_.tunnel.forward ? "forward" : "tunnel",
+                            proxy_ ? proxy_->dialect() : "", s, outer);
+  const auto via = proxy_ && options_.via
+                     ? std::format(", \"via\": {}", via_.Stats(*proxy_).text())
+                     : std::string();
+  return std::format("\"proxy\": {}{}", proxy.text(), via);
 }
 
 std::expected<void, Error> ProxyExt::open(struct ev_loop *loop, const char *addr,
@@ -189,6 +175,9 @@ std::expected<void, Error> ProxyExt::open(struct ev_loop *loop, const char *addr
       std::println(stderr, "proxy: {}", line);
     }
   };
+  if (!via_.Start(loop, given_)) {
+    return std::unexpected(Error::INTERNAL);
+  }
   proxy_ = std::make_unique<ngmasque::ProxyClient>(loop, options_, *this);
   if (auto started = proxy_->Start(); !started) {
     if (started.error() == ngmasque::IoError::kTls && !options_.ca_file.empty()) {
@@ -281,6 +270,9 @@ void ProxyExt::stop() {
   if (!retry_) {
     ready_ = false;
     proxy_->Close();
+    if (via_.client()) {
+      via_.client()->Close();
+    }
   }
   ev_break(loop_, EVBREAK_ALL);
 }
@@ -343,7 +335,8 @@ void ProxyExt::PlaceDcids() {
 }
 
 void ProxyExt::change_local_addr() {
-  if (auto changed = proxy_->ChangeLocalAddress(); !changed) {
+  auto &socket = via_.client() ? *via_.client() : *proxy_;
+  if (auto changed = socket.ChangeLocalAddress(); !changed) {
     std::println(stderr, "proxy: Could not change local address: {}",
                  ngmasque::ErrorText(changed.error()));
   }

@@ -22,6 +22,10 @@ constexpr option kOptions[] = {
   {"proxy-ca", required_argument, nullptr, 0},
   {"proxy-sni", required_argument, nullptr, 0},
   {"proxy-qlog-dir", required_argument, nullptr, 0},
+  {"proxy-via", required_argument, nullptr, 0},
+  {"proxy-via-mode", required_argument, nullptr, 0},
+  {"proxy-via-dialect", required_argument, nullptr, 0},
+  {"proxy-via-ca", required_argument, nullptr, 0},
 };
 
 constexpr std::string_view kHelp =
@@ -71,7 +75,17 @@ constexpr std::string_view kHelp =
               host name.
   --proxy-qlog-dir=<PATH>
               Path to  the directory  where qlog of  the connection to
-              the proxy is stored, as <ID>.outer.sqlog.)";
+              the proxy is stored, as <ID>.outer.sqlog.
+  --proxy-via=https://<HOST>:<PORT>
+              Reach the proxy through this one,  which looks  it up:
+              so that it is not told where this client is,  nor this
+              one where the server is.  --change-local-addr then moves
+              the connection to this one.
+  --proxy-via-mode, --proxy-via-dialect, --proxy-via-ca
+              As --proxy-mode,  --proxy-dialect  and  --proxy-ca,  of
+              that one.  forward:  what the proxy forwards is forwarded
+              there as well, and so are the packets of the connection
+              to the proxy.)";
 
 // One of several words.
 template <typename Value> struct Word {
@@ -126,6 +140,20 @@ SetClientProxyOption(ClientProxyOptions &options, std::string_view name, const c
     }
     client.host = proxy->host;
     client.port = std::to_string(proxy->port);
+  } else if (name == "proxy-via") {
+    const auto proxy = ParseProxyUri(value);
+    if (!proxy) {
+      return std::unexpected("must be https://<HOST>:<PORT>");
+    }
+    options.via.host = proxy->host;
+    options.via.port = std::to_string(proxy->port);
+  } else if (name == "proxy-via-mode") {
+    return Take(client.via_tunnel.forward, Find(kModes, value), "must be forward or tunnel");
+  } else if (name == "proxy-via-dialect") {
+    return Take(options.via.dialects.dialect, Find(kDialects, value),
+                "must be rfc9298, draft-00, draft-03 or auto");
+  } else if (name == "proxy-via-ca") {
+    options.via.ca_file = value;
   } else if (name == "proxy-mode") {
     return Take(options.tunnel.forward, Find(kModes, value), "must be forward or tunnel");
   } else if (name == "proxy-dialect") {

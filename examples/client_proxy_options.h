@@ -15,6 +15,8 @@ namespace ngmasque::examples {
 struct ClientProxyOptions {
   ProxyClient::Options client; ///< Without a host there is no proxy.
   ProxyTunnel::Options tunnel;
+  /// Of the proxy on the way to that one; without a host there is none.
+  ProxyClient::Options via{.dialects = {.dialect = ProxyDialect::kRfc9298}};
 };
 
 [[nodiscard]] std::span<const option> ClientProxyTable();

@@ -51,4 +51,8 @@ std::chrono::nanoseconds ProxyClient::silence() const {
 
 const ProxyClientStatistics &ProxyClient::statistics() const { return impl_->statistics(); }
 
+std::optional<ProxyTunnelStatistics> ProxyClient::via_statistics() const {
+  return impl_->via_statistics();
+}
+
 } // namespace ngmasque

@@ -1,6 +1,7 @@
 // What a ProxyClient is made of.  proxy_client.cc is the interface, proxy_client_outer.cc the outer
 // connection, proxy_client_sockets.cc its sockets, proxy_client_loop.cc what is done when and what is
-// told, and proxy_client_tunnels.cc the tunnels and their requests.
+// told, proxy_client_tunnels.cc the tunnels and their requests, and proxy_client_via.cc what is to be
+// done for an outer connection that goes through another proxy.
 #pragma once
 
 #include "ngmasque/io/proxy_client.h"
@@ -26,10 +27,11 @@
 #include "common.h"
 #include "outer_link.h"
 #include "proxy_tunnel_impl.h"
+#include "tunnel_link.h"
 
 namespace ngmasque {
 
-class ProxyClient::Impl : public Http3Client::Handler, private OuterLink::Owner {
+class ProxyClient::Impl : public Http3Client::Handler, private TunnelLink::Owner {
 public:
   Impl(struct ev_loop *loop, Options options, ProxyClient::Handler &handler);
   ~Impl() override;
@@ -45,6 +47,7 @@ public:
   std::size_t tunnels() const { return tunnels_.size(); }
   std::string_view dialect() const { return dialect_ ? dialect_->name() : ""; }
   const ProxyClientStatistics &statistics() const { return statistics_; }
+  std::optional<ProxyTunnelStatistics> via_statistics() const;
   Nanoseconds silence() const { return heard_ == Nanoseconds{} ? Nanoseconds{} : SteadyNow() - heard_; }
 
 private:
@@ -110,6 +113,13 @@ private:
   void OnPacketsDone(OuterLink &link, int error) override;
   void OnRoom(OuterLink &link) override;
 
+  // TunnelLink::Owner.
+  void OnClientId(const ConnectionId &id, bool usable) override;
+  void OnLinkEnded(const TunnelEnd &end) override;
+  std::chrono::nanoseconds LinkProbeTimeout() const override {
+    return std::chrono::nanoseconds(probe_timeout_);
+  }
+
   // proxy_client_outer.cc, proxy_client_sockets.cc and proxy_client_loop.cc
   std::expected<void, IoError> ConnectNext();
   /// Starts the outer connection to an address, with larger packets or with smaller ones.
@@ -156,6 +166,28 @@ private:
   /// If what is known of the proxy does for that, tunnels begin.
   void ChooseDialect();
 
+  // proxy_client_via.cc
+  std::expected<void, IoError> StartBehind();
+  /// Of Options::via: it is there, or is not any more.  These only take notes.
+  void OnViaReady();
+  void OnViaOver(std::string_view text);
+  void LeaveVia();
+  /// Tells those that it is Options::via of that it is over.
+  void DismissFollowers(std::string_view text);
+  /// The size of UDP payloads in bytes that go through a tunnel of this one, both ways, and not on
+  /// a stream.  To be called when the dialect is known.
+  std::size_t LinkPayload() const;
+  /// Of the outer connection, as it is called.
+  static FourTuple ViaPath();
+  std::expected<void, IoError> OpenTunnelLink();
+  /// Before it is destroyed.
+  void ForgetTunnelLink();
+  void TellRemoteId();
+  /// Something may have changed of a tunnel's connection IDs.
+  void TellLinkIds(ProxyTunnel::Impl &tunnel);
+  /// Whether a tunnel has said it.
+  bool HasLinkId(const LinkId &one) const;
+
   // proxy_client_tunnels.cc
   void BeginTunnels();
   /// Whether a request that was refused like that may be one that the proxy would understand in the
@@ -187,6 +219,7 @@ private:
 
   struct ev_loop *const loop_;
   Options options_;
+  const bool chained_; ///< There is, or was, Options::via.
   ProxyClient::Handler &handler_;
   ProxyClientStatistics statistics_;
   Nanoseconds heard_{};       // When the proxy was heard of last, at first that of Start.
@@ -229,6 +262,22 @@ private:
   bool room_ = false;            ///< There is room again, for whom of the tunnels ever.
   std::string failure_;          ///< Why the connection to this address is over; empty: it is not.
   std::uint64_t failure_code_ = kH3NoError; ///< What the peer is told of it, if it is not known.
+
+  // With Options::via.
+  struct Behind {
+    Authority proxy;            ///< As a target.
+    TunnelLink *link = nullptr; ///< That of current_; null: there is none yet.
+    ProxyTunnelStatistics earlier;         ///< Of those before it.
+    std::optional<ConnectionId> remote_id; ///< That the link was told of.
+    /// Of forwarded packets: what ClientTunnel::LinkIds has said, which is what it was told of.
+    std::map<TunnelNumber, std::set<LinkId>> ids;
+    std::set<ConnectionId> usable; ///< Of these, those with kToClient that it has said yes to.
+    int retries = 0;
+    int discards = 0;
+    bool again = false; ///< failure_ is worth another try.
+    bool full = false;  ///< It takes no more connection IDs of tunnels: they forward nothing.
+  } behind_;
+  std::set<Impl *> followers_; ///< Those that this is Options::via of; the program has them.
 
   ev_timer timer_{};
   ev_prepare flush_{}; ///< Never started, only fed: see Wake.

@@ -13,6 +13,7 @@ namespace ngmasque {
 ProxyClient::Impl::Impl(struct ev_loop *loop, Options options, ProxyClient::Handler &handler)
   : loop_(loop),
     options_(std::move(options)),
+    chained_(options_.via != nullptr),
     handler_(handler),
     key_(DrawHashKey()),
     read_buffer_(kReadBufferSize),
@@ -37,10 +38,12 @@ ProxyClient::Impl::Impl(struct ev_loop *loop, Options options, ProxyClient::Hand
 ProxyClient::Impl::~Impl() {
   StopWatchers();
   EndTunnels(); // The program may still have them.
+  DismissFollowers("it is not there any more");
+  LeaveVia();
 }
 
 void ProxyClient::Impl::Flush() {
-  if (closed_ || !http3_) {
+  if (closed_ || (!http3_ && failure_.empty())) {
     return;
   }
   RunRequests();
@@ -81,7 +84,12 @@ void ProxyClient::Impl::DeliverEvent(const Event &event) {
   auto *const tunnel = event.tunnel.get();
   std::visit(
     Overloaded{
-      [&](const Ready &) { handler_.OnReady(); },
+      [&](const Ready &) {
+        for (auto *const follower : followers_) {
+          follower->OnViaReady();
+        }
+        handler_.OnReady();
+      },
       [&](const Closed &what) {
         CloseWith(failure_code_);
         handler_.OnClosed(what.text);
@@ -110,7 +118,7 @@ void ProxyClient::Impl::DeliverPacketsDone() {
 
 void ProxyClient::Impl::SetTimer() {
   ev_timer_stop(loop_, &timer_);
-  if (closed_) {
+  if (closed_ || !http3_) {
     return;
   }
   const auto expiry = dialect_ ? http3_->Expiry() : std::min(http3_->Expiry(), settings_due_);
@@ -230,12 +238,18 @@ bool ProxyClient::Impl::OnNewLocalId(const ConnectionId &id) {
     return false;
   }
   local_ids_.insert(id);
+  if (behind_.link) {
+    behind_.link->AddClientId(id);
+  }
   return true;
 }
 
 void ProxyClient::Impl::OnRetiredLocalId(const ConnectionId &id) {
   local_ids_.erase(id);
   ids_.Release(id);
+  if (behind_.link) {
+    behind_.link->RemoveClientId(id);
+  }
 }
 
 // The path is validated, and nothing but probes has left on it: what was forwarded until now has left

@@ -35,6 +35,9 @@ std::expected<void, IoError> ProxyClient::Impl::Start() {
     make_dialect_ = *std::move(made);
   }
   heard_ = SteadyNow();
+  if (chained_) {
+    return StartBehind();
+  }
   const addrinfo hints{.ai_flags = AI_NUMERICSERV,
                        .ai_family = AF_UNSPEC,
                        .ai_socktype = SOCK_DGRAM,
@@ -77,18 +80,25 @@ std::expected<void, IoError> ProxyClient::Impl::Connect(const Endpoint &remote, 
     StopSocket(socket);
   }
   http3_.reset();
+  ForgetTunnelLink();
   sockets_.clear();
   for (const auto &id : std::exchange(local_ids_, {})) {
     ids_.Release(id);
   }
   blocked_.reset();
-  small_ = small;
-  const auto socket = OpenSocket(remote);
-  if (!socket) {
+  auto path = ViaPath();
+  auto size = options_.max_udp_payload;
+  if (chained_) {
+    size = std::max(kMinUdpPayload, std::min(size, options_.via->impl_->LinkPayload()));
+    small = small || size == kMinUdpPayload;
+  } else if (const auto socket = OpenSocket(remote)) {
+    current_ = *socket;
+    path = {.local = current_->link->local(), .remote = remote};
+  } else {
     Log(LogLevel::kWarning, std::format("socket: {}", std::strerror(socket.error().system)));
     return std::unexpected(socket.error());
   }
-  current_ = *socket;
+  small_ = small;
   const auto first = options_.handshake_timeout / 3;
   auto made =
     Http3Client::Create({.server_name = options_.sni.empty() ? options_.host : options_.sni,
@@ -98,14 +108,16 @@ std::expected<void, IoError> ProxyClient::Impl::Connect(const Endpoint &remote, 
                          .idle_timeout = options_.idle_timeout,
                          .handshake_timeout = small ? options_.handshake_timeout - first : first,
                          .keep_alive = {},
-                         .max_udp_payload = options_.max_udp_payload,
+                         .max_udp_payload = size,
                          .probe_path = small,
-                         .server_migration = options_.server_migration},
-                        {.local = current_->link->local(), .remote = remote}, *this, SteadyNow());
+                         .server_migration = options_.server_migration && !chained_,
+                         .max_received_payload = chained_ ? size : 0,
+                         .hold_local_ids = chained_},
+                        path, *this, SteadyNow());
   if (made) {
     http3_ = std::move(*made);
     Wake();
-    return {};
+    return chained_ ? OpenTunnelLink() : std::expected<void, IoError>();
   }
   Log(LogLevel::kError, ErrorText(made.error()));
   return std::unexpected(made.error());
@@ -146,6 +158,7 @@ void ProxyClient::Impl::OnPacketsDone(OuterLink &, int error) {
       std::exchange(received_, received) != received) {
     Hear();
   }
+  TellRemoteId();
   DeliverPacketsDone();
   if (!closed_) {
     Wake();
@@ -153,7 +166,7 @@ void ProxyClient::Impl::OnPacketsDone(OuterLink &, int error) {
 }
 
 void ProxyClient::Impl::WriteOuter() {
-  if (!blocked_) {
+  if (!blocked_ && http3_) {
     WithHttp3([this](Http3Client &http3) {
       http3.WritePackets(SteadyNow(),
                          [this](const OutgoingBurst &burst) { return SendOuter(burst); });
@@ -163,8 +176,11 @@ void ProxyClient::Impl::WriteOuter() {
 
 void ProxyClient::Impl::TryNextOrClose(std::string text) {
   Log(LogLevel::kWarning, std::format("connection to the proxy: {}", text));
+  if (std::exchange(behind_.again, false) && Connect(ViaPath().remote, small_)) {
+    return;
+  }
   const bool may_be_size = std::exchange(may_be_size_, false);
-  if (may_be_size && !small_) {
+  if (may_be_size && !small_ && !final_) {
     Log(LogLevel::kInfo, "trying again with smaller packets");
     if (Connect(Endpoint(current_->link->remote()), true)) {
       return;
@@ -184,6 +200,7 @@ void ProxyClient::Impl::TryNextOrClose(std::string text) {
 // What has been on its way to the program is of no use any more, but for how tunnels have ended.
 void ProxyClient::Impl::TellEnd(std::string text) {
   over_ = true;
+  DismissFollowers(text);
   std::erase_if(events_,
                 [](const Event &event) { return !std::holds_alternative<TunnelEnd>(event.what); });
   for (const auto &tunnel : Tunnels()) {
@@ -195,6 +212,9 @@ void ProxyClient::Impl::TellEnd(std::string text) {
 }
 
 std::expected<void, IoError> ProxyClient::Impl::ChangeLocalAddress() {
+  if (chained_) {
+    return std::unexpected(IoError::kNotSupported);
+  }
   if (!ready_ || closed_ || in_http3_) {
     return std::unexpected(IoError::kNotReady);
   }
@@ -232,6 +252,11 @@ void ProxyClient::Impl::CloseWith(std::uint64_t code) {
     http3_->Close(code, SteadyNow(),
                   [this](const OutgoingBurst &burst) { return SendOuter(burst); });
   }
+  for (auto &socket : sockets_) {
+    socket.link->End();
+  }
+  DismissFollowers("it was closed");
+  LeaveVia();
 }
 
 } // namespace ngmasque

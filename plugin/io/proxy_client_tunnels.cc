@@ -140,7 +140,7 @@ void ProxyClient::Impl::OnData(StreamId stream, std::span<const std::uint8_t> da
   while (!data.empty() && !session->over()) {
     std::vector<ClientAction> actions;
     const auto payload = session->OnStreamData(request, data, actions);
-    if (!actions.empty()) {
+    if (!actions.empty() || chained_) { // An acknowledgement makes no action, but a LinkId.
       tunnel->Run(std::move(actions));
     }
     if (!payload) {

@@ -108,8 +108,9 @@ void ProxyTunnel::Impl::Begin() {
   session = std::make_shared<ClientTunnel>(
     client->ids_, *client->dialect_,
     ClientTunnel::Options{.authority = target,
-                          .forward = options.forward,
+                          .forward = options.forward && !client->behind_.full,
                           .connection_ids = options.connection_ids,
+                          .chained = client->chained_,
                           .number = number,
                           .sibling = sibling.lock().get()},
     options.limits);
@@ -160,6 +161,9 @@ void ProxyTunnel::Impl::Run(std::vector<ClientAction> actions) {
   } else if (session->over()) {
     owner.Forget(*this);
   }
+  if (client) {
+    client->TellLinkIds(*this);
+  }
   owner.RunRequests();
   owner.Wake();
 }
@@ -179,6 +183,7 @@ void ProxyTunnel::Impl::End() {
   }
   session.reset();
   early.clear();
+  client->TellLinkIds(*this);
   client = nullptr;
 }
 

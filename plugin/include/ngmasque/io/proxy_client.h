@@ -19,6 +19,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -72,6 +73,12 @@ public:
     /// the connection ends.
     ClientDialectChoice dialects{};
     ClientDialectFactory own_dialect{}; ///< One of the program's, instead of `dialects`.
+    /// Not null: the outer connection goes through a tunnel of this one, which leads to another
+    /// proxy and was started before.  That proxy looks `host` up and has a socket, here there is none.
+    /// Tunnels are forwarded by both, as far as both are willing.  Each of the two may be closed or
+    /// destroyed first, but neither be destroyed from within a Handler of the other.
+    ProxyClient *via = nullptr;
+    ProxyTunnel::Options via_tunnel{}; ///< Of that tunnel.
     LogFunction log{}; ///< Null: no log.
   };
 
@@ -98,7 +105,8 @@ public:
 
   /// Looks the proxy up, which may block, and starts the outer connection.  The addresses are tried
   /// in turn until one has answered; OnReady or OnClosed follows.  To be called once.
-  /// Errors: kResolve, kSocket, kTls, kQlog, kArgument, kInternal.
+  /// Errors: kResolve, kSocket, kTls, kQlog, kArgument, kInternal; with Options::via also kClosed,
+  /// and those of its Open.
   [[nodiscard]] std::expected<void, IoError> Start();
 
   /// Opens a tunnel to `target` for an inner connection whose Initial has the Source Connection ID
@@ -134,8 +142,8 @@ public:
   /// Moves the outer connection to a socket of its own with another local port, and forwarded
   /// packets with it once the proxy has answered there.
   /// Errors: kNotReady (also from within OnPacket, or before the handshake is confirmed), kClosed,
-  /// kSocket, kNotSupported (the proxy forbids it, or has given no connection ID to do it with),
-  /// kInternal.
+  /// kSocket, kNotSupported (the proxy forbids it, or has given no connection ID to do it with; or
+  /// there is Options::via, which has the socket), kInternal.
   [[nodiscard]] std::expected<void, IoError> ChangeLocalAddress();
 
   /// Closes all tunnels and the outer connection, and stops all watchers.  Nothing is called any
@@ -143,6 +151,10 @@ public:
   void Close();
 
   [[nodiscard]] const ProxyClientStatistics &statistics() const;
+
+  /// What the tunnel of Options::via has carried, forwarded packets of this one's tunnels included.
+  /// Nothing without Options::via.
+  [[nodiscard]] std::optional<ProxyTunnelStatistics> via_statistics() const;
 
   class Impl; // Of the implementation.
 
