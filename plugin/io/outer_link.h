@@ -1,5 +1,5 @@
-// What carries the packets of a ProxyClient's outer connection, and those that are forwarded: one of
-// them at a time, and others that were in use before.
+// What carries the packets of a ProxyClient's outer connection, and those that are forwarded: one
+// of them at a time, and others that were in use before.
 #pragma once
 
 #include "ngmasque/io/error.h"
@@ -17,8 +17,8 @@ namespace ngmasque {
 
 class OuterLink {
 public:
-  /// Called from the loop alone.  The link may be destroyed from within the last two, not from within
-  /// the first two.
+  /// Called from the loop alone.  The link may be destroyed from within the last two, and not from
+  /// within the first one.
   class Owner {
   public:
     /// A UDP payload has come, which may be written to during the call.  Returns whether more is

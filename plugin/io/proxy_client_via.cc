@@ -1,5 +1,5 @@
-// ProxyClient: an outer connection that goes through a tunnel of another ProxyClient, the one before
-// this one.
+// ProxyClient: an outer connection that goes through a tunnel of another ProxyClient, the one
+// before this one.
 
 #include "proxy_client_impl.h"
 
@@ -19,9 +19,9 @@ constexpr Endpoint Name(std::uint16_t port) {
 }
 constexpr FourTuple kPath{.local = Name(1), .remote = Name(2)};
 
-// What a datagram of either end of the tunnel may have besides the payload that the other one's has
-// not: a connection ID, a flow id or the like before it.
-constexpr std::size_t kReserve = kMaxConnectionIdLength + 9;
+// What datagrams with the payload may have to spare less than http3_->max_datagram() says: their
+// prefix, and in the other direction our connection ID for what may be an empty one.
+constexpr std::size_t kReserve = kLocalIdLength + 9;
 
 // The tunnel is opened again so often when the first connection ID of a connection conflicts with
 // another client's.
@@ -126,9 +126,7 @@ std::optional<ProxyTunnelStatistics> ProxyClient::Impl::via_statistics() const {
   return sum;
 }
 
-// Of what leads to the proxy, the connection ID in use.  The one before it may still be on packets
-// that are on their way to the proxy before this one, where they are nobody's now.  It knows those of
-// forwarded packets, which are acknowledged, and those alone.
+// Of those of the proxy, the one in use.
 void ProxyClient::Impl::TellRemoteId() {
   if (!behind_.link || !http3_) {
     return;

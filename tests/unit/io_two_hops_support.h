@@ -1,0 +1,202 @@
+// A ProxyClient behind another ProxyClient, two ConnectUdpProxies, and a target.
+#pragma once
+
+#include "quic_certificate_files.h"
+#include "quic_proxy_support.h"
+
+#include "ngmasque/io/connect_udp_proxy.h"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <tuple>
+#include <utility>
+
+namespace ngmasque::two_hops_test {
+
+using quic_test::Bytes;
+using quic_test::Id;
+using quic_test::Local;
+using quic_test::Long;
+using quic_test::Now;
+using quic_test::Short;
+
+inline constexpr std::uint8_t kClientId = 0x60, kServerId = 0x55;
+
+struct Loop {
+  Loop() : loop(ev_loop_new(0)) {}
+  ~Loop() { ev_loop_destroy(loop); }
+  Loop(const Loop &) = delete;
+  Loop &operator=(const Loop &) = delete;
+  struct ev_loop *loop;
+};
+
+// A target that answers each packet with one for the client.
+class Target {
+public:
+  explicit Target(struct ev_loop *loop) : loop_(loop) {
+    SocketAddress address(Local(0));
+    fd_ = ::socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    socklen_t size = address.size();
+    EXPECT_EQ(::bind(fd_, address.get(), size), 0);
+    EXPECT_EQ(::getsockname(fd_, address.get(), &size), 0);
+    at = *ToEndpoint(address.get());
+    ev_io_init(
+      &readable_, [](struct ev_loop *, ev_io *io, int) { static_cast<Target *>(io->data)->Read(); },
+      fd_, EV_READ);
+    readable_.data = this;
+    ev_io_start(loop_, &readable_);
+  }
+  ~Target() {
+    ev_io_stop(loop_, &readable_);
+    ::close(fd_);
+  }
+  Target(const Target &) = delete;
+  Target &operator=(const Target &) = delete;
+
+  Endpoint at;
+  Bytes last;
+
+private:
+  void Read() {
+    std::array<std::uint8_t, 2048> buffer;
+    SocketAddress from(Local(0));
+    socklen_t size = from.size();
+    for (ssize_t got = 0; (got = ::recvfrom(fd_, buffer.data(), buffer.size(), 0, from.get(),
+                                            &size)) >= 0;) {
+      last.assign(buffer.begin(), buffer.begin() + got);
+      const auto answer = Short(kClientId);
+      std::ignore = ::sendto(fd_, answer.data(), answer.size(), 0, from.get(), size);
+    }
+  }
+
+  struct ev_loop *loop_;
+  int fd_ = -1;
+  ev_io readable_{};
+};
+
+struct Watcher : ProxyClient::Handler {
+  void OnReady() override { ready = true; }
+  void OnClosed(std::string_view text) override { closed = text; }
+  bool ready = false;
+  std::string closed;
+};
+
+using Dialects = std::pair<ProxyDialect, ProxyDialect>;
+
+class TwoHops : public testing::TestWithParam<Dialects> {
+protected:
+  ~TwoHops() override {
+    tunnel.reset();
+    client.reset();
+    via.reset();
+  }
+
+  std::unique_ptr<ConnectUdpProxy> MakeProxy(std::string_view allowed = "127.0.0.0/8") {
+    ConnectUdpProxy::Options options;
+    options.listener.addresses = {Local(0)};
+    options.server.certificate_file = certificate.file();
+    options.server.key_file = certificate.key;
+    options.proxy.policy.allow.push_back(*ParseAddressBlock(allowed));
+    return ConnectUdpProxy::Create(loop.loop, options).value();
+  }
+  ProxyClient::Options To(const ConnectUdpProxy &proxy, ProxyDialect dialect) {
+    return {.host = "127.0.0.1",
+            .port = std::to_string(proxy.addresses().front().port),
+            .idle_timeout = idle_timeout,
+            .dialects = {.dialect = dialect}};
+  }
+  void Start() {
+    via = std::make_unique<ProxyClient>(loop.loop, To(*first, GetParam().first), via_watcher);
+    ASSERT_TRUE(via->Start());
+    auto options = To(*second, GetParam().second);
+    options.via = via.get();
+    options.via_tunnel = via_tunnel;
+    client = std::make_unique<ProxyClient>(loop.loop, options, watcher);
+    ASSERT_TRUE(client->Start());
+    OpenTunnel();
+  }
+  void OpenTunnel() {
+    tunnel = client
+               ->Open({.host = "127.0.0.1", .port = target.at.port}, Id(kClientId), recorder)
+               .value();
+    tunnel->AddServerId(Id(kServerId));
+  }
+
+  bool RunUntil(const std::function<bool()> &done) {
+    const auto end = Now() + 20'000'000'000;
+    ev_timer tick; // Something for the loop to wait for.
+    ev_timer_init(&tick, [](struct ev_loop *, ev_timer *, int) {}, 0., 0.01);
+    ev_timer_start(loop.loop, &tick);
+    bool in_time = true;
+    while (!done() && in_time) {
+      ev_run(loop.loop, EVRUN_ONCE);
+      in_time = Now() < end;
+    }
+    ev_timer_stop(loop.loop, &tick);
+    return in_time;
+  }
+  // There and back, as one of `counted` says.
+  template <typename Counted> bool Passes(const Counted &counted) {
+    const auto before = counted();
+    return RunUntil([&] {
+      std::ignore = tunnel->Send(Short(kServerId), 0);
+      const auto now = counted();
+      return now.first > before.first && now.second > before.second;
+    });
+  }
+  bool Forwards() {
+    return Passes([this] {
+      const auto &s = tunnel->statistics();
+      return std::pair(s.forwarded_tx.packets, s.forwarded_rx.packets);
+    });
+  }
+  // By the first one: more than what the connection to the second one has there.
+  bool ForwardsTwice() {
+    return RunUntil([&] {
+      const auto before = via_forwarded();
+      const auto inner = tunnel->statistics();
+      const auto come = recorder.packets.size() + 20;
+      EXPECT_TRUE(RunUntil([&] {
+        std::ignore = tunnel->Send(Short(kServerId), 0);
+        return recorder.packets.size() >= come;
+      }));
+      const auto &now = tunnel->statistics();
+      const auto tx = now.forwarded_tx.packets - inner.forwarded_tx.packets;
+      const auto rx = now.forwarded_rx.packets - inner.forwarded_rx.packets;
+      return tx >= 20 && rx >= 20 && via_forwarded().first >= before.first + tx &&
+             via_forwarded().second >= before.second + rx;
+    });
+  }
+  std::pair<std::uint64_t, std::uint64_t> via_forwarded() const {
+    const auto s = client->via_statistics().value();
+    return {s.forwarded_tx.packets, s.forwarded_rx.packets};
+  }
+
+  Loop loop;
+  quic_test::CertificateFiles certificate;
+  Target target{loop.loop};
+  std::unique_ptr<ConnectUdpProxy> first = MakeProxy(), second = MakeProxy();
+  std::chrono::milliseconds idle_timeout{30'000};
+  ProxyTunnel::Options via_tunnel{};
+  Watcher via_watcher, watcher;
+  quic_test::TunnelRecorder recorder;
+  std::unique_ptr<ProxyClient> via, client;
+  std::unique_ptr<ProxyTunnel> tunnel;
+};
+
+inline constexpr auto k00 = ProxyDialect::kDraft00, k9298 = ProxyDialect::kRfc9298;
+inline const auto kDialects =
+  testing::Values(Dialects{k00, k00}, Dialects{k9298, k9298}, Dialects{k9298, k00},
+                  Dialects{k00, k9298});
+
+inline std::string NameOf(const testing::TestParamInfo<Dialects> &info) {
+  const auto name = [](ProxyDialect dialect) { return dialect == k00 ? "draft00" : "rfc9298"; };
+  return std::string(name(info.param.first)) + "_" + name(info.param.second);
+}
+
+} // namespace ngmasque::two_hops_test

@@ -1,0 +1,97 @@
+// A ProxyClient behind another ProxyClient: what the second proxy forwards is forwarded by the
+// first one.
+
+#include "io_two_hops_support.h"
+
+namespace ngmasque::two_hops_test {
+namespace {
+
+class TwoHopsForward : public TwoHops {};
+
+TEST_P(TwoHopsForward, BothForward) {
+  Start();
+  ASSERT_TRUE(Forwards());
+  ASSERT_TRUE(ForwardsTwice());
+  EXPECT_EQ(target.last, Short(kServerId));
+  EXPECT_EQ(recorder.packets.back(), Short(kClientId));
+  EXPECT_TRUE(via_watcher.ready && watcher.ready);
+  EXPECT_EQ(second->connections(), 1u);
+  EXPECT_EQ(client->ChangeLocalAddress().error(), IoError::kNotSupported);
+  EXPECT_FALSE(via->via_statistics());
+}
+
+// Further connection IDs are told to the target when both proxies know them.
+TEST_P(TwoHopsForward, FurtherConnectionIds) {
+  Start();
+  ASSERT_TRUE(Forwards());
+  tunnel->AddClientId(Id(0x61));
+  ASSERT_TRUE(RunUntil([&] { return !recorder.released.empty(); }));
+  EXPECT_EQ(recorder.released, std::vector{Id(0x61)});
+  tunnel->AddServerId(Id(0x56));
+  tunnel->RemoveServerId(Id(kServerId));
+  const auto sent = [this] { return tunnel->statistics().forwarded_tx.packets; };
+  const auto before = sent();
+  ASSERT_TRUE(RunUntil([&] {
+    std::ignore = tunnel->Send(Short(0x56), 0);
+    return sent() > before;
+  }));
+  // Another tunnel of the second one has the first one to itself no less.
+  quic_test::TunnelRecorder other;
+  const auto one =
+    client->Open({.host = "127.0.0.1", .port = target.at.port}, Id(0x70), other).value();
+  one->AddServerId(Id(0x57));
+  ASSERT_TRUE(RunUntil([&] {
+    std::ignore = one->Send(Short(0x57), 0);
+    return one->statistics().forwarded_tx.packets > 10;
+  }));
+}
+
+TEST_P(TwoHopsForward, PacketsOfEverySize) {
+  Start();
+  ASSERT_TRUE(RunUntil([&] { return recorder.opened == 1; }));
+  for (const std::size_t size : {20u, 1200u, 1300u, 1400u}) {
+    ASSERT_TRUE(RunUntil([&] {
+      std::ignore = tunnel->Send(Long(size), 0);
+      return target.last == Long(size);
+    })) << size;
+  }
+  EXPECT_GE(tunnel->max_payload(), 1200u);
+}
+
+TEST_P(TwoHopsForward, TheFirstOneMoves) {
+  Start();
+  ASSERT_TRUE(ForwardsTwice());
+  ASSERT_TRUE(RunUntil([&] { return via->ChangeLocalAddress().has_value(); }));
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(ForwardsTwice());
+  }
+  EXPECT_TRUE(recorder.ended.empty());
+}
+
+// What the first one does not take is tunnelled there, or both ways.
+TEST_P(TwoHopsForward, TheFirstOneTakesNoConnectionIds) {
+  via_tunnel.limits.max_mappings = 1; // That of the connection to the second one.
+  Start();
+  ASSERT_TRUE(RunUntil([&] { return recorder.opened == 1; }));
+  if (GetParam().second == ProxyDialect::kRfc9298) {
+    // The virtual one cannot be used, and what it stands for has no other one.
+    ASSERT_TRUE(RunUntil([&] { return !recorder.ended.empty(); }));
+    EXPECT_TRUE(recorder.ended.front().retry);
+    OpenTunnel();
+  }
+  const auto before = recorder.packets.size();
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(RunUntil([&] {
+      std::ignore = tunnel->Send(Short(kServerId), 0);
+      return recorder.packets.size() > before + static_cast<std::size_t>(i);
+    }));
+  }
+  EXPECT_EQ(tunnel->statistics().forwarded_tx.packets, 0u);
+  EXPECT_EQ(tunnel->statistics().forwarded_rx.packets, 0u);
+  EXPECT_EQ(recorder.ended.size(), GetParam().second == ProxyDialect::kRfc9298 ? 1u : 0u);
+}
+
+INSTANTIATE_TEST_SUITE_P(Dialects, TwoHopsForward, kDialects, NameOf);
+
+} // namespace
+} // namespace ngmasque::two_hops_test
