@@ -257,6 +257,8 @@ void ProxyExt::stop() {
                    "proxy: {}: handshake through the tunnel: {} packets sent, {} received{}",
                    AuthorityText(target_), s.tunnelled_tx.packets, s.tunnelled_rx.packets,
                    OnStream());
+    } else if (via_.IsSilent()) {
+      // It is said.
     } else if (proxy_->silence() > options_.idle_timeout / 2) {
       // Forwarded packets get no answer if the proxy is gone, which looks like a silent target.
       std::println(stderr, "proxy: nothing has come from {}:{} for {:.1f} seconds", options_.host,

@@ -1,5 +1,6 @@
 #include "client_proxy_via.h"
 
+#include <chrono>
 #include <cstdio>
 #include <print>
 
@@ -55,6 +56,16 @@ bool ProxyVia::Start(struct ev_loop *loop, ClientProxyOptions &options) {
 
 void ProxyVia::OnClosed(std::string_view text) {
   std::println(stderr, "proxy-via: {}:{}: {}", options_.host, options_.port, text);
+}
+
+bool ProxyVia::IsSilent() const {
+  const auto silence = client_ ? client_->silence() : std::chrono::nanoseconds();
+  if (silence <= options_.idle_timeout / 2) {
+    return false;
+  }
+  std::println(stderr, "proxy-via: nothing has come from {}:{} for {:.1f} seconds", options_.host,
+               options_.port, std::chrono::duration<double>(silence).count());
+  return true;
 }
 
 JsonObject ProxyVia::Stats(const ProxyClient &behind) const {

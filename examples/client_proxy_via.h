@@ -26,6 +26,8 @@ public:
 
   /// After Start; null if there is none.
   [[nodiscard]] ProxyClient *client() { return client_.get(); }
+  /// Nothing has come from it for half of the idle timeout: that is said, and true returned.
+  [[nodiscard]] bool IsSilent() const;
   [[nodiscard]] JsonObject Stats(const ProxyClient &behind) const;
 
 private:

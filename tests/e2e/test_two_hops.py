@@ -5,24 +5,31 @@ forwards as well.
     tests/e2e/test_two_hops.py --build DIR [--filter TEXT]
 """
 
+import signal
+
 import stats
 import tap
+from procs import Program
 from proxied import Outcome
 from proxy_case import MIB, SEED, ProxyCase
 from relay import Impairment
-from two_hops import TwoHops
+from two_hops import TwoHops, allow
 
 # Of the first proxy and of the second one
 DIALECTS = {"draft_00": ("draft-00", "draft-00"), "rfc9298": ("rfc9298", "rfc9298"),
             "rfc9298_first": ("rfc9298", "draft-00"), "draft_00_first": ("draft-00", "rfc9298")}
+# Each of them in both places
+MIXED = ("rfc9298_first", "draft_00_first")
 # Of the short headers of each direction, and at the first proxy of all of its packets
 FORWARDED = 0.9
 # So slow that the first proxy knows all connection IDs long before the end
 WAY = (Impairment(), Impairment(rate=10_000_000, queue=1 << 20))
+# ... and so much on its way that nothing is lost when the client moves
+WINDOW = ("--max-data=512K", "--max-stream-data-bidi-local=512K")
 
 
 class TwoHopsCase(ProxyCase):
-    SIZES = (6 * MIB, 3 * MIB)
+    SIZES = (4 * MIB, 3 * MIB)
 
     def hops(self, **how) -> TwoHops:
         run = self.work / f"{self._testMethodName}-{len(list(self.work.iterdir()))}"
@@ -59,6 +66,121 @@ class TwoHopsCase(ProxyCase):
         self.assertEqual([len(s) for s in (clients, seen_by_second, seen_by_target)], [1, 1, 1])
         self.assertFalse(clients & seen_by_second | clients & seen_by_target | seen_by_second & seen_by_target)
 
+    def check_moves(self, name: str, *options: str, rebind: bool = False) -> None:
+        """The client's address changes: for the second proxy and the target it stays where it is."""
+        with self.hops(way=WAY) as world:
+            client = world.start_through(DIALECTS[name], *WINDOW, *options)
+            if rebind:
+                client.wait_received(self.site.size // 4)
+                self.assertLess(client.received(), self.site.size)
+                world.way.rebind()
+            outcome = client.finish()
+            first, second, target = world.stop_all()
+        self.check_forwarded_twice(outcome, first, 0.7)
+        seen = [len(stats.by_server_address(s, "remote", "packets_received")) for s in (first, second, target)]
+        self.assertEqual(seen, [2, 1, 1])
+        self.assertLess(outcome.stats["longest_gap_ms"], 5_000, "half of the time between keep-alives")
+
+    def check_loss(self, name: str) -> None:
+        """Of what is asked for, and of what is forwarded."""
+        lossy = Impairment(loss=0.02)
+        with self.hops(way=(lossy, lossy)) as world:
+            outcome = world.start_through(DIALECTS[name]).finish()
+            first, _, _ = world.stop_all()
+        self.check(outcome)
+        for way in ("tx", "rx"):
+            self.assertGreater(stats.forwarded_share(outcome.stats, way), 0.5, outcome.stats)
+            self.assertGreater(outcome.stats["via"][f"forwarded_{way}"]["packets"], 0, outcome.stats)
+
+    def test_identity_behind_scrambled(self):
+        """The second one leaves packets as they are, and the first one does not."""
+        with self.hops(way=WAY) as world:
+            outcome = world.start_through(DIALECTS["rfc9298"], "--proxy-transform=identity").finish()
+            self.check_forwarded_twice(outcome, world.stop_all()[0])
+
+    def test_first_tunnels(self):
+        """Only the second one forwards: nothing of that is lost at the first one."""
+        for name in MIXED:
+            with self.hops() as world:
+                outcome = world.start_through(DIALECTS[name], first_mode="tunnel").finish()
+                world.stop_all()
+            self.check_forwarded(outcome, FORWARDED)
+            via = outcome.stats["via"]
+            self.assertEqual((via["forwarded_tx"]["packets"], via["forwarded_rx"]["packets"]), (0, 0))
+            self.assertGreaterEqual(via["tunnelled_rx"]["packets"], outcome.stats["proxy"]["forwarded_rx"]["packets"])
+
+    def test_connection_ids_change(self):
+        """The target changes its connection IDs, and has the client change its own: all of them are
+        asked for at both proxies."""
+        with self.hops(way=WAY, python_target=True, target=(f"--new-ids-every={1 << 20}",)) as world:
+            outcome = world.start_through(DIALECTS["rfc9298"], *WINDOW).finish()
+            first, _, _ = world.stop_all()
+        self.check_forwarded_twice(outcome, first, 0.3)
+        self.assertEqual((outcome.stats["via"]["fallbacks"], outcome.stats["proxy"]["fallbacks"]), ({}, {}))
+
+    def test_two_clients(self):
+        """On the same sockets of both proxies."""
+        with self.hops() as world:
+            for outcome in self.all_hold([world.start_through(DIALECTS["rfc9298"], staying=True) for _ in range(2)]):
+                self.check_forwarded(outcome, 0.5)
+            first, second, target = world.stop_all()
+        self.assertEqual([s["proxy"]["sockets"] for s in (first, second)], [1, 1])
+        self.assertEqual(target["connections"], 2)
+
+    def fails(self, world: TwoHops, name: str, *words: str, **how) -> None:
+        said = world.start_through(DIALECTS[name], **how).fail()
+        for word in words:
+            self.assertIn(word, said)
+
+    def test_first_refuses(self):
+        for name in MIXED:
+            with self.hops(first=allow("127.0.0.9")) as world:
+                self.fails(world, name, f"proxy: {world.proxy_addr.host}:{world.proxy_addr.port}: by way of another proxy",
+                           "403")
+                first, second, target = world.stop_all()
+            self.assertEqual(self.refused(first, 403), 1)
+            self.assertEqual((second["connections"], target["connections"]), (0, 0))
+
+    def test_second_refuses(self):
+        for name in MIXED:
+            with self.hops(proxy=allow("127.0.0.9")) as world:
+                self.fails(world, name, f"proxy: {world.target_addr}: ", "403")
+                first, second, target = world.stop_all()
+            self.assertEqual((self.refused(first, 403), self.refused(second, 403)), (0, 1))
+            self.assertEqual(target["connections"], 0)
+
+    def kill(self, program: Program) -> None:
+        program.send_signal(signal.SIGKILL)
+        program.wait(60)
+
+    def test_first_is_not_there(self):
+        with self.hops() as world:
+            self.kill(world.first)
+            self.fails(world, "rfc9298", f"proxy-via: {world.first_addr.host}:{world.first_addr.port}: ", "refused")
+
+    def test_second_is_not_there(self):
+        for name in MIXED:
+            with self.hops() as world:
+                self.kill(world.proxy)
+                self.fails(world, name, "by way of another proxy: the target refuses packets")
+
+    def check_killed(self, name: str, which: str, word: str) -> None:
+        """... in the middle of it: the client ends, and says which one is silent."""
+        with self.hops(site=self.endless, way=WAY) as world:
+            client = world.start_through(DIALECTS[name], "--timeout=1s")
+            client.wait_received(MIB)
+            self.kill(getattr(world, which))
+            self.assertIn(word.format(first=world.first_seen, proxy=world.proxy_addr), client.fail())
+
+    def test_first_is_killed(self):
+        self.check_killed("rfc9298", "first", "proxy-via: nothing has come from {first}")
+
+    def test_second_is_killed(self):
+        self.check_killed("rfc9298_first", "proxy", "proxy: nothing has come from {proxy}")
+
+    def test_moves(self):
+        self.check_moves("rfc9298", "--change-local-addr=100ms")
+
 
 def _add(name: str, mode: str) -> None:
     setattr(TwoHopsCase, f"test_{name}_{mode}", lambda self: self.check_through(name, mode))
@@ -67,6 +189,9 @@ def _add(name: str, mode: str) -> None:
 for _name in DIALECTS:
     for _mode in ("forward", "tunnel"):
         _add(_name, _mode)
+for _name in ("draft_00", "rfc9298"):
+    setattr(TwoHopsCase, f"test_{_name}_rebinding", lambda self, name=_name: self.check_moves(name, rebind=True))
+    setattr(TwoHopsCase, f"test_{_name}_loss", lambda self, name=_name: self.check_loss(name))
 
 if __name__ == "__main__":
     tap.main(TwoHopsCase)
