@@ -19,6 +19,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
+import demo_moves
 import demo_proxy
 import demo_rotation
 import net
@@ -78,18 +79,19 @@ def migration(stage: Stage, result: Result) -> None:
                          f"and {packets['sent']} from it")
 
 
-SCENARIOS = {"no-migration": no_migration, "migration": migration, **demo_rotation.SCENARIOS, **demo_proxy.SCENARIOS}
+SCENARIOS = {"no-migration": no_migration, "migration": migration, **demo_rotation.SCENARIOS, **demo_proxy.SCENARIOS,
+             **demo_moves.SCENARIOS}
 
 
 def run_scenario(stage: Stage, name: str) -> Result:
     size = (demo_rotation.SIZE if name in demo_rotation.SCENARIOS else
-            (stage.proxied_site if name in demo_proxy.SCENARIOS else stage.site).size)
+            (stage.proxied_site if name in (*demo_proxy.SCENARIOS, *demo_moves.SCENARIOS) else stage.site).size)
     step(f"{name}: downloading {size >> 20} MiB")
     result = Result(name)
     try:
         SCENARIOS[name](stage, result)
         result.ok = True
-        step(f"{name}: ok{demo_proxy.summary(result)}")
+        step(f"{name}: ok{demo_moves.summary(result)}{demo_proxy.summary(result)}")
     except (Failed, ProgramError, stats.StatsError, OSError) as err:
         result.reason = str(err)
         step(f"{name}: FAILED: {err}")

@@ -2,9 +2,10 @@
 
 import math
 import shutil
+from pathlib import Path
 
 import stats
-from proxied import Proxied
+from proxied import Outcome, Proxied
 from scenario import Failed, Result, Stage
 
 # Of the packets with a short header in each direction, in the scenarios `forwarded`
@@ -13,26 +14,36 @@ LEAST_FORWARDED = 0.95
 DIRECTIONS = {"to_target": ("tx", "rx"), "to_client": ("rx", "tx")}
 
 
-def _download(stage: Stage, result: Result, mode: str | None, options: tuple[str, ...] = ()) -> None:
-    """Downloads the file from the target, through the proxy if there is a `mode`, with further
-    `options` of the client, and fills in `result` before anything is judged, so that a failure
-    shows its numbers."""
-    site, run = stage.proxied_site, stage.out / result.name
+def directory(stage: Stage, result: Result) -> Path:
+    """For what a scenario leaves, without what an earlier run has left there."""
+    run = stage.out / result.name
     run.mkdir(exist_ok=True)
-    for name in ("client", "proxy-qlog", "target-qlog"):  # of an earlier run
+    for name in ("client", "proxy-qlog", "target-qlog"):
         shutil.rmtree(run / name, ignore_errors=True)
-    (run / "proxy.log").unlink(missing_ok=True)
-    with Proxied(stage.build, site, run, qlog=True) as world:
-        outcome = world.start(*options, mode=mode).finish(proxied=mode is not None)
-        proxy, _ = world.stop()
+    for name in ("proxy.log", "first.log"):
+        (run / name).unlink(missing_ok=True)
+    return run
+
+
+def record(stage: Stage, result: Result, outcome: Outcome, proxy: stats.Stats | None) -> None:
+    """Fills in `result` before anything is judged, so that a failure shows its numbers."""
     result.sha256_ok, result.bytes = outcome.sha256_ok, outcome.bytes
     result.seconds = round(outcome.seconds, 3)
     result.longest_gap_ms = outcome.stats["longest_gap_ms"]
-    if mode:
+    if proxy:
         result.proxy = {
             way: {"client": _packets(outcome.stats, at_client), "proxy": _packets(proxy, at_proxy)}
             for way, (at_client, at_proxy) in DIRECTIONS.items()}
-    result.check_content(site.size)
+    result.check_content(stage.proxied_site.size)
+
+
+def _download(stage: Stage, result: Result, mode: str | None, options: tuple[str, ...] = ()) -> None:
+    """Downloads the file from the target, through the proxy if there is a `mode`, with further
+    `options` of the client."""
+    with Proxied(stage.build, stage.proxied_site, directory(stage, result), qlog=True) as world:
+        outcome = world.start(*options, mode=mode).finish(proxied=mode is not None)
+        proxy, _ = world.stop()
+    record(stage, result, outcome, proxy if mode else None)
 
 
 def _packets(counted: stats.Stats, way: str) -> dict[str, int | float]:
@@ -62,10 +73,14 @@ def _tunnelled(stage: Stage, result: Result, *options: str) -> None:
 
 def _forwarded(stage: Stage, result: Result, *options: str) -> None:
     _download(stage, result, "forward", options)
+    check_forwarded(result, LEAST_FORWARDED)
+
+
+def check_forwarded(result: Result, least: float) -> None:
     for way, sides in result.proxy.items():
         for side, packets in sides.items():
             share = packets["forwarded_share_of_short_headers"]
-            if share < LEAST_FORWARDED:
+            if share < least:
                 raise Failed(f"the {side} counts {share:.1%} of the short headers {_name(way)} as forwarded")
             if packets["forwarded_long_headers"]:
                 raise Failed(f"the {side} counts {packets['forwarded_long_headers']} forwarded packets "

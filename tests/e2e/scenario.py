@@ -40,6 +40,8 @@ class Result:
     addresses: dict[str, dict[str, int]] = field(default_factory=dict)
     # Packets through a proxy, as the client and the proxy count them
     proxy: dict[str, Any] | None = None
+    # Connection -> end -> how often its server has moved, as that end counts
+    moves: dict[str, dict[str, int]] | None = None
 
     def record(self, outcome: Outcome) -> None:
         """What a download with server migration left, before anything is judged, so that a failure shows its
