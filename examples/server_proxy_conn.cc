@@ -151,6 +151,7 @@ void ServerProxyConn::Start() {
   ngtcp2_path_copy(&told_.path, &path);
   endpoint_ = static_cast<const ::Endpoint *>(path.user_data);
   validated_.Add(told_path_);
+  OnFrame(); // Where the client begins, and its connection ID there.
   if (const auto registered = Register(told_path_, ids); !registered) {
     proxy_.Complain(ErrorName(registered.error()));
   }
@@ -164,13 +165,13 @@ void ServerProxyConn::OnRetiredLocalId(const ConnectionId &id) {
 // Callbacks of ngtcp2 come when it writes packets, too, and there is nothing that it reads then.
 void ServerProxyConn::OnFrame() {
   const auto &[path, packet] = proxy_.arrival();
-  if (PeekHeaderForm(packet) != HeaderForm::kShort || packet.size() <= id_size_) {
+  const auto bytes = PacketDcid(packet, id_size_);
+  if (!bytes || moves_.Knows(path, *bytes)) {
     return;
   }
-  const auto id = packet.subspan(1, id_size_);
-  if (!moves_.Knows(path, id) &&
-      moves_.OnFrame(path, *ConnectionId::From(id),
-                     ToFourTuple(*ngtcp2_conn_get_path2(handler_.conn())))) {
+  const auto id = ConnectionId::From(*bytes);
+  const auto current = ToFourTuple(*ngtcp2_conn_get_path2(handler_.conn()));
+  if (id && moves_.OnFrame(path, *id, current)) {
     told_path_ = {}; // Whatever comes of it, where it ends is told.
     ngtcp2_path_storage_zero(&told_);
     OnMigrating();
@@ -190,6 +191,7 @@ void ServerProxyConn::FollowPath() {
       told_path_ = tuple;
       ngtcp2_path_copy(&told_.path, &used);
       endpoint_ = static_cast<const ::Endpoint *>(used.user_data);
+      moves_.OnPath(tuple);
       OnPathChanged(tuple);
     }
   }

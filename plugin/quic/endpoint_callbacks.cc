@@ -37,6 +37,7 @@ struct Http3Endpoint::Impl::Callbacks {
     auto &self = Self(user_data);
     self.told_path = ToFourTuple(*ngtcp2_conn_get_path2(conn));
     self.validated.Add(self.told_path);
+    self.OnFrame(); // Where the client begins, and its connection ID there.
     self.self.OnHandshakeCompleted();
     return 0;
   }

@@ -81,7 +81,8 @@ void Impl::OnFrame() {
   if (!arrival || moves.Knows(arrival->path, arrival->id)) {
     return;
   }
-  if (moves.OnFrame(arrival->path, *ConnectionId::From(arrival->id), self.path()) && handler) {
+  const auto id = ConnectionId::From(arrival->id); // None of ours is longer than it can be.
+  if (id && moves.OnFrame(arrival->path, *id, self.path()) && handler) {
     told_path = {}; // Whatever comes of it, where it ends is told.
     handler->OnMigrating();
   }
@@ -93,6 +94,7 @@ void Impl::Deliver() {
     if (role == Role::kServer || server_migration || std::exchange(tell_path, false)) {
       const auto path = ToFourTuple(*ngtcp2_conn_get_path2(conn.get()));
       const bool usable = role == Role::kClient || validated.Use(path);
+      moves.OnPath(path);
       if (usable && std::exchange(told_path, path) != path && handler) {
         handler->OnPathChanged(path);
       }
@@ -135,9 +137,8 @@ void Http3Endpoint::Receive(const FourTuple &path, unsigned ecn,
   const auto raw_path = quic_path.get();
   const ngtcp2_pkt_info pi{.ecn = static_cast<std::uint8_t>(ecn)};
   bool elsewhere = false;
-  if (impl_->role == Role::kServer && PeekHeaderForm(packet) == HeaderForm::kShort &&
-      packet.size() > kLocalIdLength) {
-    const auto &arrival = impl_->arrival.emplace(path, packet.subspan(1, kLocalIdLength));
+  if (const auto id = PacketDcid(packet, kLocalIdLength); impl_->role == Role::kServer && id) {
+    const auto &arrival = impl_->arrival.emplace(path, *id);
     elsewhere = !impl_->moves.Knows(path, arrival.id) && this->path() != path;
   }
   if (const int rv =

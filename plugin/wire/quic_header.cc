@@ -85,4 +85,12 @@ ShortHeaderDcid(std::span<const std::uint8_t> packet, std::size_t length) {
   return data->first(length);
 }
 
+std::expected<std::span<const std::uint8_t>, WireError>
+PacketDcid(std::span<const std::uint8_t> packet, std::size_t length) {
+  if (PeekHeaderForm(packet) == HeaderForm::kLong) {
+    return ParseLongHeader(packet).transform([](const LongHeader &header) { return header.dcid; });
+  }
+  return ShortHeaderDcid(packet, length);
+}
+
 } // namespace ngmasque

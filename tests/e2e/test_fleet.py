@@ -75,7 +75,7 @@ stream {{
 
 
 class FleetTest(ProxyCase):
-    SIZES = (MIB, MIB)
+    SIZES = (4 * MIB, 2 * MIB)
 
     def setUp(self):
         if not shutil.which("nginx") or not STREAM_MODULE.exists():
@@ -108,7 +108,7 @@ class FleetTest(ProxyCase):
                 self.assertGreater(min(proxy["connections"] for proxy in proxies), 0)
                 for outcome in outcomes:
                     self.assertEqual(outcome.stats["proxy"]["server_migrations"], 1)
-                    self.assertGreaterEqual(stats.forwarded_share(outcome.stats, "rx"), 0.5, outcome.stats)
+                    self.assertGreaterEqual(stats.forwarded_share(outcome.stats, "rx"), 0.3, outcome.stats)
                 # The balancer has had handshakes, and what was on its way when they were over.
                 self.assertGreater(self.received_at(proxies, world, OWN), self.received_at(proxies, world, ENTRY))
                 for proxy, addrs in zip(proxies, world.addrs):

@@ -52,6 +52,22 @@ TEST_F(PeerMovesTest, ANatKeepsTheConnectionId) {
   EXPECT_EQ(Packet(3, 0), '-');
 }
 
+// With the handshake, which had nothing but long headers on that path.
+TEST_F(PeerMovesTest, WhatIsOvertakenByAMoveIsNone) {
+  EXPECT_EQ(Packet(2, 1), 'm');
+  EXPECT_EQ(Packet(1, 0, false), '-') << "through a slow balancer";
+  EXPECT_EQ(Packet(2, 1), '-');
+}
+
+TEST_F(PeerMovesTest, WhatIsOvertakenBeforeTheMoveIsFollowedIsNone) {
+  EXPECT_EQ(Packet(2, 1, false), 'm');
+  EXPECT_EQ(Packet(1, 0), '-') << "ngtcp2 is there still";
+  EXPECT_EQ(Packet(2, 1), '-');
+  // Back, and back again: with other packets before and after.
+  EXPECT_EQ(Packet(1, 0), '-');
+  EXPECT_EQ(Packet(1, 0), 'm');
+}
+
 TEST_F(PeerMovesTest, AClientTakesAnother) {
   EXPECT_EQ(Frame(2, 1), 'm') << "of the first frame of the first packet";
   EXPECT_EQ(Frame(2, 1), '-');

@@ -32,25 +32,31 @@ public:
   /// in use.
   /// Returns true, once for each move, if the client has moved by itself.
   ///
-  /// A packet that was overtaken by the move is known by its connection ID.  If a client goes back to
-  /// one that it has used on a path before, the move is known when ngtcp2 has followed.
+  /// A packet that was overtaken by the move is known by its connection ID, also while ngtcp2 is where
+  /// the client was.  If a client goes back to one that it has used on a path before, the move is known
+  /// when ngtcp2 has followed.
   [[nodiscard]] bool OnFrame(const FourTuple &path, const ConnectionId &id,
                              const FourTuple &current) {
     const bool known = std::ranges::contains(used_, id);
     const bool left = std::ranges::contains(left_, id);
-    if (path != current && (known || left || !path_)) {
+    OnPath(current);
+    if (path == current ? left && !followed_ : known || left || !path_) {
       return false;
     }
     const bool moved = !known && path_ && path != *path_;
     if (moved) {
       left_.insert(left_.end(), used_.begin(), used_.end());
       used_.clear();
+      followed_ = path == current;
     }
     path_ = path;
     OnRetired(id);
     used_.push_back(id);
     return moved;
   }
+
+  /// The connection uses `current`.
+  void OnPath(const FourTuple &current) { followed_ = followed_ || current == path_; }
 
   /// The client may not send to it any more.
   void OnRetired(const ConnectionId &id) {
@@ -60,6 +66,7 @@ public:
 
 private:
   std::optional<FourTuple> path_; // That of the packets that were told of.
+  bool followed_ = true;          // ngtcp2 has been there since.
   // Those that it has sent to on that path, the last one last, and on others: together no more than it
   // may send to.
   std::vector<ConnectionId> used_, left_;

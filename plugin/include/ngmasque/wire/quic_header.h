@@ -57,4 +57,8 @@ ParseLongHeader(std::span<const std::uint8_t> packet);
 [[nodiscard]] std::expected<std::span<const std::uint8_t>, WireError>
 ShortHeaderDcid(std::span<const std::uint8_t> packet, std::size_t length);
 
+/// That of any packet.  Errors: those of both.
+[[nodiscard]] std::expected<std::span<const std::uint8_t>, WireError>
+PacketDcid(std::span<const std::uint8_t> packet, std::size_t length);
+
 } // namespace ngmasque
