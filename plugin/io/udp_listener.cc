@@ -85,7 +85,6 @@ struct UdpListener::State {
   Handler &handler;
   std::vector<std::unique_ptr<Socket>> sockets; // One for each of Options::addresses.
   BatchReader reader;
-  std::span<const ReceivedBurst> batch; // What OnPacket tells of.
   Statistics statistics;
   std::array<LogLimit, kDropReasons> drop_lines;
   LogLimit read_lines;
@@ -169,12 +168,10 @@ void UdpListener::State::Read(Socket &socket) {
     return;
   }
   const auto now = SteadyNow();
-  batch = *got;
-  for (const auto &burst : batch) {
+  for (const auto &burst : *got) {
     Split(socket, burst, now);
   }
   handler.OnBatchEnd(now);
-  batch = {};
 }
 
 void UdpListener::State::Split(const Socket &socket, const ReceivedBurst &burst, Nanoseconds now) {
@@ -333,26 +330,9 @@ SendOutcome UdpListener::Forward(const FourTuple &path, const Burst &packets) {
   return state_->SendOnce(*socket, path, packets);
 }
 
-bool UdpListener::CanSend(const Endpoint &local) const {
-  const auto *socket = state_->Find(local);
-  return socket && !ev_is_active(&socket->writable);
-}
-
 bool UdpListener::waiting() const {
   return std::ranges::any_of(state_->sockets,
                              [](const auto &socket) { return ev_is_active(&socket->writable); });
-}
-
-MutablePacket UdpListener::WithRoom(std::span<std::uint8_t> packet) const {
-  MutablePacket result{.bytes = packet};
-  for (const auto &burst : state_->batch) {
-    const auto *begin = burst.data.data(), *end = begin + burst.data.size();
-    if (packet.data() >= begin && packet.data() + packet.size() <= end) {
-      result.before = packet.data() == begin ? kPacketRoom : 0;
-      result.behind = packet.data() + packet.size() == end ? kPacketRoom : 0;
-    }
-  }
-  return result;
 }
 
 const UdpListener::Statistics &UdpListener::statistics() const { return state_->statistics; }

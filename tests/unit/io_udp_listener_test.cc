@@ -62,7 +62,6 @@ protected:
     EXPECT_TRUE(views.empty() || now == batch_time) << "one time for a batch";
     batch_time = now;
     views.push_back(packet);
-    rooms.push_back(listener->WithRoom(packet));
     packets.push_back({path, ecn, Bytes(packet.begin(), packet.end())});
   }
   void OnBatchEnd(Nanoseconds now) override {
@@ -82,7 +81,6 @@ protected:
   std::unique_ptr<UdpListener> listener;
   std::vector<Packet> packets;
   std::vector<std::span<std::uint8_t>> views;
-  std::vector<MutablePacket> rooms;
   std::vector<std::size_t> batches;
   std::vector<std::string> lines;
   Nanoseconds batch_time = 0;
@@ -125,7 +123,6 @@ TEST_F(UdpListenerTest, AnswersFromTheAddressThatWasAsked) {
     EXPECT_EQ(packets[0].path, (FourTuple{.local = to, .remote = *sender.endpoint}));
     EXPECT_EQ(packets[0].ecn, 2u);
     EXPECT_EQ(packets[0].bytes, bytes);
-    EXPECT_TRUE(listener->CanSend(to));
     EXPECT_TRUE(
       listener->Send({.path = packets[0].path, .ecn = 1, .data = bytes, .segment = bytes.size()}));
     EXPECT_EQ(sender.Receive(), std::pair(ssize_t{30}, to));
@@ -144,7 +141,6 @@ TEST_F(UdpListenerTest, SendsOnTheSocketOfThePath) {
   }
   // Nobody is there.
   const auto elsewhere = WithPort("::ffff:127.0.0.9", listener->addresses()[1].port);
-  EXPECT_FALSE(listener->CanSend(elsewhere));
   EXPECT_TRUE(listener->Send({.path = {.local = elsewhere, .remote = *receiver.endpoint},
                               .data = bytes, .segment = 4}));
   EXPECT_EQ(listener->statistics().dropped[std::to_underlying(DropReason::kUnknownSocket)], 3u);
@@ -173,15 +169,6 @@ TEST_F(UdpListenerTest, SplitsWhatCameTogether) {
   EXPECT_EQ(received.packets, 8u);
   EXPECT_EQ(received.bytes, 317u);
   EXPECT_EQ(received.calls, 1u);
-  // The room is before the first and behind the last of those that lie together.
-  for (const auto &room : {rooms[0], rooms[3], rooms[6], rooms[7]}) {
-    EXPECT_EQ(room.before, kPacketRoom);
-  }
-  for (const auto &room : {rooms[2], rooms[5], rooms[6], rooms[7]}) {
-    EXPECT_EQ(room.behind, kPacketRoom);
-  }
-  EXPECT_EQ(rooms[1].before + rooms[1].behind + rooms[2].before + rooms[0].behind, 0u);
-  EXPECT_EQ(rooms[0].bytes.data() + 100, rooms[1].bytes.data());
 }
 
 TEST_F(UdpListenerTest, SendsWhatGoesTogether) {
@@ -212,14 +199,13 @@ TEST_F(UdpListenerTest, FullSocketKeepsOneBurst) {
   Bytes many(65 * 100);
   SendErrors() = {0, EAGAIN};
   EXPECT_FALSE(listener->Send({.path = path, .data = many, .segment = 100}));
-  EXPECT_FALSE(listener->CanSend(path.local));
+  EXPECT_TRUE(listener->waiting());
   EXPECT_EQ(listener->statistics().sent.packets, 64u);
   // What waits is a copy, and there is room for one burst.
   std::ranges::fill(many, std::uint8_t{9});
   EXPECT_FALSE(listener->Send({.path = path, .data = bytes, .segment = 100}));
   EXPECT_EQ(listener->statistics().dropped[std::to_underlying(DropReason::kBlocked)], 3u);
   // Others are not.
-  EXPECT_TRUE(listener->CanSend(other.local));
   EXPECT_TRUE(listener->Send({.path = other, .data = bytes, .segment = bytes.size()}));
 
   SendErrors() = {EAGAIN};
@@ -227,7 +213,7 @@ TEST_F(UdpListenerTest, FullSocketKeepsOneBurst) {
   EXPECT_EQ(writable, 0) << "full still";
   Once();
   EXPECT_EQ(writable, 1);
-  EXPECT_TRUE(listener->CanSend(path.local));
+  EXPECT_FALSE(listener->waiting());
   Once();
   EXPECT_EQ(writable, 1);
   EXPECT_EQ(listener->statistics().sent.packets, 66u);
@@ -263,7 +249,7 @@ TEST_F(UdpListenerTest, ErrorsDropOnlyWhatTheyAreAbout) {
   SendErrors() = {ENETUNREACH};
   EXPECT_TRUE(listener->Send({.path = path, .data = bytes, .segment = 100}));
   EXPECT_EQ(dropped(DropReason::kUnreachable), 3u);
-  EXPECT_TRUE(listener->CanSend(path.local));
+  EXPECT_FALSE(listener->waiting());
   EXPECT_EQ(listener->statistics().sent.packets, 1u);
   EXPECT_EQ(lines.size(), 3u) << "one for each kind";
 }

@@ -7,7 +7,6 @@
 #include "ngmasque/quic/types.h"
 #include "ngmasque/routing/types.h"
 #include "ngmasque/session/drop_reason.h"
-#include "ngmasque/session/tunnel.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -46,7 +45,7 @@ public:
                           Nanoseconds now) = 0;
     /// After the last of a batch, which all came to the same socket.
     virtual void OnBatchEnd(Nanoseconds now) = 0;
-    /// What a full socket had kept of a burst is on its way: CanSend.
+    /// What a full socket had kept of a burst is on its way: Send takes another one.
     virtual void OnWritable() = 0;
   };
 
@@ -83,16 +82,8 @@ public:
   /// no drop of the listener's.
   [[nodiscard]] SendOutcome Forward(const FourTuple &path, const Burst &packets);
 
-  /// Whether Send would take a burst from there.
-  [[nodiscard]] bool CanSend(const Endpoint &local) const;
-
   /// Whether a full socket has something that waits to be sent.
   [[nodiscard]] bool waiting() const;
-
-  /// A packet of OnPacket, until OnBatchEnd returns, with the room around it that is free to be
-  /// written: kPacketRoom before the first one, and behind the last one, of those that lie one
-  /// after the other.
-  [[nodiscard]] MutablePacket WithRoom(std::span<std::uint8_t> packet) const;
 
   [[nodiscard]] const Statistics &statistics() const;
 
