@@ -7,13 +7,14 @@ forwards as well.
 
 import signal
 
+import net
 import stats
 import tap
 from procs import Program
 from proxied import Outcome
 from proxy_case import MIB, SEED, ProxyCase
 from relay import Impairment
-from two_hops import TwoHops, allow
+from two_hops import TARGET, TwoHops, allow
 
 # Of the first proxy and of the second one
 DIALECTS = {"draft_00": ("draft-00", "draft-00"), "rfc9298": ("rfc9298", "rfc9298"),
@@ -25,7 +26,7 @@ FORWARDED = 0.9
 # So slow that the first proxy knows all connection IDs long before the end
 WAY = (Impairment(), Impairment(rate=10_000_000, queue=1 << 20))
 # ... and so much on its way that nothing is lost when the client moves
-WINDOW = ("--max-data=512K", "--max-stream-data-bidi-local=512K")
+WINDOW = ("--max-data=256K", "--max-stream-data-bidi-local=256K")
 
 
 class TwoHopsCase(ProxyCase):
@@ -117,6 +118,19 @@ class TwoHopsCase(ProxyCase):
             first, _, _ = world.stop_all()
         self.check_forwarded_twice(outcome, first, 0.3)
         self.assertEqual((outcome.stats["via"]["fallbacks"], outcome.stats["proxy"]["fallbacks"]), ({}, {}))
+
+    def test_target_moves(self):
+        """There is a tunnel of the second one to each of its addresses, with the same connection IDs of
+        the client."""
+        other, = net.free_addrs("127.0.0.4")
+        moving = (f"--alternate-addr={other}", "--migrate-every=50ms")
+        for name in MIXED:
+            with self.hops(way=WAY, proxy=allow(TARGET) + allow(other.host), target=moving) as world:
+                outcome = world.start_through(DIALECTS[name], *WINDOW, "--enable-server-migration").finish()
+                first, second, target = world.stop_all()
+            self.check_forwarded_twice(outcome, first, 0.5)
+            self.assertGreaterEqual(min(outcome.stats["server_migrations"], target["server_migrations"]), 1)
+            self.assertEqual((first["proxy"]["flows"], second["proxy"]["flows"]), (1, 2))
 
     def test_two_clients(self):
         """On the same sockets of both proxies."""
