@@ -172,6 +172,8 @@ private:
   void OnViaReady();
   void OnViaOver(std::string_view text);
   void LeaveVia();
+  /// A follower has sent its last packet.
+  void WriteLastWords();
   /// Tells those that it is Options::via of that it is over.
   void DismissFollowers(std::string_view text);
   /// The size of UDP payloads in bytes that go through a tunnel of this one, both ways, and not on

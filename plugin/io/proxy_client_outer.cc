@@ -252,6 +252,9 @@ void ProxyClient::Impl::CloseWith(std::uint64_t code) {
     http3_->Close(code, SteadyNow(),
                   [this](const OutgoingBurst &burst) { return SendOuter(burst); });
   }
+  if (options_.via) {
+    options_.via->impl_->WriteLastWords();
+  }
   for (auto &socket : sockets_) {
     socket.link->End();
   }

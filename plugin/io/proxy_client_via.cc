@@ -79,6 +79,13 @@ void ProxyClient::Impl::LeaveVia() {
   }
 }
 
+// Once its stream is reset, a tunnel takes nothing any more.
+void ProxyClient::Impl::WriteLastWords() {
+  if (!closed_ && !in_http3_) {
+    WriteOuter();
+  }
+}
+
 void ProxyClient::Impl::DismissFollowers(std::string_view text) {
   for (auto *const follower : std::exchange(followers_, {})) {
     follower->OnViaOver(text);

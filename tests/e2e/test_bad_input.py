@@ -155,6 +155,9 @@ CLIENT_OPTIONS = [
       for option, values in {
           "proxy-mode": {"empty": "", "word": "both"},
           "proxy-dialect": {"empty": "", "word": "draft-99"},
+          "proxy-via": {"empty": "", "no_scheme": "127.0.0.1:{other_port}"},
+          "proxy-via-mode": {"word": "both"},
+          "proxy-via-dialect": {"word": "draft-99"},
           "proxy-ca": {"missing": "{work}/missing.pem", "directory": "{work}", "garbage": "{work}/garbage.pem"},
           "proxy-qlog-dir": {"no_directory": "{work}/missing", "file": "{work}/occupied"}}.items()
       for name, value in values.items()],

@@ -94,6 +94,17 @@ TEST_P(TwoHopsEnd, TheProgramEndsTheSecondOne) {
   EXPECT_EQ(via->tunnels(), 0u);
 }
 
+// What is tunnelled waits for the loop, which may not come round any more.
+TEST_P(TwoHopsEnd, TheProgramClosesBoth) {
+  via_tunnel.forward = false;
+  Start();
+  ASSERT_TRUE(Forwards());
+  ASSERT_EQ(second->connections(), 1u);
+  client->Close();
+  via->Close();
+  EXPECT_TRUE(RunUntil([this] { return second->connections() == 0; })) << "nobody has told it";
+}
+
 TEST_P(TwoHopsEnd, TheFirstOneIsOverFromTheBeginning) {
   via = std::make_unique<ProxyClient>(loop.loop, To(*first, GetParam().first), via_watcher);
   ASSERT_TRUE(via->Start());

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -49,6 +50,8 @@ public:
       &readable_, [](struct ev_loop *, ev_io *io, int) { static_cast<Target *>(io->data)->Read(); },
       fd_, EV_READ);
     readable_.data = this;
+    const int on = 1;
+    EXPECT_EQ(::setsockopt(fd_, IPPROTO_IP, IP_RECVTOS, &on, sizeof(on)), 0);
     ev_io_start(loop_, &readable_);
   }
   ~Target() {
@@ -60,23 +63,49 @@ public:
 
   Endpoint at;
   Bytes last;
+  int last_ecn = 0; // Of the IP header.
+  int ecn = 0;      // Of what it answers.
 
 private:
   void Read() {
     std::array<std::uint8_t, 2048> buffer;
+    alignas(cmsghdr) std::array<std::uint8_t, 64> control;
     SocketAddress from(Local(0));
-    socklen_t size = from.size();
-    for (ssize_t got = 0; (got = ::recvfrom(fd_, buffer.data(), buffer.size(), 0, from.get(),
-                                            &size)) >= 0;) {
+    for (;;) {
+      iovec vector{.iov_base = buffer.data(), .iov_len = buffer.size()};
+      msghdr message{};
+      message.msg_name = from.get();
+      message.msg_namelen = from.size();
+      message.msg_iov = &vector;
+      message.msg_iovlen = 1;
+      message.msg_control = control.data();
+      message.msg_controllen = control.size();
+      const auto got = ::recvmsg(fd_, &message, 0);
+      if (got < 0) {
+        return;
+      }
       last.assign(buffer.begin(), buffer.begin() + got);
+      if (const auto *tos = CMSG_FIRSTHDR(&message); tos && tos->cmsg_type == IP_TOS) {
+        last_ecn = *CMSG_DATA(tos) & 3;
+      }
+      EXPECT_EQ(::setsockopt(fd_, IPPROTO_IP, IP_TOS, &ecn, sizeof(ecn)), 0);
       const auto answer = Short(kClientId);
-      std::ignore = ::sendto(fd_, answer.data(), answer.size(), 0, from.get(), size);
+      std::ignore =
+        ::sendto(fd_, answer.data(), answer.size(), 0, from.get(), message.msg_namelen);
     }
   }
 
   struct ev_loop *loop_;
   int fd_ = -1;
   ev_io readable_{};
+};
+
+struct Recorder : quic_test::TunnelRecorder {
+  void OnPacket(std::span<const std::uint8_t> packet, unsigned ecn) override {
+    last_ecn = ecn;
+    TunnelRecorder::OnPacket(packet, ecn);
+  }
+  unsigned last_ecn = 0;
 };
 
 struct Watcher : ProxyClient::Handler {
@@ -184,7 +213,7 @@ protected:
   std::chrono::milliseconds idle_timeout{30'000};
   ProxyTunnel::Options via_tunnel{};
   Watcher via_watcher, watcher;
-  quic_test::TunnelRecorder recorder;
+  Recorder recorder;
   std::unique_ptr<ProxyClient> via, client;
   std::unique_ptr<ProxyTunnel> tunnel;
 };

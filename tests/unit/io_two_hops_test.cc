@@ -20,6 +20,21 @@ TEST_P(TwoHopsForward, BothForward) {
   EXPECT_FALSE(via->via_statistics());
 }
 
+//= draft-ietf-masque-quic-proxy, section 7.2
+//# Proxies SHOULD preserve ECN markings on forwarded packets in both directions, to allow ECN to
+//# function end-to-end.
+TEST_P(TwoHopsForward, EcnPassesBoth) {
+  Start();
+  ASSERT_TRUE(ForwardsTwice());
+  for (const int ecn : {1, 2, 3, 0}) {
+    target.ecn = 3 - ecn;
+    ASSERT_TRUE(RunUntil([&] {
+      std::ignore = tunnel->Send(Short(kServerId), static_cast<unsigned>(ecn));
+      return target.last_ecn == ecn && recorder.last_ecn == static_cast<unsigned>(3 - ecn);
+    })) << ecn;
+  }
+}
+
 // Further connection IDs are told to the target when both proxies know them.
 TEST_P(TwoHopsForward, FurtherConnectionIds) {
   Start();
