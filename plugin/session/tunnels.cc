@@ -158,7 +158,13 @@ Tunnels::AddMapping(Tunnel &tunnel, Direction direction, const ConnectionId &id,
     // Whoever knows it already, knows it from the target: nobody else can take it away.
     tunnel.socket->tokens.try_emplace(*mapping.token, &mapping);
   }
-  tunnel.to_target += direction == Direction::kToTarget;
+  if (direction == Direction::kToTarget) {
+    ++tunnel.to_target;
+    // The client may not have moved yet where the proxy has.
+    for (auto *path : tunnel.connection->others) {
+      std::ignore = path->late.Insert(KeyOf(mapping), &mapping);
+    }
+  }
   ++tunnel.connection->client->mappings;
   return &mapping;
 }

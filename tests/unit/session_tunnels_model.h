@@ -80,6 +80,11 @@ public:
       shared_[request.socket] = request.shared && kind != Kind::kPlain;
     }
     requests_.push_back({request.stream, request.flow, request.socket, kind, id});
+    if (kind == Kind::kServer) {
+      for (const auto &tuple : others_[request.stream.connection]) {
+        AddLate(tuple, requests_.back(), false);
+      }
+    }
     return std::nullopt;
   }
 
