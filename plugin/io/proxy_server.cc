@@ -255,6 +255,7 @@ void ProxyServer::SetDatagrams(OuterConnection connection, bool datagrams, bool 
 
 void ProxyServer::RemoveConnection(OuterConnection connection) {
   state_->EndBatch();
+  state_->held.erase(connection);
   state_->Perform(state_->proxy.RemoveConnection(connection, SteadyNow()));
 }
 
@@ -268,6 +269,7 @@ void ProxyServer::MoveConnection(OuterConnection connection, const FourTuple &tu
                 std::to_underlying(connection), moved.reserved.size());
   }
   state_->Perform(std::move(moved.actions));
+  state_->ForwardHeld(connection);
 }
 
 void ProxyServer::OnMigrating(OuterConnection connection) {

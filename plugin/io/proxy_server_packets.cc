@@ -226,12 +226,45 @@ void ProxyServer::State::ToClients(const ServerSocket *socket, const ReceivedBur
         }
       }
     }
+    if (!sent && sent.error() == DropReason::kTooLarge && Hold(*socket, *way, burst.ecn)) {
+      continue;
+    }
     if (!sent) {
       proxy.NotSent(*way->tunnel, Way::kTunnelledToClient, sent.error(),
                     TrafficOf(OnePacket(packet)));
     }
   } while (!rest.empty());
   end();
+}
+
+bool ProxyServer::State::Hold(const ServerSocket &socket, const PacketToClient &packet,
+                              unsigned ecn) {
+  if (!proxy.MayWait(packet)) {
+    return false;
+  }
+  const auto &connection = *packet.tunnel->connection;
+  const auto of = held.try_emplace(connection.id, connection.client->waiting).first;
+  if (!of->second.Add(socket.id, packet.packet.bytes, ecn)) {
+    return false;
+  }
+  proxy.Waits(packet);
+  return true;
+}
+
+void ProxyServer::State::ForwardHeld(OuterConnection connection) {
+  const auto found = held.find(connection);
+  if (found == held.end()) {
+    return;
+  }
+  for (auto &[socket, size, ecn, memory] : found->second.Take()) {
+    if (const auto *known = proxy.Find(socket)) {
+      ToClients(known, {.data = std::span(memory).subspan(kPacketRoom, size),
+                        .segment = size,
+                        .ecn = ecn,
+                        .local = {},
+                        .remote = {}});
+    }
+  }
 }
 
 void ProxyServer::State::Forward(Tunnel &tunnel, const Burst &packets) {
@@ -273,6 +306,7 @@ void ProxyServer::OnStreamData(const StreamKey &stream, std::span<const std::uin
     }
     state_->Perform(std::move(actions));
   }
+  state_->ForwardHeld(stream.connection);
 }
 
 bool ProxyServer::OnClientPacket(const FourTuple &tuple, std::span<std::uint8_t> packet,

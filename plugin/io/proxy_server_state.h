@@ -21,6 +21,7 @@
 
 #include "batch_reader.h"
 #include "common.h"
+#include "held_packets.h"
 #include "tunnelled_batch.h"
 
 namespace ngmasque {
@@ -70,6 +71,10 @@ struct ProxyServer::State {
   void SendTunnelled(std::span<const TunnelledBatch::Entry> entries);
   void ReportTunnelled(std::span<const TunnelledBatch::Entry> entries, DropReason reason);
   void ToClients(const ServerSocket *socket, const ReceivedBurst &burst);
+  // Keeps a packet of FromTarget until ForwardHeld; false: there is no room.
+  [[nodiscard]] bool Hold(const ServerSocket &socket, const PacketToClient &packet, unsigned ecn);
+  // The client may have what waits for it forwarded now.
+  void ForwardHeld(OuterConnection connection);
   void Forward(Tunnel &tunnel, const Burst &packets);
   [[nodiscard]] Unsent SendToTarget(Target &target, const Burst &packets);
   // What has become of packets to `where`.
@@ -120,6 +125,8 @@ struct ProxyServer::State {
   // Sockets whose targets are unreachable: not acted on in the middle of a batch, whose tunnels may
   // be theirs.
   std::set<SocketId> failed; // At most one per socket.
+
+  std::map<OuterConnection, HeldPackets> held; // Those of connections that are there.
 
   BatchReader reader;
   // The last one, so that it is the first to go: it calls back no more.

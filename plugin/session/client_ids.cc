@@ -43,12 +43,8 @@ ForwardedPacket ClientIds::FindForwarded(std::span<const std::uint8_t> packet) c
   //# Once a client has sent an ACK_CLIENT_VCID capsule to the proxy, it MUST be prepared to receive
   //# forwarded short header packets on the 4-tuple between itself and the proxy for the specified
   //# client VCID.
-  if (owner->is_virtual) {
-    const auto &id = mapping.virtual_id;
-    const bool is_current = std::ranges::starts_with(packet.subspan(1), id.bytes()) && !id.empty();
-    return {.tunnel = owner->tunnel,
-            .mapping = &mapping,
-            .id_length = is_current ? id.size() : mapping.previous_id.size()};
+  if (owner->virtual_length != 0) {
+    return {.tunnel = owner->tunnel, .mapping = &mapping, .id_length = owner->virtual_length};
   }
   if (!owner->tunnel->begun_ || mapping.stage != ClientMapping::Stage::kAcknowledged ||
       owner->tunnel->dialect().virtual_ids()) {

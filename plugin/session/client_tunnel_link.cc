@@ -47,7 +47,9 @@ std::vector<LinkId> ClientTunnel::LinkIds() const {
     };
     if (virtual_ids) {
       add(mapping.virtual_id);
-      add(mapping.previous_id);
+      if (!mapping.previous_ids.empty()) {
+        add(mapping.previous_ids.back());
+      }
     } else if (mapping.direction == Direction::kToClient ? options_.forward
                                                          : mapping.stage == Stage::kAcknowledged) {
       add(mapping.id);
@@ -65,7 +67,9 @@ std::vector<ClientAction> ClientTunnel::OnLinkId(const ConnectionId &id, bool us
   const auto found = std::ranges::find_if(mappings_, [&](const Mappings::value_type &entry) {
     const auto &mapping = entry.second;
     return mapping.direction == Direction::kToClient &&
-           (virtual_ids ? mapping.virtual_id == id || mapping.previous_id == id : mapping.id == id);
+           (virtual_ids ? mapping.virtual_id == id ||
+                            (!mapping.previous_ids.empty() && mapping.previous_ids.back() == id)
+                        : mapping.id == id);
   });
   if (found == mappings_.end()) {
     return actions; // It has been given up meanwhile.

@@ -92,10 +92,19 @@ bool ClientTunnel::Model::SetVirtual(MappingId number, const ConnectionId &virtu
   if (mapping.direction == Direction::kToClient) {
     if (!virtual_id.empty() &&
         !tunnel_.ids_.table_.Insert(virtual_id,
-                                    {.tunnel = &tunnel_, .mapping = &mapping, .is_virtual = true})) {
+                                    {.tunnel = &tunnel_,
+                                     .mapping = &mapping,
+                                     .virtual_length = virtual_id.size()})) {
       return false;
     }
-    tunnel_.EraseVirtual(std::exchange(mapping.previous_id, mapping.virtual_id));
+    auto &previous = mapping.previous_ids;
+    if (!mapping.virtual_id.empty()) {
+      previous.push_back(mapping.virtual_id);
+    }
+    if (previous.size() > ClientMapping::kMaxPrevious) {
+      tunnel_.EraseVirtual(previous.front());
+      previous.erase(previous.begin());
+    }
   }
   mapping.virtual_id = virtual_id;
   return true;
@@ -241,7 +250,9 @@ ClientTunnel::Mappings::iterator ClientTunnel::Erase(Mappings::iterator mapping)
   } else {
     Disown(mapping->second);
     EraseVirtual(mapping->second.virtual_id);
-    EraseVirtual(mapping->second.previous_id);
+    for (const auto &id : mapping->second.previous_ids) {
+      EraseVirtual(id);
+    }
   }
   return mappings_.erase(mapping);
 }

@@ -196,6 +196,8 @@ Proxy::FromTarget(const ServerSocket *socket, const MutablePacket &packet, Times
   const auto forwarded = to->forward ? ToForwarded(*to->mapping, packet) : std::nullopt;
   if (forwarded) {
     tunnel.statistics[Way::kForwardedToClient].passed.Add(size, false);
+    tunnel.forwarded.Add(size);
+    tunnel.interrupted = false;
     result.packet = *forwarded;
     result.form = ClientForm::kForward;
     return result;
@@ -237,6 +239,18 @@ std::expected<Prefix, DropReason> Proxy::StreamPrefix(const PacketToClient &pack
   }
   const auto &tunnel = *packet.tunnel;
   return StateOf(*tunnel.connection).dialect->StreamPrefix(tunnel, bytes.size());
+}
+
+bool Proxy::MayWait(const PacketToClient &packet) const {
+  const auto &tunnel = *packet.tunnel;
+  return packet.mapping && tunnel.interrupted &&
+         packet.packet.bytes.size() <= tunnel.forwarded.get();
+}
+
+void Proxy::Waits(const PacketToClient &packet) {
+  Traffic traffic;
+  traffic.Add(packet.packet.bytes.size(), IsLong(packet.packet.bytes));
+  packet.tunnel->statistics[Way::kTunnelledToClient].passed -= traffic;
 }
 
 void Proxy::NotSent(Tunnel &tunnel, Way way, DropReason reason, const Traffic &traffic) {

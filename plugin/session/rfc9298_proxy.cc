@@ -222,6 +222,7 @@ void Rfc9298::OnMigrating(Tunnel &tunnel, TunnelModel &model) {
     return;
   }
   auto &request = RequestOf(tunnel);
+  tunnel.interrupted = true;
   for (auto &[id, client] : request.clients) {
     client.mapping->acknowledged = false;
     client.mapping->virtual_id = {};

@@ -139,8 +139,10 @@ protected:
   Loop loop;
   quic_test::CertificateFiles certificate;
   Socket target{loop, [this](const Bytes &, const Endpoint &from) {
-                  target.Send(from, Short(0x60));
+                  target.Send(from, Short(0x60, answer_size));
+                  ++answers;
                 }};
+  std::size_t answer_size = 100, answers = 0;
   std::unique_ptr<ConnectUdpProxy> proxy;
   std::optional<Nat> nat;
   quic_test::TunnelRecorder recorder;
@@ -168,6 +170,25 @@ TEST_P(ModernMoves, AClientThatMovesHasOtherVirtualConnectionIds) {
   EXPECT_EQ(Shared(nat->to_client), std::vector<Bytes>{});
   EXPECT_TRUE(recorder.ended.empty());
   EXPECT_EQ(recorder.packets.back(), Short(0x60));
+}
+
+// The target knows how large its packets can be when they are forwarded.
+TEST_P(ModernMoves, WhatFitsInNoDatagramWaitsUntilTheClientHasRegisteredAgain) {
+  answer_size = tunnel->max_payload() + 20;
+  for (int round = 0; round < 10; ++round) {
+    ASSERT_TRUE(Forwards());
+  }
+  for (std::size_t addresses = 2; addresses <= 4; ++addresses) {
+    ASSERT_TRUE(RunUntil([&] { return client->ChangeLocalAddress().has_value(); }));
+    ASSERT_TRUE(RunUntil([&] {
+      std::ignore = tunnel->Send(Short(0x55), 0);
+      return nat->to_client.size() == addresses;
+    }));
+    ASSERT_TRUE(Forwards());
+  }
+  EXPECT_TRUE(RunUntil([this] { return recorder.packets.size() == answers; }));
+  EXPECT_EQ(tunnel->statistics().on_stream_rx, 0u);
+  EXPECT_EQ(proxy->counters().dropped, Drops{});
 }
 
 //= draft-ietf-masque-quic-proxy, section 6.5

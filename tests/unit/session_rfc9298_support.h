@@ -91,13 +91,25 @@ public:
       return "tunnelled";
     }
     on_link.assign(to->packet.bytes.begin(), to->packet.bytes.end());
-    auto copy = on_link;
-    const auto found = ids.FindForwarded(copy);
+    return FromLink(on_link);
+  }
+
+  /// The same of one that was on the link.
+  std::string FromLink(Bytes packet) const {
+    const auto found = ids.FindForwarded(packet);
     if (found.tunnel != &tunnel) {
       return "lost";
     }
-    const auto inner = tunnel.FromProxy(found, copy);
+    const auto inner = tunnel.FromProxy(found, packet);
     return inner ? ToText(inner->subspan(1)) : "malformed";
+  }
+
+  /// The client moves, and the proxy follows.
+  void Move(const FourTuple &to) {
+    world.Do(world.proxy.OnMigrating(connection, world.now));
+    Talk(tunnel.OnMigrated());
+    world.Do(world.proxy.MoveConnection(connection, to, world.now).actions);
+    tuple = to;
   }
 
   ProxyWorld &world;

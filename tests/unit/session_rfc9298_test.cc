@@ -134,6 +134,48 @@ TEST_P(Rfc9298Conversation, ActiveMigration) {
   EXPECT_EQ(client.said, Texts{"opened"});
 }
 
+// The proxy moves, or the client, and again before what was sent to where it was has come.
+TEST_P(Rfc9298Conversation, WhatComesLateToTheClient) {
+  client.Talk(client.tunnel.Start(Id("client-0")));
+  client.Talk(client.tunnel.AddServerId(Id("server-2")));
+  ASSERT_EQ(client.Down("client-0" + kRest), "client-0" + kRest);
+  const auto first = client.on_link;
+  for (std::size_t move = 0; move < ClientMapping::kMaxPrevious; ++move) {
+    client.Move(Tuple(static_cast<std::uint16_t>(5 + move)));
+    EXPECT_EQ(client.Down("client-0" + kRest), "client-0" + kRest) << move;
+    EXPECT_EQ(client.FromLink(first), "client-0" + kRest) << move;
+  }
+  client.Move(Tuple(20));
+  EXPECT_EQ(client.FromLink(first), "lost");
+  client.Talk(client.tunnel.RemoveClientId(Id("client-0")));
+  EXPECT_EQ(client.FromLink(client.on_link), "lost");
+}
+
+// A packet that is too large for a datagram may wait until it can be forwarded again, if others were
+// as large: a larger one may be a probe of the path.
+TEST_P(Rfc9298Conversation, LargePacketsMayWaitForTheClient) {
+  client.Talk(client.tunnel.Start(Id("client-0")));
+  client.Talk(client.tunnel.AddServerId(Id("server-2")));
+  const auto may_wait = [this](std::string_view text) {
+    auto bytes = Short(text);
+    const auto to = world.proxy.FromTarget(world.proxy.Find(world.socket()), {.bytes = bytes},
+                                           world.now);
+    return to && to->form == ClientForm::kDatagram && world.proxy.MayWait(*to);
+  };
+  const auto packet = "client-0" + kRest, probe = packet + " and more";
+  for (int i = 0; i < 3; ++i) {
+    ASSERT_EQ(client.Down(packet), packet);
+  }
+  ASSERT_EQ(client.Down(probe), probe);
+  world.Do(world.proxy.OnMigrating(kAlice, world.now));
+  EXPECT_TRUE(may_wait(packet));
+  EXPECT_FALSE(may_wait(probe));
+  EXPECT_FALSE(may_wait("client-9" + kRest)) << "it is never forwarded";
+  client.Move(Tuple(5));
+  EXPECT_FALSE(may_wait(packet));
+  EXPECT_EQ(client.Down(packet), packet);
+}
+
 // A NAT's new address costs nothing: what is forwarded follows the validated path.
 TEST_P(Rfc9298Conversation, Rebinding) {
   client.Talk(client.tunnel.Start(Id("client-0")));

@@ -48,8 +48,10 @@ struct ClientMapping {
   std::optional<ResetToken> token{}; ///< With kToTarget, if it is known.
   /// What stands for `id` between client and proxy, in dialects that have that; otherwise empty.
   ConnectionId virtual_id{};
-  /// With kToClient, the one before: packets with it may be on their way.
-  ConnectionId previous_id{};
+  /// With kToClient, those before, the latest one last, at most kMaxPrevious: packets with them may be
+  /// on their way, of several when the outer connection moves more than once in a round trip.
+  std::vector<ConnectionId> previous_ids{};
+  static constexpr std::size_t kMaxPrevious = 4;
   /// Whether `id` may come on the link as it is: ClientTunnel::Options::chained.
   bool on_link = false;
 };

@@ -60,7 +60,7 @@ private:
   struct Owner {
     ClientTunnel *tunnel = nullptr;
     const ClientMapping *mapping = nullptr;
-    bool is_virtual = false;
+    std::size_t virtual_length = 0; ///< In bytes; 0: it is not virtual.
   };
 
   HashKey key_;

@@ -325,6 +325,12 @@ public:
   /// datagram and is not for the stream either (IsForStream).
   [[nodiscard]] std::expected<Prefix, DropReason> StreamPrefix(const PacketToClient &packet) const;
 
+  /// Whether a packet of FromTarget that has no other way may wait for the client to have it
+  /// forwarded again, as it was before it moved: no larger than others were.
+  [[nodiscard]] bool MayWait(const PacketToClient &packet) const;
+  /// It does, and is not counted: it comes by FromTarget again, or not at all.
+  void Waits(const PacketToClient &packet);
+
   /// What was handed out to be sent `way` has not left, after all: it is a drop of its tunnel.
   /// `reason`: kQueueFull or a later one.
   void NotSent(Tunnel &tunnel, Way way, DropReason reason, const Traffic &traffic);

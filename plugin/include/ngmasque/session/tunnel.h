@@ -160,6 +160,23 @@ enum class Carrier : std::uint8_t {
   kDatagrams, ///< Some of them.
 };
 
+/// The largest size of packets that are no probes of a path, which come one by one.
+class UsualSize {
+public:
+  void Add(std::size_t size) {
+    run_ = size == last_ ? run_ + 1 : 1;
+    last_ = size;
+    if (run_ >= kRun && size > usual_) {
+      usual_ = size;
+    }
+  }
+  [[nodiscard]] std::size_t get() const { return usual_; }
+
+private:
+  static constexpr std::size_t kRun = 3;
+  std::size_t last_ = 0, run_ = 0, usual_ = 0;
+};
+
 /// One client's association with one target, from its first request on.
 ///
 ///     kLookup --OnLookup--> kOpening --OnSocket--> kOpen
@@ -206,6 +223,8 @@ struct Tunnel {
   bool answered = false; ///< The target has sent it something.
   /// The client has forwarded a packet, and can do so still.
   bool forwarding = false;
+  UsualSize forwarded{}; ///< Of what was forwarded to the client.
+  bool interrupted = false; ///< A move has ended that; until something is forwarded again.
   std::vector<Endpoint> targets{}; ///< To be tried yet, in order; at most max_addresses.
   SessionError error = SessionError::kUnroutable; ///< Of the last one that was tried.
   Timestamp begun{};                            ///< When its first request came.
