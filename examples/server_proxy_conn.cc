@@ -178,9 +178,15 @@ void ServerProxyConn::OnFrame() {
   }
 }
 
-// At once: what the packet says besides may be that the client expects forwarded packets there.
+// At once: what the packet says besides may be that the client expects forwarded packets there.  Where
+// the server has been before, it is with the client's first packet, which may have no frame for
+// HTTP/3.
 void ServerProxyConn::Validated(const ngtcp2_path &path) {
-  validated_.Add(ToFourTuple(path));
+  const auto tuple = ToFourTuple(path);
+  if (proxy_.arrival().path == tuple) {
+    OnFrame();
+  }
+  validated_.Add(tuple);
   FollowPath();
 }
 

@@ -15,6 +15,7 @@ from net import Addr
 from procs import Program, ProgramError
 from relay import Impairment, Relay
 from transfer import TIMEOUT, Site, received, wait_received
+from wire import Wire
 
 # For loopback, which a proxy does not go to by itself
 ALLOW = ("--connect-udp-allow=127.0.0.0/8", "--connect-udp-allow=::1/128")
@@ -44,7 +45,7 @@ def _fresh(directory: Path, name: str, suffix: str = "") -> Path:
 class Client:
     """A client from its start to the end of the with block that the Proxied is."""
 
-    def __init__(self, argv: list[str | Path], run: Path, site: Site):
+    def __init__(self, argv: list[str | Path], run: Path, site: Site, inside: list[str]):
         self.run = run
         self._site = site
         self.downloaded = run / "download" / site.file.name
@@ -52,9 +53,9 @@ class Client:
         self.stats_file = run / "client-stats.json"
         self._began = time.monotonic()
         self.program = Program(
-            [argv[0], "--quiet", "--no-quic-dump", "--no-http-dump", f"--stats={self.stats_file}",
+            [*inside, argv[0], "--quiet", "--no-quic-dump", "--no-http-dump", f"--stats={self.stats_file}",
              f"--download={self.downloaded.parent}", *argv[1:]],
-            run / "client.log")
+            run / "client.log", Path(argv[0]).name)
 
     def received(self) -> int:
         """Bytes that the client has written so far."""
@@ -101,7 +102,9 @@ class Client:
 class Proxied:
     """A target and a proxy from the beginning of a with block to its end, and clients
     that start() starts.  `front` and `back` are what a relay does to packets, up and
-    down, before the proxy and behind it.
+    down, before the proxy and behind it.  `ring` are further addresses of the proxy.  On a `wire`
+    clients run on its host "cli", the proxy on "srv" with the addresses of `ring` alone, and the target
+    on "tgt" with `target_addr`.
 
     The empty directory `run` gets logs and statistics, and with `qlog` the qlogs of the
     inner connection in client/qlog and target-qlog, of the outer one in client/proxy-qlog
@@ -112,9 +115,15 @@ class Proxied:
                  hosts: tuple[str, str] = ("127.0.0.1", "127.0.0.2"),
                  front: tuple[Impairment, Impairment] | None = None,
                  back: tuple[Impairment, Impairment] | None = None, seed: str = "1", qlog: bool = False,
-                 dialect: str = "draft-00"):
+                 dialect: str = "draft-00", ring: tuple[Addr, ...] = (), wire: Wire | None = None,
+                 target_addr: Addr | None = None):
         self.site, self.run, self._qlog, self._dialect = site, run, qlog, dialect
-        self.proxy_addr, self.target_addr, front_addr, back_addr = net.free_addrs(*hosts, *hosts)
+        if wire:
+            (self.proxy_addr, *ring), self.target_addr = ring, target_addr
+        else:
+            self.proxy_addr, self.target_addr, front_addr, back_addr = net.free_addrs(*hosts, *hosts)
+        self._ring = ring
+        self._inside = {host: wire.inside(host) if wire else [] for host in ("cli", "srv", "tgt")}
         # Where clients find the proxy, and the target by its way
         self.proxy_seen, self.target_seen = self.proxy_addr, self.target_addr
         self.front = self.back = None
@@ -169,7 +178,7 @@ class Proxied:
                     str(addr.port), f"--key={key}", f"--cert={cert}", f"--file={self.site.file}",
                     f"--stats={stats_file}", *self._target_options]
         else:
-            argv = [self._gtlsserver, "--quiet", f"--stats={stats_file}", f"--htdocs={self.site.htdocs}",
+            argv = [*self._inside["tgt"], self._gtlsserver, "--quiet", f"--stats={stats_file}", f"--htdocs={self.site.htdocs}",
                     *self._qlog_option(self.run / "target-qlog"), *self._target_options,
                     addr.host, str(addr.port), key, cert]
         self.target = Program(argv, self.run / "target.log", "target")
@@ -180,12 +189,13 @@ class Proxied:
         """Called by entering; again after the proxy has been killed."""
         addr = self.proxy_addr
         self.proxy = Program(
-            [*self._proxy_by, self._gtlsserver, "--quiet", "--connect-udp", f"--stats={self.run}/proxy-stats.json",
+            [*self._inside["srv"], *self._proxy_by, self._gtlsserver, "--quiet", "--connect-udp", f"--stats={self.run}/proxy-stats.json",
              f"--htdocs={self.site.htdocs}", *self._qlog_option(self.run / "proxy-qlog"), *self._proxy_options,
+             *(f"--alternate-addr={other}" for other in self._ring),
              addr.host, str(addr.port), *self.site.certificate],
             _fresh(self.run, "proxy", ".log"), "proxy")
         self._programs.append(self.proxy)
-        self.proxy.wait_bound([addr])
+        self.proxy.wait_bound([addr, *self._ring])
 
     def start(self, *options: str, mode: str | None = "forward", target: Addr | None = None,
               host: str = "", site: Site | None = None, staying: bool = False) -> Client:
@@ -199,7 +209,7 @@ class Proxied:
             *self._qlog_option(run / "proxy-qlog", "--proxy-qlog-dir")]
         client = Client(
             [self._gtlsclient, *(() if staying else (EXIT,)), *through, *self._qlog_option(run / "qlog"), *options,
-             host or addr.host, str(addr.port), f"https://localhost:{addr.port}/{site.file.name}"], run, site)
+             host or addr.host, str(addr.port), f"https://localhost:{addr.port}/{site.file.name}"], run, site, self._inside["cli"])
         self.clients.append(client)
         return client
 

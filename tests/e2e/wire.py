@@ -60,6 +60,8 @@ FLOWS = 4096
 ADDRESSES = 1024
 # Lines of a trace; what comes later is counted only
 TRACE_LINES = 2_000_000
+# Bytes
+TRACED_ID = 8
 # Packets of one host that are dealt with before a command
 DRAIN = 10_000
 TRIGGERS = 16
@@ -93,6 +95,7 @@ class Trace(NamedTuple):
     first: int  # the first byte of the payload, -1 if it has none
     kind: str
     copies: int  # that the link let through; 0: lost
+    id: str  # the bytes after the first one, in hex: enough of a connection ID to tell it from others
 
     @property
     def far(self) -> str:
@@ -242,7 +245,8 @@ class _Process:
             (source, sport), (destination, dport) = headers.source, headers.destination
             first = data[headers.start] if headers.size else -1
             self._trace.write(f"{now} {way} {to_text(source)} {sport} {to_text(destination)} {dport} "
-                              f"{headers.size} {first} {kind} {copies}\n")
+                              f"{headers.size} {first} {kind} {copies} "
+                              f"{data[headers.start + 1:headers.start + 1 + TRACED_ID].hex() or '-'}\n")
 
     def _accept(self, tun: int, data: bytes, now: float) -> None:
         if not (headers := ip_packet.parse(data)):
@@ -412,8 +416,8 @@ class Wire(Relay):
     def trace(self) -> list[Trace]:
         """Every packet so far, in the order in which they came by."""
         self.counts()  # flushes
-        return [Trace(float(t), way, source, int(sport), destination, int(dport), int(size), int(first), kind, int(n))
-                for t, way, source, sport, destination, dport, size, first, kind, n
+        return [Trace(float(t), way, source, int(sport), destination, int(dport), int(size), int(first), kind, int(n), id)
+                for t, way, source, sport, destination, dport, size, first, kind, n, id
                 in map(str.split, self._trace.read_text().splitlines())]
 
 
