@@ -17,8 +17,9 @@
 
 namespace ngmasque {
 
-/// Those of a client's connection.  That takes it a round trip, in which the target sends what its
-/// window has room for; if the client never does, they wait for nothing.
+/// Those of a client's connection.  That takes it two round trips or so, in which the target sends what
+/// its window has room for.  If it moves again before, or does not register at all, they go on the
+/// stream, where they hold up what comes behind them.
 class HeldPackets {
 public:
   struct Packet {
@@ -34,12 +35,21 @@ public:
   /// `waiting`: Client::waiting, of which they are taken.
   explicit HeldPackets(std::shared_ptr<ByteBudget> waiting) : share_(std::move(waiting)) {}
 
+  /// How long they wait, in nanoseconds: it is looked at when another one comes.
+  static constexpr std::uint64_t kMaxWait = 1'000'000'000;
+
+  [[nodiscard]] bool Late(std::uint64_t now) const {
+    return !packets_.empty() && now - since_ > kMaxWait;
+  }
+
   /// False if too much waits for the client already.
-  [[nodiscard]] bool Add(SocketId socket, std::span<const std::uint8_t> packet, unsigned ecn) {
+  [[nodiscard]] bool Add(SocketId socket, std::span<const std::uint8_t> packet, unsigned ecn,
+                         std::uint64_t now) {
     const auto size = packet.size() + 2 * kPacketRoom;
     if (share_.bytes() + size > kMaxBytes || !share_.Resize(share_.bytes() + size)) {
       return false;
     }
+    since_ = packets_.empty() ? now : since_;
     std::vector<std::uint8_t> memory(size);
     std::ranges::copy(packet, memory.begin() + kPacketRoom);
     packets_.push_back(
@@ -55,6 +65,7 @@ public:
 
 private:
   std::vector<Packet> packets_;
+  std::uint64_t since_ = 0; // When the first of them came.
   BudgetShare share_;
 };
 

@@ -274,6 +274,7 @@ void ProxyServer::MoveConnection(OuterConnection connection, const FourTuple &tu
 
 void ProxyServer::OnMigrating(OuterConnection connection) {
   state_->EndBatch();
+  state_->ForwardHeld(connection, true);
   state_->Perform(state_->proxy.OnMigrating(connection, SteadyNow()));
 }
 

@@ -174,7 +174,8 @@ void ProxyServer::State::EndBatch() {
   ActOnFailed();
 }
 
-void ProxyServer::State::ToClients(const ServerSocket *socket, const ReceivedBurst &burst) {
+void ProxyServer::State::ToClients(const ServerSocket *socket, const ReceivedBurst &burst,
+                                   bool on_stream) {
   const auto now = SteadyNow();
   // Neighbours that are forwarded for the same tunnel go together.
   Tunnel *of = nullptr;
@@ -192,7 +193,7 @@ void ProxyServer::State::ToClients(const ServerSocket *socket, const ReceivedBur
     rest = rest.subspan(bytes.size());
     // Around the others are packets that wait to be sent, or to be looked at.
     const bool first = bytes.data() == burst.data.data();
-    const auto way = proxy.FromTarget(socket,
+    auto way = proxy.FromTarget(socket,
                                       {.bytes = bytes,
                                        .before = first ? kPacketRoom : 0,
                                        .behind = rest.empty() ? kPacketRoom : 0},
@@ -219,6 +220,7 @@ void ProxyServer::State::ToClients(const ServerSocket *socket, const ReceivedBur
       sent = client.SendDatagram(way->tunnel->number, way->prefix, packet);
     }
     if (!sent && sent.error() == DropReason::kTooLarge) {
+      way->form = on_stream ? ClientForm::kStream : way->form;
       if (const auto prefix = proxy.StreamPrefix(*way)) {
         sent = client.SendOnStream(way->stream, prefix->view(), packet);
         if (sent) {
@@ -226,7 +228,7 @@ void ProxyServer::State::ToClients(const ServerSocket *socket, const ReceivedBur
         }
       }
     }
-    if (!sent && sent.error() == DropReason::kTooLarge && Hold(*socket, *way, burst.ecn)) {
+    if (!sent && sent.error() == DropReason::kTooLarge && Hold(*socket, *way, burst.ecn, now)) {
       continue;
     }
     if (!sent) {
@@ -238,31 +240,36 @@ void ProxyServer::State::ToClients(const ServerSocket *socket, const ReceivedBur
 }
 
 bool ProxyServer::State::Hold(const ServerSocket &socket, const PacketToClient &packet,
-                              unsigned ecn) {
+                              unsigned ecn, std::uint64_t now) {
   if (!proxy.MayWait(packet)) {
     return false;
   }
   const auto &connection = *packet.tunnel->connection;
   const auto of = held.try_emplace(connection.id, connection.client->waiting).first;
-  if (!of->second.Add(socket.id, packet.packet.bytes, ecn)) {
+  if (!of->second.Add(socket.id, packet.packet.bytes, ecn, now)) {
     return false;
   }
   proxy.Waits(packet);
+  if (of->second.Late(now)) {
+    ForwardHeld(connection.id, true);
+  }
   return true;
 }
 
-void ProxyServer::State::ForwardHeld(OuterConnection connection) {
+void ProxyServer::State::ForwardHeld(OuterConnection connection, bool on_stream) {
   const auto found = held.find(connection);
   if (found == held.end()) {
     return;
   }
   for (auto &[socket, size, ecn, memory] : found->second.Take()) {
     if (const auto *known = proxy.Find(socket)) {
-      ToClients(known, {.data = std::span(memory).subspan(kPacketRoom, size),
-                        .segment = size,
-                        .ecn = ecn,
-                        .local = {},
-                        .remote = {}});
+      ToClients(known,
+                {.data = std::span(memory).subspan(kPacketRoom, size),
+                 .segment = size,
+                 .ecn = ecn,
+                 .local = {},
+                 .remote = {}},
+                on_stream);
     }
   }
 }

@@ -70,11 +70,13 @@ struct ProxyServer::State {
   void EndTunnelled();
   void SendTunnelled(std::span<const TunnelledBatch::Entry> entries);
   void ReportTunnelled(std::span<const TunnelledBatch::Entry> entries, DropReason reason);
-  void ToClients(const ServerSocket *socket, const ReceivedBurst &burst);
-  // Keeps a packet of FromTarget until ForwardHeld; false: there is no room.
-  [[nodiscard]] bool Hold(const ServerSocket &socket, const PacketToClient &packet, unsigned ecn);
-  // The client may have what waits for it forwarded now.
-  void ForwardHeld(OuterConnection connection);
+  // `on_stream`: what is too large for a datagram, too.
+  void ToClients(const ServerSocket *socket, const ReceivedBurst &burst, bool on_stream = false);
+  // Keeps a packet of FromTarget until ForwardHeld; false: it cannot wait.
+  [[nodiscard]] bool Hold(const ServerSocket &socket, const PacketToClient &packet, unsigned ecn,
+                          std::uint64_t now);
+  // The client may have what waits for it forwarded now, or else `on_stream`.
+  void ForwardHeld(OuterConnection connection, bool on_stream = false);
   void Forward(Tunnel &tunnel, const Burst &packets);
   [[nodiscard]] Unsent SendToTarget(Target &target, const Burst &packets);
   // What has become of packets to `where`.

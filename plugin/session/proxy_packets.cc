@@ -192,11 +192,13 @@ Proxy::FromTarget(const ServerSocket *socket, const MutablePacket &packet, Times
                          DropReason::kRateLimited);
   }
   tunnel.answered = true;
+  if (to->mapping) {
+    tunnel.usual.Add(size);
+  }
   PacketToClient result{.tunnel = &tunnel, .mapping = to->mapping, .packet = packet};
   const auto forwarded = to->forward ? ToForwarded(*to->mapping, packet) : std::nullopt;
   if (forwarded) {
     tunnel.statistics[Way::kForwardedToClient].passed.Add(size, false);
-    tunnel.forwarded.Add(size);
     tunnel.interrupted = false;
     result.packet = *forwarded;
     result.form = ClientForm::kForward;
@@ -244,7 +246,7 @@ std::expected<Prefix, DropReason> Proxy::StreamPrefix(const PacketToClient &pack
 bool Proxy::MayWait(const PacketToClient &packet) const {
   const auto &tunnel = *packet.tunnel;
   return packet.mapping && tunnel.interrupted &&
-         packet.packet.bytes.size() <= tunnel.forwarded.get();
+         packet.packet.bytes.size() <= tunnel.usual.get();
 }
 
 void Proxy::Waits(const PacketToClient &packet) {

@@ -140,6 +140,7 @@ void Rfc9298Client::UdpTunnel::Unregister(RegisteredIds &ids, RegisteredIds::ite
   registered.mapping.reset();
   registered.closed = registered.unanswered;
   registered.moved = 0;
+  registered.again = false;
   registered.acknowledged = false;
 }
 
@@ -183,7 +184,11 @@ void Rfc9298Client::UdpTunnel::OnMigrated(ClientTunnelModel &model) {
       if (registered.mapping) {
         registered.moved = registered.unanswered - registered.closed;
         (void)model.SetVirtual(*registered.mapping, {});
-        Register(*registered.mapping, model);
+        // One at a time, however often the connection moves in a round trip.
+        registered.again = registered.moved != 0;
+        if (!registered.again) {
+          Register(*registered.mapping, model);
+        }
       }
     }
   }

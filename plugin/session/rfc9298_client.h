@@ -80,6 +80,7 @@ private:
     std::size_t unanswered = 0;       // Registrations of it.
     std::size_t closed = 0; // Of these, the first ones: they were closed, and say nothing any more.
     std::size_t moved = 0;  // Of the next ones: with them comes a virtual one of before a move.
+    bool again = false; // When those have come, it is to be registered again.
     bool acknowledged = false; // The proxy has it, as far as we know.
   };
   using RegisteredIds = std::map<ConnectionId, Registered>; // At most as many as the proxy allows.

@@ -118,6 +118,9 @@ std::uint64_t Rfc9298Client::UdpTunnel::OnAck(Direction direction, const CidCaps
     return 0;
   }
   model.Acknowledge(mapping);
+  if (registered.moved == 0 && std::exchange(registered.again, false)) {
+    Register(mapping, model);
+  }
   RegisterWaiting(model);
   return 0;
 }

@@ -57,6 +57,7 @@ private:
     // Virtual ones that it has not acknowledged yet, and whether its move has made them void: at most
     // kMaxOffered.
     std::deque<std::pair<ConnectionId, bool>> offered;
+    bool forgotten = false; // Some that were void have had to go.
   };
   // One of the target: at most kMaxVirtual mappings, none without forwarding.
   using TargetId = std::deque<Mapping *>;

@@ -108,7 +108,12 @@ std::uint64_t Rfc9298::RegisterClient(Tunnel &tunnel, const CidCapsule &capsule,
       capsule.id.size() <= rfc9298::kMaxVirtualLength) {
     auto &offered = known->second.offered;
     if (offered.size() >= rfc9298::kMaxOffered) {
-      return kH3DatagramError;
+      if (!offered.front().second) {
+        return kH3DatagramError;
+      }
+      // The client has moved as often, and probably has no answer for it.
+      offered.pop_front();
+      known->second.forgotten = true;
     }
     //= draft-ietf-masque-quic-proxy, section 2.2
     //# For such proxies, a non-empty client VCID MUST NOT be equal to the original client CID.
@@ -192,7 +197,7 @@ std::uint64_t Rfc9298::AckVirtual(Tunnel &tunnel, const CidCapsule &capsule, Tun
   const auto found = std::ranges::find(offered, capsule.virtual_id,
                                        &std::pair<ConnectionId, bool>::first);
   if (found == offered.end()) {
-    return kH3DatagramError;
+    return known->second.forgotten ? 0 : kH3DatagramError;
   }
   // One that its move has made void has crossed that.
   if (!found->second) {

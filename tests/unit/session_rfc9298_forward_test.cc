@@ -235,10 +235,12 @@ TEST(Rfc9298VirtualIds, AreInNobodysWay) {
 TEST(Rfc9298ClientMoves, BeforeTheAnswer) {
   RawProxy proxy;
   EXPECT_EQ(proxy.Start(), (Texts{"request", "REGISTER_CLIENT_CID client-0 0"}));
-  EXPECT_EQ(proxy.Do(proxy.tunnel.OnMigrated()), Texts{"REGISTER_CLIENT_CID client-0 0"});
+  EXPECT_TRUE(proxy.Do(proxy.tunnel.OnMigrated()).empty());
+  EXPECT_TRUE(proxy.Do(proxy.tunnel.OnMigrated()).empty());
   proxy.Respond(RawProxy::Accepting());
   // The first one is of before the move.
-  EXPECT_TRUE(proxy.Say(Ack(Kind::kAckClientCid, "client-0", Id("virtual0"))).empty());
+  EXPECT_EQ(proxy.Say(Ack(Kind::kAckClientCid, "client-0", Id("virtual0"))),
+            Texts{"REGISTER_CLIENT_CID client-0 0"});
   EXPECT_FALSE(proxy.ids.FindForwarded(With(Id("virtual0"))).tunnel);
   EXPECT_EQ(proxy.Say(Ack(Kind::kAckClientCid, "client-0", Id("virtual1"))),
             Texts{"ACK_CLIENT_VCID client-0 8"});
@@ -254,7 +256,7 @@ TEST(Rfc9298ClientMoves, WithoutAllowance) {
   EXPECT_TRUE(proxy.Do(proxy.tunnel.OnMigrated()).empty()) << "nothing waits twice";
   EXPECT_TRUE(proxy.Say(Ack(Kind::kAckTargetCid, "server-0", Id("virtual1"))).empty());
   EXPECT_EQ(proxy.tunnel.FromInner(With(Id("server-0"))), ClientWay::kTunnel);
-  EXPECT_EQ(proxy.Say(Maximum(10)).size(), 2u);
+  EXPECT_EQ(proxy.Say(Maximum(10)).size(), 1u);
   EXPECT_TRUE(proxy.Say(Ack(Kind::kAckTargetCid, "server-0", Id("virtual2"))).empty());
   EXPECT_EQ(proxy.tunnel.FromInner(With(Id("server-0"))), ClientWay::kForward);
   // One that waits is registered all the same, and is closed.

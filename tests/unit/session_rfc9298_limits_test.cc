@@ -103,6 +103,19 @@ TEST_P(Rfc9298Limits, VirtualIdsThatAreNotAcknowledged) {
   EXPECT_EQ(client.reset(), kH3DatagramError);
 }
 
+// Those of before a move do not count for ever: a client that is moved all the time has no answer for
+// them.
+TEST_P(Rfc9298Limits, VirtualIdsThatAreVoid) {
+  client.Open();
+  const auto first = client.Ask(Register("client-0")).at(0).virtual_id;
+  for (std::size_t i = 0; i < 2 * rfc9298::kMaxOffered; ++i) {
+    world.Do(world.proxy.OnMigrating(kAlice, world.now));
+    ASSERT_EQ(client.Ask(Register("client-0")).at(0).kind, Kind::kAckClientCid) << i;
+  }
+  (void)client.Say(Ack(Kind::kAckClientVcid, "client-0", first));
+  EXPECT_EQ(client.reset(), 0u);
+}
+
 // An acknowledgement is for those before it as well.
 TEST_P(Rfc9298Limits, AcknowledgedNowAndThen) {
   client.Open();

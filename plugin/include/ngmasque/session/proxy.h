@@ -326,7 +326,7 @@ public:
   [[nodiscard]] std::expected<Prefix, DropReason> StreamPrefix(const PacketToClient &packet) const;
 
   /// Whether a packet of FromTarget that has no other way may wait for the client to have it
-  /// forwarded again, as it was before it moved: no larger than others were.
+  /// forwarded again, as others were before it moved: no larger than such as come in a row.
   [[nodiscard]] bool MayWait(const PacketToClient &packet) const;
   /// It does, and is not counted: it comes by FromTarget again, or not at all.
   void Waits(const PacketToClient &packet);

@@ -49,8 +49,9 @@ namespace rfc9298 {
 inline constexpr std::size_t kMaxActiveIds = 64;
 
 /// Virtual connection IDs of one connection ID that the client has not answered yet.  One beyond it
-/// ends the tunnel.  A client registers again when it has moved, and a proxy that moves itself may
-/// move it several times in a round trip.
+/// ends the tunnel, unless the first of them is of before a move: that one is forgotten.  A client
+/// registers again when it has moved, and a proxy that moves itself may move it several times in a
+/// round trip.
 inline constexpr std::size_t kMaxOffered = 32;
 
 /// Capsules for connection IDs that come before the tunnel has a socket.  One beyond it ends the

@@ -223,8 +223,8 @@ struct Tunnel {
   bool answered = false; ///< The target has sent it something.
   /// The client has forwarded a packet, and can do so still.
   bool forwarding = false;
-  UsualSize forwarded{}; ///< Of what was forwarded to the client.
-  bool interrupted = false; ///< A move has ended that; until something is forwarded again.
+  UsualSize usual{};        ///< Of what the target sends to connection IDs of the client.
+  bool interrupted = false; ///< A move has ended its being forwarded; until something is again.
   std::vector<Endpoint> targets{}; ///< To be tried yet, in order; at most max_addresses.
   SessionError error = SessionError::kUnroutable; ///< Of the last one that was tried.
   Timestamp begun{};                            ///< When its first request came.
