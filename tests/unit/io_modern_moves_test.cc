@@ -179,14 +179,14 @@ TEST_P(ModernMoves, WhatFitsInNoDatagramWaitsUntilTheClientHasRegisteredAgain) {
     ASSERT_TRUE(Forwards());
   }
   for (std::size_t addresses = 2; addresses <= 4; ++addresses) {
-    ASSERT_TRUE(RunUntil([&] { return client->ChangeLocalAddress().has_value(); }));
-    ASSERT_TRUE(RunUntil([&] {
+    ASSERT_TRUE(loop.RunUntil([&] { return client->ChangeLocalAddress().has_value(); }));
+    ASSERT_TRUE(loop.RunUntil([&] {
       std::ignore = tunnel->Send(Short(0x55), 0);
       return nat->to_client.size() == addresses;
     }));
     ASSERT_TRUE(Forwards());
   }
-  EXPECT_TRUE(RunUntil([this] { return recorder.packets.size() == answers; }));
+  EXPECT_TRUE(loop.RunUntil([this] { return recorder.packets.size() == answers; }));
   EXPECT_EQ(proxy->counters().dropped, Drops{});
 }
 
