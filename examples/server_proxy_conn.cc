@@ -166,12 +166,12 @@ void ServerProxyConn::OnRetiredLocalId(const ConnectionId &id) {
 void ServerProxyConn::OnFrame() {
   const auto &[path, packet] = proxy_.arrival();
   const auto bytes = PacketDcid(packet, id_size_);
-  if (!bytes || moves_.Knows(path, *bytes)) {
+  const auto &used = *ngtcp2_conn_get_path2(handler_.conn());
+  if (!bytes || (moves_.Knows(path, *bytes) && SameBytes(used.local, told_.path.local))) {
     return;
   }
   const auto id = ConnectionId::From(*bytes);
-  const auto current = ToFourTuple(*ngtcp2_conn_get_path2(handler_.conn()));
-  if (id && moves_.OnFrame(path, *id, current)) {
+  if (id && moves_.OnFrame(path, *id, ToFourTuple(used))) {
     told_path_ = {}; // Whatever comes of it, where it ends is told.
     ngtcp2_path_storage_zero(&told_);
     OnMigrating();

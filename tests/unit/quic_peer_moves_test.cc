@@ -68,6 +68,15 @@ TEST_F(PeerMovesTest, WhatIsOvertakenBeforeTheMoveIsFollowedIsNone) {
   EXPECT_EQ(Packet(1, 0), 'm');
 }
 
+// What the client says on the new path may come with an old packet that fills the gap before it.
+TEST_F(PeerMovesTest, TheServersOtherAddressIsAMoveWithoutAFrame) {
+  const FourTuple before = From(1), after{.local = Local(444), .remote = Local(2)};
+  EXPECT_TRUE(moves.OnFrame(before, Number(0), after)) << "ngtcp2 has gone there meanwhile";
+  EXPECT_FALSE(moves.OnFrame(before, Number(0), after));
+  EXPECT_FALSE(moves.OnFrame(after, Number(1), after));
+  EXPECT_TRUE(moves.OnFrame(after, Number(1), before)) << "back again";
+}
+
 TEST_F(PeerMovesTest, AClientTakesAnother) {
   EXPECT_EQ(Frame(2, 1), 'm') << "of the first frame of the first packet";
   EXPECT_EQ(Frame(2, 1), '-');

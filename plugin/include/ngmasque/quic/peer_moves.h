@@ -22,7 +22,8 @@ namespace ngmasque {
 /// but what is in that packet may depend on it: this is told of packets before their frames are.
 class PeerMoves {
 public:
-  /// Whether packets from `path` to `id` are nothing new, which saves the caller of OnFrame.
+  /// Whether packets from `path` to `id` are nothing new, which saves the caller of OnFrame if the
+  /// connection still uses the same local address.
   [[nodiscard]] bool Knows(const FourTuple &path, std::span<const std::uint8_t> id) const {
     return !used_.empty() && std::ranges::equal(used_.back().bytes(), id) && path_ == path;
   }
@@ -37,22 +38,27 @@ public:
   /// when ngtcp2 has followed.
   [[nodiscard]] bool OnFrame(const FourTuple &path, const ConnectionId &id,
                              const FourTuple &current) {
+    OnPath(current);
+    // A packet without such a frame may have brought it there.  No NAT changes the server's address.
+    const bool unnoticed = path_ && followed_ && current.local != path_->local;
+    if (unnoticed) {
+      Leave();
+      path_ = current;
+    }
     const bool known = std::ranges::contains(used_, id);
     const bool left = std::ranges::contains(left_, id);
-    OnPath(current);
     if (path == current ? left && !followed_ : known || left || !path_) {
-      return false;
+      return unnoticed;
     }
     const bool moved = !known && path_ && path != *path_;
     if (moved) {
-      left_.insert(left_.end(), used_.begin(), used_.end());
-      used_.clear();
+      Leave();
       followed_ = path == current;
     }
     path_ = path;
     OnRetired(id);
     used_.push_back(id);
-    return moved;
+    return moved || unnoticed;
   }
 
   /// The connection uses `current`.
@@ -65,6 +71,11 @@ public:
   }
 
 private:
+  void Leave() {
+    left_.insert(left_.end(), used_.begin(), used_.end());
+    used_.clear();
+  }
+
   std::optional<FourTuple> path_; // That of the packets that were told of.
   bool followed_ = true;          // ngtcp2 has been there since.
   // Those that it has sent to on that path, the last one last, and on others: together no more than it
