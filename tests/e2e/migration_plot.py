@@ -5,9 +5,10 @@ each of its addresses.
 
     ci/migration-plot [--from SECONDS] [--to SECONDS] DIR FILE.svg
 
-DIR is a scenario's directory that ci/demo --out has left, for example OUT/migration:
-it has the qlogs of both sides in client-qlog/ and server-qlog/.  --from and --to
-draw a part of it.
+DIR is a scenario's directory that ci/demo --out has left, for example OUT/migration
+or OUT/both: it has the qlogs of both sides.  Where the download went through a proxy,
+the addresses at which the client found that are drawn on the same axis.  --from and
+--to draw a part of it.
 """
 
 import argparse
@@ -34,11 +35,16 @@ def draw(data: Timeline, begin: float, end: float, file: Path) -> None:
     addresses = list(dict.fromkeys([a for _, a in data.moves] + [a for _, a in data.failed] + list(data.sent)))
     colours = {a: f"C{i % 10}" for i, a in enumerate(addresses)}
     plt.rcParams.update({"svg.fonttype": "none", "font.size": 9})
-    figure, (above, below) = plt.subplots(
-        2, sharex=True, figsize=(10, 4 + 0.35 * len(addresses)), layout="constrained",
-        gridspec_kw={"height_ratios": [4, 0.4 * len(addresses) + 0.6]})
+    proxies = list(dict.fromkeys(a for _, a in data.outer))
+    heights = [4, 0.4 * len(addresses) + 0.6, *([0.3 * len(proxies) + 0.4] if proxies else [])]
+    figure, (above, below, *outer) = plt.subplots(
+        len(heights), sharex=True, figsize=(10, sum(heights) - 0.6), layout="constrained",
+        gridspec_kw={"height_ratios": heights})
     _draw_received(above, data, colours, begin, end)
     _draw_packets(below, data, addresses, colours, begin, end)
+    if proxies:
+        _draw_proxy(outer[0], data, proxies, begin, end)
+    (outer or [below])[0].set_xlabel("seconds since the client began")
     above.set_xlim(begin, end)
     figure.savefig(file)
 
@@ -95,7 +101,16 @@ def _draw_packets(axes, data: Timeline, addresses: list[Addr], colours: dict[Add
                     [f"{a}\n{total[a]:,} packets" for a in addresses], fontsize=7)
     axes.set_ylim(len(addresses), 0)
     axes.set_title(f"packets sent by the server, by its address (a full strip: {most} in {1000 * step:.3g} ms)")
-    axes.set_xlabel("seconds since the client began")
+
+
+def _draw_proxy(axes, data: Timeline, proxies: list[Addr], begin: float, end: float) -> None:
+    """For each address of the proxy a bar for as long as the client used it."""
+    for (since, address), (until, _) in pairwise([*data.outer, (max(end, data.outer[-1][0]), None)]):
+        axes.barh(proxies.index(address), until - since, left=since, height=0.8, color="0.5", linewidth=0)
+    axes.set_yticks(range(len(proxies)), map(str, proxies), fontsize=7)
+    axes.set_ylim(len(proxies) - 0.5, -0.5)
+    moves = sum(begin <= time <= end for time, _ in data.outer[1:])
+    axes.set_title(f"{moves} moves of the proxy, by its address")
 
 
 def main() -> int:
@@ -103,11 +118,17 @@ def main() -> int:
                                      usage="%(prog)s [--from SECONDS] [--to SECONDS] DIR FILE.svg")
     parser.add_argument("--from", dest="begin", type=float, default=0.0, metavar="SECONDS")
     parser.add_argument("--to", dest="end", type=float, metavar="SECONDS")
-    parser.add_argument("directory", type=Path, metavar="DIR", help="has client-qlog/ and server-qlog/")
+    parser.add_argument("directory", type=Path, metavar="DIR",
+                        help="has client-qlog/ and server-qlog/, or client/qlog/, client/proxy-qlog/ and target-qlog/")
     parser.add_argument("file", type=Path, metavar="FILE.svg")
     args = parser.parse_args()
     try:
-        data = timeline.read(args.directory / "client-qlog", args.directory / "server-qlog")
+        proxied = args.directory / "client" / "qlog"
+        if proxied.exists():
+            outer = args.directory / "client" / "proxy-qlog"
+            data = timeline.read(proxied, args.directory / "target-qlog", outer if outer.exists() else None)
+        else:
+            data = timeline.read(args.directory / "client-qlog", args.directory / "server-qlog")
         if not data.moves or not data.received:
             raise qlog.QlogError("no data was received, or the qlogs are of programs that do not log paths")
         end = data.received[-1][0] if args.end is None else args.end

@@ -13,9 +13,12 @@ import deaf
 import net
 import stats
 import tap
+import timeline
+from procs import sanitized
 from proxied import ALLOW, Client, Outcome, Proxied
 from proxy_case import MIB, ProxyCase
 from relay import Impairment
+from transfer import Site
 
 DIALECTS = "rfc9298", "draft-00"
 FOLLOW = "--enable-server-migration"
@@ -37,17 +40,18 @@ class TargetMoves(ProxyCase):
         how.setdefault("front", (PLAIN, SLOW))
         return self.proxied(target=(*options, *how.pop("target", ())), **how)
 
-    def finish(self, world: Proxied, client: Client) -> tuple[Outcome, stats.Stats, stats.Stats]:
-        """The end of a client that stays until it has been looked at."""
+    def finish(self, world: Proxied, client: Client,
+               ring: tuple[net.Addr, ...] = ()) -> tuple[Outcome, stats.Stats, stats.Stats]:
+        """The end of a client that stays until it has been looked at; the proxy moves in the `ring`."""
         client.wait_all()
         # Its own packets go to the proxy alone, ...
-        self.assertEqual(client.program.udp_addrs(remote=True), {world.proxy_seen})
+        self.assertLessEqual(client.program.udp_addrs(remote=True), {world.proxy_seen, *ring})
         at_proxy = world.proxy.udp_addrs()
         outcome = client.leave()
         proxy, target = world.stop()
         # ... and the target has seen none of them.
         seen = set(stats.by_server_address(target, "remote", "packets_received"))
-        self.assertLessEqual(seen, {str(addr) for addr in at_proxy if addr != world.proxy_addr})
+        self.assertLessEqual(seen, {str(addr) for addr in at_proxy if addr not in (world.proxy_addr, *ring)})
         self.assertEqual((proxy["proxy"]["connections"], target["connections"]), (1, 1))
         return outcome, proxy, target
 
@@ -118,6 +122,25 @@ class TargetMoves(ProxyCase):
             outcome, proxy, target = self.finish(world, world.start(staying=True))
             self.check_forwarded(outcome)
             self.assertEqual((proxy["proxy"]["flows"], target["server_migrations"]), (1, 0))
+
+    def test_both(self):
+        """The proxy moves as well, and what ci/migration-plot draws of that agrees with the statistics."""
+        site = Site(self.work / "large", (12 if sanitized(self.build) else 32) * MIB)
+        for dialect in DIALECTS:
+            ring = tuple(net.free_addrs("127.0.0.5", "127.0.0.6"))
+            with (self.subTest(dialect),
+                  self.moving("127.0.0.3", "127.0.0.4", every="15ms", dialect=dialect, site=site, front=None, ring=ring,
+                              proxy=(*ALLOW, "--migrate-every=20ms"), qlog=True) as world):
+                client = world.start(FOLLOW, staying=True)
+                outcome, proxy, target = self.finish(world, client, ring)
+                self.check(outcome)
+                self.check_moves(outcome, target, 3)
+                moves = outcome.stats["proxy"]["server_migrations"]
+                self.assertGreaterEqual(min(moves, proxy["server_migrations"]), 3)
+                data = timeline.read(client.run / "qlog", world.run / "target-qlog", client.run / "proxy-qlog")
+                self.assertEqual((len(data.moves), len(data.outer)),
+                                 (outcome.stats["server_migrations"] + 1, moves + 1))
+                self.assertLessEqual({addr for _, addr in data.outer}, {world.proxy_addr, *ring})
 
     # Where it cannot move to
 

@@ -1,9 +1,10 @@
-"""What happened when in a download during which the server moved, from the qlogs of both sides."""
+"""What happened when in a download during which the server moved, from the qlogs of both sides, and of the
+connection to a proxy that it went through."""
 
 import ipaddress
 import statistics
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import qlog
@@ -23,19 +24,35 @@ class Timeline:
     # When the server sent a packet, by its address of that moment.  Packets that probe another
     # path (RFC 9000, section 9.1) are left out: qlog does not tell their path.
     sent: dict[Addr, list[float]]
+    # When the client began to use an address of the proxy, as `moves`
+    outer: list[tuple[float, Addr]] = field(default_factory=list)
 
 
-def read(client: Path, server: Path) -> Timeline:
-    """Reads the only qlog in each of the two directories."""
+def read(client: Path, server: Path, outer: Path | None = None) -> Timeline:
+    """Reads the only qlog in each of the directories.  `outer`: the client's, of its connection to the proxy."""
     at_client, at_server = qlog.read(client), qlog.read(server)
     ahead = _clock_difference(at_client, at_server)
     return Timeline(
         received=_received(at_client),
-        moves=[(_seconds(e), _address(e, "path_remote")) for e in _named(at_client, "connectivity:path_assigned")],
+        moves=_moves(at_client),
+        outer=_outer_moves(qlog.read(outer)) if outer else [],
         failed=[(_seconds(e), _address(e, "path_remote"))
                 for e in _named(at_client, "connectivity:migration_state_updated")
                 if e["data"]["new"] == "probing_abandoned"],
         sent=_sent(at_server, ahead))
+
+
+def _moves(events: list[dict]) -> list[tuple[float, Addr]]:
+    return [(_seconds(e), _address(e, "path_remote")) for e in _named(events, "connectivity:path_assigned")]
+
+
+def _outer_moves(events: list[dict]) -> list[tuple[float, Addr]]:
+    """The connection through the proxy begins with the first datagram."""
+    begin = next((_seconds(e) for e in _named(events, "transport:packet_sent")
+                  if any(frame["frame_type"] == "datagram" for frame in e["data"]["frames"])), None)
+    if begin is None:
+        raise qlog.QlogError("nothing was sent through the proxy in datagrams")
+    return [(time - begin, address) for time, address in _moves(events)]
 
 
 def _named(events: list[dict], name: str) -> list[dict]:
