@@ -113,9 +113,19 @@ class ModernMoves(ProxyCase):
             self.check_outcome(world, outcome, 0.8)
         for way in ("up", "down"):
             before, after = watch.by_address(way)
-            self.assertEqual(before.keys() & after.keys(), set(), f"{way}: on both paths")
             # Most packets have one of them, that of the forwarded ones.
-            self.assertGreater(after.most_common(1)[0][1], after.total() / 2, way)
+            (forwarded, count), = after.most_common(1)
+            self.assertGreater(count, after.total() / 2, way)
+            both = before.keys() & after.keys()
+            if way == "down":
+                # The outer connection's own ID may be: ngtcp2 as a server forgets the one that it has answered the
+                # client's probe with after three probe timeouts, which are short where it only sees what is not
+                # forwarded, and takes a client that moves later for one that a NAT has given another address.
+                self.assertLessEqual(len(both), 1)
+                self.assertNotIn(forwarded, both)
+                self.assertNotIn(before.most_common(1)[0][0], both)
+            else:
+                self.assertEqual(both, set(), f"{way}: on both paths")
 
     def check_rebinding(self, transform: str) -> None:
         """A NAT gives the client another address: forwarding goes on with the same connection IDs."""
