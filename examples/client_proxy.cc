@@ -319,6 +319,9 @@ void ProxyExt::dcid_status(ngtcp2_connection_id_status_type type, const ngtcp2_c
   if (token) {
     std::ranges::copy(token->data, known.emplace().begin());
   }
+  // At once if the path is known already: a proxy may allow few, and this one is worth more than others
+  // of this client's.
+  PlaceDcids();
 }
 
 void ProxyExt::PlaceDcids() {

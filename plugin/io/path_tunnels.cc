@@ -138,8 +138,8 @@ PathTunnels::Impl::Path *PathTunnels::Impl::Find(const Endpoint &remote) {
   if (found == paths_.end()) {
     return OpenPath(remote);
   }
-  if (!found->second->live() && !found->second->ended) {
-    Erase(found); // It had no connection ID left that the client has.
+  if (found->second->bare) {
+    Erase(found);
     return OpenPath(remote);
   }
   return found->second.get();

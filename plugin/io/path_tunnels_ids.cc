@@ -31,7 +31,9 @@ void PathTunnels::Impl::AddClientId(const ConnectionId &id) {
 void PathTunnels::Impl::RemoveClientId(const ConnectionId &id) {
   std::erase_if(client_ids_, [&id](const ClientId &entry) { return entry.id == id; });
   for (const auto &path : std::views::values(paths_)) {
+    const bool live = path->live();
     path->tunnel->RemoveClientId(id);
+    path->bare = path->bare || (live && !path->live());
     path->StopAwaiting(id);
   }
 }

@@ -78,6 +78,7 @@ private:
     std::set<ConnectionId> awaited;
     std::vector<Held> held; // Until it is ready; at most kMaxHeld, and what is beyond is lost.
     bool ended = false;  // By the proxy: it is not to be asked again soon.
+    bool bare = false;   // The last connection ID that it had was retired, which ends it without a word.
   };
   using Paths = std::map<Endpoint, std::shared_ptr<Path>>;
 

@@ -342,8 +342,8 @@ class WireTest(unittest.TestCase):
         _, source = server.recvfrom(10)
         server.sendto(b"", source)
         up, down = wire.trace()
-        self.assertEqual(up[1:], ("up", CLI4, source[1], A, PORT, 7, 0xc0, "initial", 1))
-        self.assertEqual(down[1:], ("down", A, PORT, CLI4, source[1], 0, -1, "empty", 0))
+        self.assertEqual(up[1:], ("up", CLI4, source[1], A, PORT, 7, 0xc0, "initial", 1, b"123456".hex()))
+        self.assertEqual(down[1:], ("down", A, PORT, CLI4, source[1], 0, -1, "empty", 0, "-"))
         self.assertEqual((up.far, down.far), (A, A))
 
     # Packets without sockets

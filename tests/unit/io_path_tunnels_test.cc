@@ -49,6 +49,12 @@ class PathTunnelsTest : public testing::TestWithParam<ProxyDialect>,
                         public PathTunnels::Handler {
 protected:
   void Start(PathTunnels::Options options = {}, std::size_t max_flows = 0) {
+    ASSERT_NO_FATAL_FAILURE(Connect(options, max_flows));
+    ASSERT_TRUE(tunnels->Open({.host = "127.0.0.1", .port = targets[0].socket.at.port},
+                              targets[0].socket.at, Id(kClientId)));
+    ASSERT_TRUE(loop.RunUntil([this] { return opened; }));
+  }
+  void Connect(PathTunnels::Options options = {}, std::size_t max_flows = 0) {
     ConnectUdpProxy::Options of_proxy;
     of_proxy.listener.addresses = {Local(0)};
     of_proxy.server.certificate_file = certificate.file();
@@ -64,9 +70,6 @@ protected:
     client.emplace(loop, of_client, *this);
     ASSERT_TRUE(client->Start());
     tunnels.emplace(loop, *client, *this, options);
-    ASSERT_TRUE(tunnels->Open({.host = "127.0.0.1", .port = targets[0].socket.at.port},
-                              targets[0].socket.at, Id(kClientId)));
-    ASSERT_TRUE(loop.RunUntil([this] { return opened; }));
   }
   void TearDown() override {
     tunnels.reset();
@@ -204,6 +207,19 @@ TEST_P(PathTunnelsTest, ARefusedAddressCostsNothing) {
   EXPECT_EQ(paths_ended.front().second.status, 429u);
   EXPECT_TRUE(second.got.empty());
   EXPECT_TRUE(ended.empty());
+}
+
+TEST_P(PathTunnelsTest, TheEndIsToldWhateverIsSentBefore) {
+  auto &target = AddTarget();
+  ASSERT_NO_FATAL_FAILURE(Connect());
+  ASSERT_TRUE(tunnels->Open({.host = "10.0.0.1", .port = 443}, target.socket.at, Id(kClientId)));
+  tunnels->AddServerId(target.socket.at, Id(kServerId));
+  ASSERT_TRUE(loop.RunUntil([&] {
+    std::ignore = tunnels->SendBurst(target.socket.at, Short(kServerId), 100, 0);
+    return !ended.empty();
+  }));
+  EXPECT_EQ(ended.front().status, 403u);
+  EXPECT_EQ(tunnels->opened(), 1u);
 }
 
 TEST_P(PathTunnelsTest, NoMoreTunnelsThanPaths) {
