@@ -263,9 +263,14 @@ void PathTunnels::Impl::OnPathEnded(Path &path, const TunnelEnd &end) {
   const auto keep = shared_from_this();
   path.ended = true;
   path.used = ev_now(loop_);
+  if (current_ == &path) {
+    current_ = nullptr; // Or it would never be forgotten, and asked for again.
+  }
   if (!Live()) {
-    ev_timer_stop(loop_, &idle_);
-    std::exchange(handler_, nullptr)->OnEnded(end);
+    // Others may have ended with it, and are to be told the same.
+    auto *const handler = handler_;
+    Close();
+    handler->OnEnded(end);
     return;
   }
   StopWaitingFor(path);

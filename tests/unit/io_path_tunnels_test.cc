@@ -67,6 +67,7 @@ protected:
     ProxyClient::Options of_client{.host = "127.0.0.1",
                                    .port = std::to_string(proxy->addresses().front().port)};
     of_client.dialects.dialect = GetParam();
+    of_client.idle_timeout = idle_timeout;
     client.emplace(loop, of_client, *this);
     ASSERT_TRUE(client->Start());
     tunnels.emplace(loop, *client, *this, options);
@@ -101,7 +102,10 @@ protected:
 
   // Handlers
 
-  void OnClosed(std::string_view text) override { ADD_FAILURE() << text; }
+  void OnClosed(std::string_view text) override {
+    EXPECT_TRUE(closes) << text;
+    closed = true;
+  }
   void OnOpened() override { opened = true; }
   void OnPacket(const Endpoint &remote, std::span<const std::uint8_t> packet, unsigned) override {
     packets.push_back({.remote = remote, .bytes = Bytes(packet.begin(), packet.end())});
@@ -128,6 +132,9 @@ protected:
   std::unique_ptr<ConnectUdpProxy> proxy;
   std::optional<ProxyClient> client;
   std::optional<PathTunnels> tunnels;
+  std::chrono::milliseconds idle_timeout{30'000};
+  bool closes = false; // The connection to the proxy is to end.
+  bool closed = false;
   bool opened = false;
   std::vector<Packet> packets;
   std::function<void()> on_packet;
@@ -220,6 +227,21 @@ TEST_P(PathTunnelsTest, TheEndIsToldWhateverIsSentBefore) {
   }));
   EXPECT_EQ(ended.front().status, 403u);
   EXPECT_EQ(tunnels->opened(), 1u);
+}
+
+TEST_P(PathTunnelsTest, TheEndOfTheConnectionIsToldOnce) {
+  auto &first = AddTarget(), &second = AddTarget();
+  idle_timeout = 300ms;
+  ASSERT_NO_FATAL_FAILURE(Start());
+  ASSERT_TRUE(Answers(first));
+  ASSERT_TRUE(Answers(second));
+  closes = true;
+  proxy.reset();
+  ASSERT_TRUE(loop.RunUntil([this] { return closed; }));
+  ASSERT_EQ(ended.size(), 1u);
+  EXPECT_EQ(ended.front().kind, TunnelEnd::Kind::kConnection);
+  EXPECT_TRUE(paths_ended.empty());
+  EXPECT_EQ(tunnels->size(), 0u);
 }
 
 TEST_P(PathTunnelsTest, NoMoreTunnelsThanPaths) {
