@@ -106,12 +106,12 @@ TEST_P(TwoHopsEnd, TheProgramClosesBoth) {
 }
 
 TEST_P(TwoHopsEnd, TheFirstOneIsOverFromTheBeginning) {
-  via = std::make_unique<ProxyClient>(loop.loop, To(*first, GetParam().first), via_watcher);
+  via = std::make_unique<ProxyClient>(loop, To(*first, GetParam().first), via_watcher);
   ASSERT_TRUE(via->Start());
   via->Close();
   auto options = To(*second, GetParam().second);
   options.via = via.get();
-  ProxyClient late(loop.loop, options, watcher);
+  ProxyClient late(loop, options, watcher);
   EXPECT_EQ(late.Start().error(), IoError::kClosed);
 }
 
@@ -121,13 +121,13 @@ TEST_P(TwoHopsEnd, NobodyIsThere) {
   second = MakeProxy();
   const auto gone = second->addresses().front();
   second.reset();
-  via = std::make_unique<ProxyClient>(loop.loop, To(*first, GetParam().first), via_watcher);
+  via = std::make_unique<ProxyClient>(loop, To(*first, GetParam().first), via_watcher);
   ASSERT_TRUE(via->Start());
   ProxyClient::Options options{.host = "127.0.0.1",
                                .port = std::to_string(gone.port),
                                .dialects = {.dialect = GetParam().second}};
   options.via = via.get();
-  client = std::make_unique<ProxyClient>(loop.loop, options, watcher);
+  client = std::make_unique<ProxyClient>(loop, options, watcher);
   ASSERT_TRUE(client->Start());
   ASSERT_TRUE(RunUntil([&] { return !watcher.closed.empty(); }));
   EXPECT_NE(watcher.closed.find("the target refuses packets"), std::string::npos) << watcher.closed;

@@ -1,6 +1,7 @@
 // A ProxyClient behind another ProxyClient, two ConnectUdpProxies, and a target.
 #pragma once
 
+#include "io_loop_support.h"
 #include "quic_certificate_files.h"
 #include "quic_proxy_support.h"
 
@@ -23,18 +24,9 @@ using quic_test::Bytes;
 using quic_test::Id;
 using quic_test::Local;
 using quic_test::Long;
-using quic_test::Now;
 using quic_test::Short;
 
 inline constexpr std::uint8_t kClientId = 0x60, kServerId = 0x55;
-
-struct Loop {
-  Loop() : loop(ev_loop_new(0)) {}
-  ~Loop() { ev_loop_destroy(loop); }
-  Loop(const Loop &) = delete;
-  Loop &operator=(const Loop &) = delete;
-  struct ev_loop *loop;
-};
 
 // A target that answers each packet with one for the client.
 class Target {
@@ -131,7 +123,7 @@ protected:
     options.server.certificate_file = certificate.file();
     options.server.key_file = certificate.key;
     options.proxy.policy.allow.push_back(*ParseAddressBlock(allowed));
-    return ConnectUdpProxy::Create(loop.loop, options).value();
+    return ConnectUdpProxy::Create(loop, options).value();
   }
   ProxyClient::Options To(const ConnectUdpProxy &proxy, ProxyDialect dialect) {
     return {.host = "127.0.0.1",
@@ -140,12 +132,12 @@ protected:
             .dialects = {.dialect = dialect}};
   }
   void Start() {
-    via = std::make_unique<ProxyClient>(loop.loop, To(*first, GetParam().first), via_watcher);
+    via = std::make_unique<ProxyClient>(loop, To(*first, GetParam().first), via_watcher);
     ASSERT_TRUE(via->Start());
     auto options = To(*second, GetParam().second);
     options.via = via.get();
     options.via_tunnel = via_tunnel;
-    client = std::make_unique<ProxyClient>(loop.loop, options, watcher);
+    client = std::make_unique<ProxyClient>(loop, options, watcher);
     ASSERT_TRUE(client->Start());
     OpenTunnel();
   }
@@ -156,19 +148,7 @@ protected:
     tunnel->AddServerId(Id(kServerId));
   }
 
-  bool RunUntil(const std::function<bool()> &done) {
-    const auto end = Now() + 20'000'000'000;
-    ev_timer tick; // Something for the loop to wait for.
-    ev_timer_init(&tick, [](struct ev_loop *, ev_timer *, int) {}, 0., 0.01);
-    ev_timer_start(loop.loop, &tick);
-    bool in_time = true;
-    while (!done() && in_time) {
-      ev_run(loop.loop, EVRUN_ONCE);
-      in_time = Now() < end;
-    }
-    ev_timer_stop(loop.loop, &tick);
-    return in_time;
-  }
+  bool RunUntil(const std::function<bool()> &done) { return loop.RunUntil(done); }
   // There and back, as one of `counted` says.
   template <typename Counted> bool Passes(const Counted &counted) {
     const auto before = counted();
@@ -208,7 +188,7 @@ protected:
 
   Loop loop;
   quic_test::CertificateFiles certificate;
-  Target target{loop.loop};
+  Target target{loop};
   std::unique_ptr<ConnectUdpProxy> first = MakeProxy(), second = MakeProxy();
   std::chrono::milliseconds idle_timeout{30'000};
   ProxyTunnel::Options via_tunnel{};
