@@ -1,5 +1,6 @@
 // ConnectUdpProxy, ProxyClients and a target on the loopback interface.
 
+#include "io_loop_support.h"
 #include "quic_certificate_files.h"
 #include "quic_proxy_support.h"
 
@@ -37,8 +38,6 @@ Bytes LongTo(std::uint8_t id, std::size_t size) {
   packet.resize(size);
   return packet;
 }
-
-constexpr Nanoseconds kPatience = 20'000'000'000;
 
 // It sends back what comes, or something else.
 class Target {
@@ -120,7 +119,6 @@ protected:
     clients.clear();
     target.reset();
     proxy.reset();
-    ev_loop_destroy(loop);
   }
 
   ConnectUdpProxy::Options Options() {
@@ -139,20 +137,7 @@ protected:
     return *clients.back();
   }
 
-  bool RunUntil(const std::function<bool()> &done) {
-    const auto end = Now() + kPatience;
-    // Something for the loop to wait for.
-    ev_timer tick;
-    ev_timer_init(&tick, [](struct ev_loop *, ev_timer *, int) {}, 0., 0.01);
-    ev_timer_start(loop, &tick);
-    bool in_time = true;
-    while (!done() && in_time) {
-      ev_run(loop, EVRUN_ONCE);
-      in_time = Now() < end;
-    }
-    ev_timer_stop(loop, &tick);
-    return in_time;
-  }
+  bool RunUntil(const std::function<bool()> &done) { return loop.RunUntil(done); }
 
   // Forwarded there and back.
   bool Forwards(Client &client) {
@@ -166,7 +151,7 @@ protected:
   }
 
   CertificateFiles certificate;
-  struct ev_loop *loop = ev_loop_new(0);
+  Loop loop;
   std::unique_ptr<Target> target = std::make_unique<Target>(loop);
   std::unique_ptr<ConnectUdpProxy> proxy;
   std::uint16_t port = 0;
