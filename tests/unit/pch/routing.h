@@ -1,0 +1,4 @@
+// What most files of routing-test include, compiled once.
+#include "tests.h"
+
+#include "../routing_support.h"

@@ -1,0 +1,4 @@
+// What most files of session-client-test include, compiled once.
+#include "tests.h"
+
+#include "../session_client_support.h"

@@ -1,0 +1,4 @@
+// What most files of session-proxy-test include, compiled once.
+#include "tests.h"
+
+#include "../session_proxy_support.h"
