@@ -1,0 +1,95 @@
+#include "option.h"
+
+#include <algorithm>
+
+namespace ngmasque::programs {
+
+void AddStandardOptions(Program &program) {
+  const auto add = [&](std::string name, std::string argument, std::string help) {
+    program.options.push_back({.section = "Program", .name = std::move(name),
+                               .argument = std::move(argument), .help = std::move(help),
+                               .command_line_only = true});
+  };
+  add("config", "<FILE>",
+      "Read options from <FILE>: each is a key there, without the dashes. Those of the command line win.");
+  add("check", "", "Read everything that would be read at the start, say what is wrong, and end.");
+  add("sample-config", "", "Print a configuration file with every default commented out, and end.");
+  add("man-page", "", "Print the man page, and end: " + program.name + " --man-page | man -l -");
+  add("completion", "",
+      "Print the completion for bash, and end: source <(" + program.name + " --completion)");
+  add("version", "",
+      "Print the versions of this program, of the libraries below it, and of the drafts, and end.");
+  add("help", "", "Print this, and end.");
+}
+
+const Option *FindOption(const Program &program, std::string_view name) {
+  const auto found = std::ranges::find(program.options, name, &Option::name);
+  return found == program.options.end() ? nullptr : &*found;
+}
+
+Option Switch(Option row, bool &member) {
+  row.kind = Kind::kSwitch;
+  row.initial = member ? "true" : "false";
+  row.set = [&member](std::string_view text) -> std::expected<void, Wrong> {
+    const auto value = ParseSwitch(text);
+    if (!value) {
+      return std::unexpected(value.error());
+    }
+    member = *value;
+    return {};
+  };
+  return row;
+}
+
+Option Duration(Option row, std::chrono::nanoseconds &member) {
+  if (member.count() > 0) {
+    row.initial = DurationText(member);
+  }
+  row.kind = Kind::kNumber;
+  row.set = [&member](std::string_view text) -> std::expected<void, Wrong> {
+    const auto duration = ParseDuration(text);
+    if (!duration) {
+      return std::unexpected(duration.error());
+    }
+    if (duration->count() == 0) {
+      return std::unexpected("longer than zero");
+    }
+    member = *duration;
+    return {};
+  };
+  return row;
+}
+
+namespace {
+
+Option Any(Option row, auto &member) {
+  row.initial = member;
+  row.set = [&member](std::string_view text) -> std::expected<void, Wrong> {
+    if (text.empty() || text.contains('\0')) {
+      return std::unexpected("a text that is not empty");
+    }
+    member = text;
+    return {};
+  };
+  return row;
+}
+
+} // namespace
+
+Option Text(Option row, std::string &member) { return Any(std::move(row), member); }
+Option Path(Option row, std::filesystem::path &member) { return Any(std::move(row), member); }
+
+Option Endpoints(Option row, std::vector<Endpoint> &member) {
+  row.repeatable = true;
+  row.set = [&member](std::string_view text) -> std::expected<void, Wrong> {
+    const auto endpoint = ParseEndpoint(text);
+    if (!endpoint) {
+      return std::unexpected(endpoint.error());
+    }
+    member.push_back(*endpoint);
+    return {};
+  };
+  return row;
+}
+
+} // namespace ngmasque::programs
