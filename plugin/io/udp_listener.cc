@@ -2,8 +2,8 @@
 
 #include "batch_reader.h"
 #include "common.h"
+#include "listener_socket.h"
 #include "socket_error.h"
-#include "socket_options.h"
 
 #include "ngmasque/quic/socket_address.h"
 
@@ -12,25 +12,18 @@
 #include <cerrno>
 #include <cstring>
 #include <format>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
 #include <utility>
 
-#include <arpa/inet.h>
 #include <ev.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 namespace ngmasque {
 
 namespace {
-
-bool IsWildcard(const Endpoint &endpoint) {
-  const auto bytes = std::span(endpoint.address).subspan(IsIpv4(endpoint) ? 12 : 0);
-  return std::ranges::all_of(bytes, [](std::uint8_t byte) { return byte == 0; });
-}
 
 std::size_t PacketsOf(std::span<const std::uint8_t> data, std::size_t segment) {
   return std::max((data.size() + segment - 1) / segment, std::size_t{1});
@@ -65,8 +58,7 @@ struct UdpListener::State {
     : loop(l), options(std::move(o)), handler(h) {}
   ~State();
 
-  std::expected<void, IoError> Bind(const Endpoint &address);
-  static int Open(Socket &socket, const Endpoint &address, const Options &options);
+  void Add(const ListenerSocket &bound);
 
   static void OnReadable(struct ev_loop *loop, ev_io *watcher, int events);
   static void OnWritable(struct ev_loop *loop, ev_io *watcher, int events);
@@ -98,55 +90,17 @@ UdpListener::State::~State() {
   }
 }
 
-// Returns what the system says.
-int UdpListener::State::Open(Socket &socket, const Endpoint &address, const Options &options) {
-  SocketAddress name(address);
-  socket.fd =
-    ::socket(name.family(), SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_UDP);
-  if (socket.fd == -1) {
-    return errno;
-  }
-  const int on = 1;
-  const bool ipv4 = name.family() == AF_INET;
-  if ((!ipv4 && ::setsockopt(socket.fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) != 0) ||
-      (options.reuse_port &&
-       ::setsockopt(socket.fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) != 0)) {
-    return errno;
-  }
-  PrepareUdp(socket.fd, ipv4);
-  socket.wildcard = IsWildcard(address);
-  // Without it, what a wildcard's packets came to is not known, and answers would come from
-  // elsewhere.
-  if (socket.wildcard &&
-      ::setsockopt(socket.fd, ipv4 ? IPPROTO_IP : IPPROTO_IPV6,
-                   ipv4 ? IP_PKTINFO : IPV6_RECVPKTINFO, &on, sizeof(on)) != 0) {
-    return errno;
-  }
-  GrowBuffer(socket.fd, SO_RCVBUF, SO_RCVBUFFORCE, options.receive_buffer);
-  GrowBuffer(socket.fd, SO_SNDBUF, SO_SNDBUFFORCE, options.send_buffer);
-  socklen_t size = name.size();
-  if (::bind(socket.fd, name.get(), size) != 0 ||
-      ::getsockname(socket.fd, name.get(), &size) != 0) {
-    return errno;
-  }
-  socket.local = ToEndpoint(name.get()).value_or(address);
-  return 0;
-}
-
-std::expected<void, IoError> UdpListener::State::Bind(const Endpoint &address) {
+void UdpListener::State::Add(const ListenerSocket &bound) {
   auto socket = std::make_unique<Socket>();
-  if (const int error = Open(*socket, address, options); error != 0) {
-    IoError result(IoError::kSocket, error);
-    result.text = ToText(address);
-    return std::unexpected(std::move(result));
-  }
   socket->state = this;
+  socket->fd = bound.fd;
+  socket->local = bound.local;
+  socket->wildcard = bound.wildcard;
   ev_io_init(&socket->readable, OnReadable, socket->fd, EV_READ);
   ev_io_init(&socket->writable, OnWritable, socket->fd, EV_WRITE);
   socket->readable.data = socket->writable.data = socket.get();
   ev_io_start(loop, &socket->readable);
   sockets.push_back(std::move(socket));
-  return {};
 }
 
 void UdpListener::State::OnReadable(struct ev_loop *, ev_io *watcher, int) {
@@ -280,14 +234,27 @@ UdpListener::~UdpListener() = default;
 
 std::expected<std::unique_ptr<UdpListener>, IoError>
 UdpListener::Create(struct ev_loop *loop, Options options, Handler &handler) {
-  if (options.addresses.empty()) {
+  if (options.addresses.empty() && options.sockets.empty()) {
     return std::unexpected(IoError(IoError::kArgument));
   }
   auto state = std::make_unique<State>(loop, std::move(options), handler);
-  for (const auto &address : state->options.addresses) {
-    if (auto bound = state->Bind(address); !bound) {
-      return std::unexpected(std::move(bound.error()));
+  std::optional<IoError> error;
+  const auto add = [&](std::expected<ListenerSocket, IoError> made) {
+    if (made) {
+      state->Add(*made);
+    } else if (!error) {
+      error = std::move(made.error());
     }
+  };
+  for (const auto &address : state->options.addresses) {
+    add(BindListenerSocket(address, state->options));
+  }
+  // All of them, whatever happens, as they are the listener's.
+  for (const int fd : state->options.sockets) {
+    add(AdoptListenerSocket(fd, state->options));
+  }
+  if (error) {
+    return std::unexpected(*std::move(error));
   }
   return std::unique_ptr<UdpListener>(new UdpListener(std::move(state)));
 }

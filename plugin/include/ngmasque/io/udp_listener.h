@@ -26,6 +26,10 @@ public:
     /// One socket for each.  The unspecified address is every local one of its family (:: takes no
     /// IPv4), port 0 is one that the system chooses.
     std::vector<Endpoint> addresses{};
+    /// UDP sockets that are bound already, such as those that systemd passes on, after those of
+    /// `addresses`.  One of IPv6 takes no IPv4 (IPV6_V6ONLY).  From Create on they are the listener's,
+    /// which closes them, whatever it returns.
+    std::vector<int> sockets{};
     /// What should fit in each socket's buffers, in bytes, as far as the system allows; 0: as much
     /// as it gives by default.
     std::size_t receive_buffer = 0;
@@ -62,14 +66,16 @@ public:
   };
 
   /// Binds all of the sockets.  `loop` and `handler` have to outlive the listener.
-  /// Errors: kArgument, if there is no address; kSocket, with the address as text.
+  /// Errors: kArgument, if there is neither an address nor a socket, or a socket is none of those above;
+  /// kSocket, with the address as text.
   [[nodiscard]] static std::expected<std::unique_ptr<UdpListener>, IoError>
   Create(struct ev_loop *loop, Options options, Handler &handler);
   ~UdpListener();
   UdpListener(const UdpListener &) = delete;
   UdpListener &operator=(const UdpListener &) = delete;
 
-  /// Where it listens, in the order of Options::addresses, with the ports that the system chose.
+  /// Where it listens, in the order of Options::addresses and then of Options::sockets, with the ports
+  /// that the system chose.
   [[nodiscard]] std::vector<Endpoint> addresses() const;
 
   /// Sends a burst from `path.local`, on the socket that is bound to it.  False: nothing more
