@@ -49,14 +49,16 @@ public:
   }
 
 private:
-  std::unexpected<Complaint> Complain(const toml::source_region &where, std::string_view what) const {
+  std::unexpected<Complaint> Complain(const toml::source_region &where,
+                                      std::string_view what) const {
     return std::unexpected(std::format("{}:{}: {}", name_, where.begin.line, what));
   }
 
   std::expected<void, Complaint> ReadGroups(const toml::node &node, Settings &settings) const {
     const auto *groups = node.as_table();
     if (!groups) {
-      return Complain(node.source(), std::format("{0} is a table: write [{0}.NAME]", program_.group));
+      return Complain(node.source(),
+                      std::format("{0} is a table: write [{0}.NAME]", program_.group));
     }
     for (const auto &[name, group] : *groups) {
       const auto *table = group.as_table();
@@ -82,12 +84,14 @@ private:
                                                 Similar(key.str()), program_.name));
     }
     if (option->command_line_only) {
-      return Complain(key.source(), std::format("{0} is for the command line only: --{0}", option->name));
+      return Complain(key.source(),
+                      std::format("{0} is for the command line only: --{0}", option->name));
     }
     if (grouped && !option->grouped) {
-      return Complain(key.source(),
-                      std::format("{} cannot be set for one {} alone: move it above the first [table]",
-                                  option->name, program_.group));
+      return Complain(
+        key.source(),
+        std::format("{} cannot be set for one {} alone: move it above the first [table]",
+                    option->name, program_.group));
     }
     auto &into = values[option->name];
     if (const auto *list = node.as_array(); list && option->repeatable) {
@@ -107,17 +111,20 @@ private:
     if (!text) {
       return Complain(node.source(), std::format("{} must be {}", option.name, Wanted(option)));
     }
-    into.push_back({.text = *text,
-                    .where = std::format("{}:{}: {}", name_, node.source().begin.line, option.name)});
+    into.push_back(
+      {.text = *text,
+       .where = std::format("{}:{}: {}", name_, node.source().begin.line, option.name)});
     return {};
   }
 
   static std::optional<std::string> TextOf(const Option &option, const toml::node &node) {
     if (const auto *flag = node.as_boolean()) {
-      return option.kind == Kind::kSwitch ? std::optional(flag->get() ? "true" : "false") : std::nullopt;
+      return option.kind == Kind::kSwitch ? std::optional(flag->get() ? "true" : "false")
+                                          : std::nullopt;
     }
     if (const auto *number = node.as_integer()) {
-      return option.kind == Kind::kNumber ? std::optional(std::to_string(number->get())) : std::nullopt;
+      return option.kind == Kind::kNumber ? std::optional(std::to_string(number->get()))
+                                          : std::nullopt;
     }
     const auto *text = node.as_string();
     return text && option.kind != Kind::kSwitch ? std::optional(text->get()) : std::nullopt;
@@ -132,7 +139,8 @@ private:
     case Kind::kText:
       break;
     }
-    return option.repeatable ? "a text in quotes, or several of them in [brackets]" : "a text in quotes";
+    return option.repeatable ? "a text in quotes, or several of them in [brackets]"
+                             : "a text in quotes";
   }
 
   std::string Similar(std::string_view wrong) const {
@@ -153,8 +161,8 @@ std::unexpected<Complaint> Unreadable(const std::filesystem::path &file) {
 
 } // namespace
 
-std::expected<Settings, Complaint>
-ParseConfiguration(const Program &program, std::string_view text, std::string_view name) {
+std::expected<Settings, Complaint> ParseConfiguration(const Program &program, std::string_view text,
+                                                      std::string_view name) {
   const auto parsed = toml::parse(text, name);
   if (!parsed) {
     const auto &error = parsed.error();
@@ -193,7 +201,8 @@ std::expected<std::string, Complaint> ReadFile(const std::filesystem::path &file
     return unreadable;
   }
   if (text.size() > kMaxFileBytes) {
-    return std::unexpected(std::format("{}: larger than {}", file.string(), SizeText(kMaxFileBytes)));
+    return std::unexpected(
+      std::format("{}: larger than {}", file.string(), SizeText(kMaxFileBytes)));
   }
   return text;
 }

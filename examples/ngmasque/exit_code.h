@@ -18,8 +18,9 @@ struct ExitCodeText {
 inline constexpr ExitCodeText kExitCodes[] = {
   {kEnded, "It ended as asked, by a signal or an option."},
   {kFailed, "It failed while running; the last line on stderr says why."},
-  {kUsage, "The command line, the configuration or a file that it names is wrong: the line on stderr "
-           "says which, and what to do. Nothing was begun."},
+  {kUsage,
+   "The command line, the configuration or a file that it names is wrong: the line on stderr "
+   "says which, and what to do. Nothing was begun."},
 };
 
 } // namespace ngmasque::programs

@@ -53,7 +53,8 @@ void Log::Write(LogLevel level, std::string_view line) const {
   if (journal_) {
     out = std::format("<{}>{}\n", Row(level).priority, line);
   } else {
-    const auto now = std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
+    const auto now =
+      std::chrono::floor<std::chrono::milliseconds>(std::chrono::system_clock::now());
     const auto seconds = std::chrono::floor<std::chrono::seconds>(now);
     out = std::format("{:%FT%T}.{:03}Z {}: {}\n", seconds, (now - seconds).count(), Row(level).name,
                       line);

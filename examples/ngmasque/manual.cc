@@ -53,7 +53,8 @@ std::string Default(const Option &option) {
   if (!option.environment.empty()) {
     text += std::format(" Without it ${} is used.", option.environment);
   }
-  return text + (option.repeatable ? " It can be repeated." : "");
+  text += option.repeatable ? " It can be repeated." : "";
+  return text + (option.reloaded ? " SIGHUP reads it again." : "");
 }
 
 std::string Usage(const Program &program) {
@@ -93,9 +94,9 @@ std::string RoffParagraphs(std::string_view text) {
 // As in a configuration file.
 std::string TomlLine(const Option &option) {
   const auto &text = option.initial.empty() ? option.argument : option.initial;
-  const bool plain = option.kind == Kind::kSwitch ||
-                     (option.kind == Kind::kNumber &&
-                      text.find_first_not_of("0123456789") == std::string::npos);
+  const bool plain =
+    option.kind == Kind::kSwitch ||
+    (option.kind == Kind::kNumber && text.find_first_not_of("0123456789") == std::string::npos);
   const auto value = plain ? text : std::format("\"{}\"", text);
   return option.repeatable ? std::format("#{} = [{}]\n", option.name, value)
                            : std::format("#{} = {}\n", option.name, value);
@@ -144,8 +145,9 @@ std::string ManPage(const Program &program) {
     [&](const Option &option) {
       const auto argument =
         option.argument.empty() ? "" : std::format("=\\fI{}\\fR", Roff(option.argument));
-      text += option.operand ? std::format(".TP\n\\fI{}\\fR\n", Roff(option.argument))
-                             : std::format(".TP\n\\fB\\-\\-{}\\fR{}\n", Roff(option.name), argument);
+      text += option.operand
+                ? std::format(".TP\n\\fI{}\\fR\n", Roff(option.argument))
+                : std::format(".TP\n\\fB\\-\\-{}\\fR{}\n", Roff(option.name), argument);
       text += Roff(option.help + Default(option)) + "\n";
     });
   text += ".SH EXIT STATUS\n";
@@ -201,13 +203,16 @@ std::string BashCompletion(const Program &program) {
     c = c == '-' ? '_' : c;
   }
   // readline takes = for a word of its own.
-  auto text = std::format("{}() {{\n  local word=${{COMP_WORDS[COMP_CWORD]}} name=${{COMP_WORDS[COMP_CWORD-1]}}\n"
-                          "  [[ $word == = ]] && word=\n"
-                          "  [[ $name == = ]] && name=${{COMP_WORDS[COMP_CWORD-2]}}\n  compopt +o nospace\n  case $name in\n",
-                          function);
+  auto text = std::format(
+    "{}() {{\n  local word=${{COMP_WORDS[COMP_CWORD]}} name=${{COMP_WORDS[COMP_CWORD-1]}}\n"
+    "  [[ $word == = ]] && word=\n"
+    "  [[ $name == = ]] && name=${{COMP_WORDS[COMP_CWORD-2]}}\n  compopt +o nospace\n  case $name "
+    "in\n",
+    function);
   for (const auto &[list, how] : {std::pair(&files, "-f"), std::pair(&directories, "-d")}) {
     if (!list->empty()) {
-      text += std::format("  {}) mapfile -t COMPREPLY < <(compgen {} -- \"$word\"); return;;\n", *list, how);
+      text += std::format("  {}) mapfile -t COMPREPLY < <(compgen {} -- \"$word\"); return;;\n",
+                          *list, how);
     }
   }
   return text + std::format("  esac\n  mapfile -t COMPREPLY < <(compgen -W '{}' -- \"$word\")\n"

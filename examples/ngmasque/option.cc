@@ -6,12 +6,15 @@ namespace ngmasque::programs {
 
 void AddStandardOptions(Program &program) {
   const auto add = [&](std::string name, std::string argument, std::string help) {
-    program.options.push_back({.section = "Program", .name = std::move(name),
-                               .argument = std::move(argument), .help = std::move(help),
+    program.options.push_back({.section = "Program",
+                               .name = std::move(name),
+                               .argument = std::move(argument),
+                               .help = std::move(help),
                                .command_line_only = true});
   };
   add("config", "<FILE>",
-      "Read options from <FILE>: each is a key there, without the dashes. Those of the command line win.");
+      "Read options from <FILE>: each is a key there, without the dashes. Those of the command "
+      "line win.");
   add("check", "", "Read everything that would be read at the start, say what is wrong, and end.");
   add("sample-config", "", "Print a configuration file with every default commented out, and end.");
   add("man-page", "", "Print the man page, and end: " + program.name + " --man-page | man -l -");

@@ -1,5 +1,5 @@
-// The options of a program.  Command line, configuration file, help, man page and completion are all
-// made of these rows, so that nothing is written twice.
+// The options of a program.  Command line, configuration file, help, man page and completion are
+// all made of these rows, so that nothing is written twice.
 #pragma once
 
 #include "values.h"
@@ -28,12 +28,14 @@ enum class Kind : std::uint8_t {
 struct Option {
   std::string section; ///< Those of a section stand together.
   std::string name;
-  std::string argument{}; ///< Such as `<FILE>`; of a switch nothing.  <FILE> and <DIR> are completed.
-  std::string help;       ///< A paragraph without the default.
+  std::string
+    argument{};     ///< Such as `<FILE>`; of a switch nothing.  <FILE> and <DIR> are completed.
+  std::string help; ///< A paragraph without the default.
   Kind kind = Kind::kText;
-  std::string initial{}; ///< The default as it would be written; empty: there is none.
+  std::string initial{};   ///< The default as it would be written; empty: there is none.
   bool repeatable = false; ///< May be given several times; an array in the file.
   bool grouped = false;    ///< May stand in Program::group of the file, too.
+  bool reloaded = false;   ///< A program that reads its file again takes it then.
   bool command_line_only = false;
   bool operand = false;      ///< Given without its name on the command line.
   std::string environment{}; ///< A variable that gives the value if nothing else does.
@@ -50,8 +52,8 @@ struct Note {
 /// What is said of a program.
 struct Program {
   std::string name;
-  std::string purpose;     ///< One line, small letter first and without a full stop.
-  std::string description; ///< Paragraphs.
+  std::string purpose;           ///< One line, small letter first and without a full stop.
+  std::string description;       ///< Paragraphs.
   std::vector<Option> options{}; ///< With the standard ones: see Complete.
   /// Name of the tables `[group.NAME]` of the file; empty: there are none.
   std::string group{};

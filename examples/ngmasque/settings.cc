@@ -64,7 +64,8 @@ std::expected<Settings, Complaint> ReadCommandLine(const Program &program, int a
     if (got == -1) {
       break;
     }
-    const std::string_view word = arguments[got == '?' || got == ':' ? std::size_t(optind) - 1 : before];
+    const std::string_view word =
+      arguments[got == '?' || got == ':' ? std::size_t(optind) - 1 : before];
     if (got == ':') {
       return std::unexpected(std::format("{} needs a value; see {} --help", word, program.name));
     }
@@ -72,10 +73,12 @@ std::expected<Settings, Complaint> ReadCommandLine(const Program &program, int a
       return std::unexpected(std::format("{} is no option, or takes no value; see {} --help",
                                          word.substr(0, word.find('=')), program.name));
     }
-    const auto &option = got == 'h' ? *FindOption(program, "help") : program.options[std::size_t(index)];
+    const auto &option =
+      got == 'h' ? *FindOption(program, "help") : program.options[std::size_t(index)];
     Add(settings.values, option, {.text = optarg ? optarg : "true", .where = "--" + option.name});
   }
-  if (auto added = AddOperands(program, arguments.subspan(std::size_t(optind)), settings.values); !added) {
+  if (auto added = AddOperands(program, arguments.subspan(std::size_t(optind)), settings.values);
+      !added) {
     return std::unexpected(std::move(added.error()));
   }
   return settings;

@@ -44,22 +44,23 @@ inline constexpr std::size_t kMaxFileBytes = std::size_t{16} << 20;
                                                                  char **argv);
 
 /// Reads a configuration file (TOML).
-[[nodiscard]] std::expected<Settings, Complaint> ReadConfiguration(const Program &program,
-                                                                   const std::filesystem::path &file);
+[[nodiscard]] std::expected<Settings, Complaint>
+ReadConfiguration(const Program &program, const std::filesystem::path &file);
 /// The same of `text`, which is said to come from `name`.
 [[nodiscard]] std::expected<Settings, Complaint>
 ParseConfiguration(const Program &program, std::string_view text, std::string_view name);
 
-/// The command line, then the file of its --config for what is not there, then the environment: to be
-/// called again when the file is to be read again.
+/// The command line, then the file of its --config for what is not there, then the environment: to
+/// be called again when the file is to be read again.
 [[nodiscard]] std::expected<Settings, Complaint> Complete(const Program &program,
                                                           const Settings &command_line);
 
 /// Sets all of them; of those that are no option's `set` nothing is done.
 [[nodiscard]] std::expected<void, Complaint> Apply(const Program &program, const Values &values);
 
-/// For main: reads the command line, prints what is asked for (--help, --version and so on) to stdout
-/// and complaints to stderr, and then returns how to end; otherwise what the command line says.
+/// For main: reads the command line, prints what is asked for (--help, --version and so on) to
+/// stdout and complaints to stderr, and then returns how to end; otherwise what the command line
+/// says.
 [[nodiscard]] std::variant<Settings, ExitCode> Begin(const Program &program, int argc, char **argv);
 
 } // namespace ngmasque::programs

@@ -25,12 +25,14 @@ struct Unit {
 
 // The largest first: texts are made of the first that fits.
 constexpr Unit kSizes[] = {{"G", 1 << 30}, {"M", 1 << 20}, {"K", 1 << 10}, {"", 1}};
-constexpr Unit kDurations[] = {{"h", 3'600'000'000'000}, {"m", 60'000'000'000}, {"s", 1'000'000'000},
-                               {"ms", 1'000'000},        {"us", 1'000},         {"ns", 1}};
+constexpr Unit kDurations[] = {
+  {"h", 3'600'000'000'000}, {"m", 60'000'000'000}, {"s", 1'000'000'000},
+  {"ms", 1'000'000},        {"us", 1'000},         {"ns", 1}};
 
 bool SameLetters(std::string_view a, std::string_view b) {
-  return std::ranges::equal(a, b, {}, [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; },
-                            [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; });
+  return std::ranges::equal(
+    a, b, {}, [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; },
+    [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; });
 }
 
 // Nothing if it is no number with a unit, or is above `most`.
@@ -57,6 +59,12 @@ std::string Text(std::uint64_t number, std::span<const Unit> units) {
   const auto unit =
     std::ranges::find_if(units, [&](const Unit &u) { return number % u.factor == 0; });
   return std::format("{}{}", number / unit->factor, unit->name);
+}
+
+constexpr std::array<std::uint8_t, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+bool IsIpv4(const Endpoint &endpoint) {
+  return std::ranges::equal(std::span(endpoint.address).first(12), kMapped);
 }
 
 } // namespace
@@ -105,6 +113,12 @@ std::expected<Endpoint, Wrong> ParseEndpoint(std::string_view text) {
   return Endpoint{.address = *address, .port = port};
 }
 
+bool IsLoopback(const Endpoint &endpoint) {
+  static constexpr std::array<std::uint8_t, 16> kIpv6{0, 0, 0, 0, 0, 0, 0, 0,
+                                                      0, 0, 0, 0, 0, 0, 0, 1};
+  return IsIpv4(endpoint) ? endpoint.address[12] == 127 : endpoint.address == kIpv6;
+}
+
 std::expected<bool, Wrong> ParseSwitch(std::string_view text) {
   if (text == "on" || text == "true") {
     return true;
@@ -122,9 +136,8 @@ std::string DurationText(std::chrono::nanoseconds duration) {
 }
 
 std::string EndpointText(const Endpoint &endpoint) {
-  static constexpr std::array<std::uint8_t, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
   const auto &bytes = endpoint.address;
-  if (std::ranges::equal(std::span(bytes).first(12), kMapped)) {
+  if (IsIpv4(endpoint)) {
     return std::format("{}.{}.{}.{}:{}", bytes[12], bytes[13], bytes[14], bytes[15], endpoint.port);
   }
   std::array<char, INET6_ADDRSTRLEN> text{};

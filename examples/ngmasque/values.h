@@ -23,6 +23,9 @@ using Wrong = std::string;
 /// `127.0.0.1:443` or `[::1]:443`; port 0 is one that the system chooses.
 [[nodiscard]] std::expected<Endpoint, Wrong> ParseEndpoint(std::string_view text);
 
+/// Whether only this machine gets there.
+[[nodiscard]] bool IsLoopback(const Endpoint &endpoint);
+
 /// `on` or `off`, as well as `true` or `false`.
 [[nodiscard]] std::expected<bool, Wrong> ParseSwitch(std::string_view text);
 
