@@ -25,10 +25,11 @@ constexpr std::size_t kMaxReceiveBytes = std::size_t{4} << 20;
 // Besides the sockets to the targets: listeners, look-ups, logs.
 constexpr std::size_t kOtherDescriptors = 256;
 
-// What an access log would say.
-std::string ToText(const proxy_action::Ended &ended) {
+// What becomes of a tunnel.
+std::string ToText(const TunnelRecord &ended) {
   auto text = std::format("tunnel {} of connection {} to {}: {} after {} ms", ended.number,
-                          std::to_underlying(ended.connection), AuthorityText(ended.authority),
+                          std::to_underlying(ended.connection),
+                          AuthorityText(ended.authority.value_or(Authority{})),
                           ReasonName(ended.reason), ended.duration / 1'000'000);
   constexpr std::string_view names[kWays] = {"tunnelled to target", "tunnelled to client",
                                              "forwarded to target", "forwarded to client"};
@@ -49,6 +50,7 @@ std::string ToText(const proxy_action::Ended &ended) {
 ProxyServer::State::State(struct ev_loop *l, Options options, const HashKey &key)
   : loop(l),
     log(std::move(options.log)),
+    record(std::move(options.record)),
     proxy(key, options.proxy, TargetPolicy(std::move(options.policy))) {}
 
 ProxyServer::State::~State() {
@@ -91,6 +93,9 @@ void ProxyServer::State::Perform(ProxyActions actions) {
                    if (auto *client = Find(a.stream.connection)) {
                      client->Respond(a.stream.stream, a.status, a.fields);
                    }
+                   if (a.refused) {
+                     Record(*a.refused);
+                   }
                  },
                  [&](const proxy_action::SendOnStream &a) {
                    // Without it, the two sides would not know the same of the tunnel any more.
@@ -112,7 +117,12 @@ void ProxyServer::State::Perform(ProxyActions actions) {
                      std::ignore = SendToTarget(*target->second, OnePacket(a.payload));
                    }
                  },
-                 [&](const proxy_action::Ended &a) { Log(LogLevel::kInfo, ToText(a)); },
+                 [&](const proxy_action::Ended &a) {
+                   Log(LogLevel::kInfo, ToText(a));
+                   if (!a.error) {
+                     Record(a);
+                   }
+                 },
                },
                action);
   }
@@ -251,6 +261,10 @@ ProxyServer::AddConnection(OuterConnection connection, const FourTuple &tuple, C
 
 void ProxyServer::SetDatagrams(OuterConnection connection, bool datagrams, bool rfc9297) {
   state_->proxy.SetDatagrams(connection, datagrams, rfc9297);
+}
+
+void ProxyServer::SetCertificate(OuterConnection connection, std::string_view name) {
+  state_->proxy.SetCertificate(connection, name);
 }
 
 void ProxyServer::RemoveConnection(OuterConnection connection) {

@@ -10,6 +10,7 @@
 #include <array>
 #include <deque>
 #include <format>
+#include <functional>
 #include <iterator>
 #include <map>
 #include <memory>
@@ -50,6 +51,12 @@ struct ProxyServer::State {
     }
   }
   void Perform(ProxyActions actions);
+  // Says it to the access log.
+  void Record(const TunnelRecord &of) const {
+    if (record) {
+      record(of);
+    }
+  }
   void Lookup(const proxy_action::Lookup &action);
   void Open(const proxy_action::OpenSocket &action);
   void Grow(const proxy_action::GrowSocket &action);
@@ -100,6 +107,7 @@ struct ProxyServer::State {
 
   struct ev_loop *loop;
   LogFunction log;
+  std::function<void(const TunnelRecord &)> record;
   Proxy proxy;
   std::map<SocketId, std::unique_ptr<Target>> targets; // At most RoutingLimits::max_sockets.
   std::vector<std::unique_ptr<Target>> closed;         // Not to be destroyed yet.

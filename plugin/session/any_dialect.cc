@@ -19,22 +19,24 @@ public:
     Become(false);
   }
 
-  bool OnRequest(StreamId stream, std::span<const HeaderField> fields,
+  bool Knows(StreamId stream) const override { return dialect_->Knows(stream); }
+
+  void OnRequest(StreamId stream, std::span<const HeaderField> fields,
                  TunnelModel &model) override {
     const bool modern = IsUdpRequest(fields);
     if (!modern && !IsConnectUdp(fields)) {
       Refuse(stream, SessionError::kMethod, model);
-      return true;
+      return;
     }
     if (modern != modern_) {
       if (decided_ || !model.idle()) {
         Refuse(stream, SessionError::kOtherDialect, model);
-        return true;
+        return;
       }
       Become(modern);
       model.ForgetKeys();
     }
-    return dialect_->OnRequest(stream, fields, model);
+    dialect_->OnRequest(stream, fields, model);
   }
 
   // What datagrams are taken for that come before the first request.

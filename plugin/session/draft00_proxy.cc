@@ -30,9 +30,9 @@ std::vector<HeaderField> WithoutIds(std::span<const HeaderField> fields) {
 }
 
 void Answer(StreamId stream, const ConnectUdpRequest &request, SessionError error,
-            TunnelModel &model) {
-  const auto status = HttpStatus(error);
-  model.Respond(stream, status, ResponseFields(request, status, ProxyStatus(error)));
+            TunnelModel &model, Tunnel *tunnel = nullptr) {
+  model.Refuse(stream, error, ResponseFields(request, HttpStatus(error), ProxyStatus(error)),
+               tunnel);
 }
 
 // Null if there is no connection ID to be mapped.
@@ -59,32 +59,29 @@ Draft00::Draft00(const ProxyOptions &options, const HashKey &key)
     connection_ids_(options.connection_ids),
     ended_(key) {}
 
-bool Draft00::OnRequest(StreamId stream, std::span<const HeaderField> fields, TunnelModel &model) {
-  if (requests_.contains(stream)) {
-    return false;
-  }
+void Draft00::OnRequest(StreamId stream, std::span<const HeaderField> fields, TunnelModel &model) {
   auto parsed = connection_ids_ ? ParseRequest(fields) : ParseRequest(WithoutIds(fields));
   if (!parsed) {
     Answer(stream, {}, parsed.error(), model);
-    return true;
+    return;
   }
   const auto key = parsed->flow.value_or(kStreamKey | stream);
   auto *tunnel = model.Find(key);
   const bool is_new = !tunnel;
   if (const auto valid = Validate(*parsed, tunnel); !valid) {
     Answer(stream, *parsed, valid.error(), model);
-    return true;
+    return;
   }
   if (!model.AddRequest()) {
     Answer(stream, *parsed, SessionError::kTooManyStreams, model);
-    return true;
+    return;
   }
   if (is_new) {
     const auto added = model.Add(key, parsed->authority, parsed->id_header == IdHeader::kNone);
     if (!added) {
       model.RemoveRequest();
       Answer(stream, *parsed, added.error(), model);
-      return true;
+      return;
     }
     tunnel = *added;
     tunnel->dialect = std::make_unique<Flow>();
@@ -104,7 +101,6 @@ bool Draft00::OnRequest(StreamId stream, std::span<const HeaderField> fields, Tu
     // It stays open, as its first request was accepted before.
     std::ignore = OnOpen(*tunnel, model);
   }
-  return true;
 }
 
 void Draft00::OnStreamClosed(StreamId stream, bool, TunnelModel &model) {
@@ -151,7 +147,7 @@ std::expected<void, SessionError> Draft00::Validate(const ConnectUdpRequest &req
 //# close the corresponding stream and remove any associated mappings.
 void Draft00::Refuse(StreamId stream, SessionError error, TunnelModel &model) {
   const auto request = requests_.find(stream);
-  Answer(stream, *request->second.asked, error, model);
+  Answer(stream, *request->second.asked, error, model, request->second.tunnel);
   requests_.erase(request);
   model.RemoveRequest();
 }

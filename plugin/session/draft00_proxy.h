@@ -21,7 +21,8 @@ class Draft00 final : public Dialect {
 public:
   Draft00(const ProxyOptions &options, const HashKey &key);
 
-  bool OnRequest(StreamId stream, std::span<const HeaderField> fields, TunnelModel &model) override;
+  bool Knows(StreamId stream) const override { return requests_.contains(stream); }
+  void OnRequest(StreamId stream, std::span<const HeaderField> fields, TunnelModel &model) override;
   void OnStreamClosed(StreamId stream, bool finished, TunnelModel &model) override;
   std::expected<TunnelledPayload, DropReason>
   OnDatagram(std::span<const std::uint8_t> datagram) const override;

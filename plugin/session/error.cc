@@ -89,6 +89,15 @@ constexpr auto kTable = std::to_array<Row>({
   BadRequest(kOtherDialect, "connection has tunnels of another dialect"),
   Exhausted(kSocketFull, "too many connection IDs on the shared socket"),
 
+  // Whoever asks without credentials is told what for, and of wrong ones not what is wrong.
+  {kUnauthenticated, "no valid credentials", 407, "http_request_denied", ""},
+  {kTooManyFailures, "too many wrong credentials", 429, "http_request_denied", ""},
+  {kNotAllowed, "the user is not allowed", 403, "http_request_denied", ""},
+  BadRequest(kCredentialFields, "credentials are doubled"),
+  {kOtherUser, "connection is another user's", 403, "http_request_denied",
+   "connection is another user's"},
+  Internal(kUserName, "user name is too long"),
+
   Response(kStatus, "no status of a final response"),
   Response(kResponseContent, "content-length or transfer-encoding in a 2xx response"),
 

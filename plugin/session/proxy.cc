@@ -53,6 +53,12 @@ void Proxy::SetDatagrams(OuterConnection id, bool datagrams, bool rfc9297) {
   }
 }
 
+void Proxy::SetCertificate(OuterConnection id, std::string_view name) {
+  if (auto *connection = state_->tunnels.Find(id)) {
+    connection->certificate = name;
+  }
+}
+
 //= draft-00, section 5.1
 //# If a client's connection to the proxy is terminated for any reason, all mappings associated with
 //# all requests are removed.

@@ -12,9 +12,17 @@ ProxyActions Proxy::OnRequest(const StreamKey &stream, std::span<const HeaderFie
   ProxyActions actions;
   state_->now = now;
   if (auto *connection = state_->tunnels.Find(stream.connection)) {
+    auto &dialect = *StateOf(*connection).dialect;
+    if (dialect.Knows(stream.stream)) {
+      return actions;
+    }
+    ++state_->counters.requests;
+    state_->request.fields = fields;
     State::Model model(*state_, *connection, actions);
-    state_->counters.requests +=
-      StateOf(*connection).dialect->OnRequest(stream.stream, fields, model);
+    if (state_->Admit(*connection, model, stream.stream)) {
+      dialect.OnRequest(stream.stream, fields, model);
+    }
+    state_->request = {};
   }
   return actions;
 }
@@ -45,6 +53,8 @@ Proxy::State::Model::Add(TunnelKey key, const Authority &authority, bool plain) 
   tunnel.key = key;
   tunnel.authority = authority;
   tunnel.begun = state_.now;
+  tunnel.protocol = ProtocolOf(state_.request.fields);
+  tunnel.policy = state_.request.policy;
   auto &of_connection = StateOf(connection_);
   of_connection.by_key.emplace(key, &tunnel);
   of_connection.early.Await(key);
@@ -106,6 +116,22 @@ void Proxy::State::Model::Respond(StreamId stream, unsigned status,
     .stream = KeyOf(stream), .status = status, .fields = std::move(fields)});
 }
 
+void Proxy::State::Model::Refuse(StreamId stream, unsigned status, SessionError error,
+                                 std::vector<HeaderField> fields, Tunnel *tunnel) {
+  ++state_.counters.refused[status];
+  auto record = tunnel ? state_.RecordOf(*tunnel) : state_.RecordOfRequest(connection_);
+  record.status = status;
+  record.error = error;
+  if (tunnel && tunnel->stage != Stage::kOpen) {
+    tunnel->refused = error;
+  }
+  actions_.emplace_back(
+    proxy_action::Respond{.stream = KeyOf(stream),
+                          .status = status,
+                          .fields = std::move(fields),
+                          .refused = std::make_shared<TunnelRecord>(std::move(record))});
+}
+
 void Proxy::State::Model::Send(StreamId stream, std::vector<std::uint8_t> message) {
   actions_.emplace_back(
     proxy_action::SendOnStream{.stream = KeyOf(stream), .message = std::move(message)});
@@ -159,14 +185,17 @@ void Proxy::State::Remove(Tunnel &tunnel, EndReason reason, ProxyActions &action
   auto &of_connection = StateOf(*tunnel.connection);
   Model model(*this, *tunnel.connection, actions);
   of_connection.dialect->OnEnded(tunnel, reason, model);
-  actions.emplace_back(proxy_action::Ended{
-    .number = tunnel.number,
-    .connection = tunnel.connection->id,
-    .authority = tunnel.authority,
-    .target = tunnel.socket ? std::optional(tunnel.socket->target) : std::nullopt,
-    .reason = reason,
-    .duration = now - std::min(now, tunnel.begun),
-    .statistics = tunnel.statistics});
+  auto record = RecordOf(tunnel);
+  if (tunnel.stage == Stage::kOpen) {
+    record.status = 200;
+  } else if (tunnel.refused) {
+    record.status = HttpStatus(*tunnel.refused);
+    record.error = tunnel.refused;
+  }
+  record.reason = reason;
+  record.duration = now - std::min(now, tunnel.begun);
+  record.statistics = tunnel.statistics;
+  actions.emplace_back(proxy_action::Ended(std::move(record)));
   Leave(tunnel, actions);
   of_connection.early.Retire(tunnel.key);
   of_connection.by_key.erase(tunnel.key);

@@ -3,6 +3,7 @@
 
 #include "proxy_state.h"
 
+#include <utility>
 #include <vector>
 
 namespace ngmasque {
@@ -32,6 +33,13 @@ public:
   void Retire(Mapping &mapping) override;
   KeyedSource &source() override { return state_.source; }
   void Respond(StreamId stream, unsigned status, std::vector<HeaderField> fields) override;
+  void Refuse(StreamId stream, SessionError error, std::vector<HeaderField> fields,
+              Tunnel *tunnel) override {
+    Refuse(stream, HttpStatus(error), error, std::move(fields), tunnel);
+  }
+  // With another status than that of `error`.
+  void Refuse(StreamId stream, unsigned status, SessionError error,
+              std::vector<HeaderField> fields, Tunnel *tunnel);
   void Send(StreamId stream, std::vector<std::uint8_t> message) override;
   void Reset(StreamId stream, std::uint64_t code) override;
 

@@ -65,6 +65,26 @@ struct Proxy::State {
   // What the dialect of a connection is handed: proxy_model.h.
   class Model;
 
+  // The request that is being seen to, in OnRequest.
+  struct Request {
+    std::span<const HeaderField> fields;
+    std::shared_ptr<const TargetPolicy> policy; // Admission::policy
+  };
+
+  // Access: proxy_access.cc.
+
+  // Whether the request may go on; otherwise it has been refused.
+  [[nodiscard]] bool Admit(ClientConnection &connection, Model &model, StreamId stream);
+  [[nodiscard]] AccessDecision Decide(const ClientConnection &connection,
+                                      std::span<const HeaderField> fields) const;
+  void RefuseAccess(const AccessRefusal &refusal, Model &model, StreamId stream) const;
+  // TunnelRecord::dialect
+  static std::string_view ProtocolOf(std::span<const HeaderField> fields);
+  // Of what there is of it already.
+  TunnelRecord RecordOf(const ClientConnection &connection) const;
+  TunnelRecord RecordOf(const Tunnel &tunnel) const;
+  TunnelRecord RecordOfRequest(const ClientConnection &connection) const;
+
   // Tunnels come and go: proxy_model.cc.  What may end with the tunnel being gone says so.
 
   // The tunnel cannot be: its requests are refused, and it is gone.
@@ -90,6 +110,9 @@ struct Proxy::State {
   // New tunnels can use the socket of this one for its authority from now on.
   void Name(Tunnel &tunnel);
   void Forget(ServerSocket &socket);
+  const TargetPolicy &PolicyOf(const Tunnel &tunnel) const {
+    return tunnel.policy ? *tunnel.policy : policy;
+  }
   bool Shares(const Tunnel &tunnel) const {
     return options.port_sharing && !tunnel.plain && !tunnel.alone;
   }
@@ -110,6 +133,7 @@ struct Proxy::State {
   KeyedSource source;
   ProxyCounters counters; // Without those of the tunnels.
   Timestamp now = 0;      // Of the event that is being seen to.
+  Request request;        // Empty but in OnRequest.
   std::uint64_t next_lookup = 0;
   std::unordered_map<LookupId, Asked> lookups; // At most max_lookups.
   // Shared ones.  Ordered, as peers choose the keys.

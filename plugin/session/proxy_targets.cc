@@ -15,13 +15,15 @@ namespace ngmasque {
 //# This will generally involve performing a DNS lookup for the hostname in the request authority,
 //# or finding an existing server-facing socket to the authority.
 void Proxy::State::FindTarget(Tunnel &tunnel, ProxyActions &actions) {
-  if (!policy.AllowsPort(tunnel.authority.port)) {
+  const auto &allowed = PolicyOf(tunnel);
+  if (!allowed.AllowsPort(tunnel.authority.port)) {
     RefuseAll(tunnel, SessionError::kTargetPort, actions);
     return;
   }
   if (Shares(tunnel)) {
     if (const auto named = by_authority.find(AuthorityText(tunnel.authority));
-        named != by_authority.end()) {
+        // Where it leads for another user, this one may not have to be.
+        named != by_authority.end() && allowed.Check(named->second.socket->target)) {
       Join(tunnel, *named->second.socket, actions);
       return;
     }
@@ -84,7 +86,7 @@ void Proxy::State::UseAddresses(Tunnel &tunnel, std::span<const Endpoint> addres
   std::optional<SessionError> prohibited;
   for (auto target : addresses) {
     target.port = tunnel.authority.port;
-    if (const auto allowed = policy.Check(target); !allowed) {
+    if (const auto allowed = PolicyOf(tunnel).Check(target); !allowed) {
       prohibited = allowed.error();
     } else if (tunnel.targets.size() < std::max<std::size_t>(options.max_addresses, 1)) {
       tunnel.targets.push_back(target);

@@ -23,7 +23,7 @@ public:
   Rfc9298Client(const Rfc9298ClientOptions &options, bool datagrams)
     : options_(options), datagrams_(datagrams), source_(options.key) {}
 
-  std::string_view name() const override { return "rfc9298"; }
+  std::string_view name() const override { return kRfc9298Name; }
   // Without QUIC datagrams, payloads are in capsules, and all else is the same.
   bool plain() const override { return false; }
   bool datagrams() const override { return datagrams_; }

@@ -14,11 +14,12 @@ using rfc9298::Refuse;
 
 } // namespace
 
-void rfc9298::Refuse(StreamId stream, SessionError error, TunnelModel &model) {
-  const auto status = HttpStatus(error);
-  model.Respond(stream, status,
-                UdpResponseFields(
-                  {.status = status, .forwarding = {}, .proxy_status = ProxyStatus(error)}));
+void rfc9298::Refuse(StreamId stream, SessionError error, TunnelModel &model, Tunnel *tunnel) {
+  model.Refuse(stream, error,
+               UdpResponseFields({.status = HttpStatus(error),
+                                  .forwarding = {},
+                                  .proxy_status = ProxyStatus(error)}),
+               tunnel);
 }
 
 std::unique_ptr<Dialect> MakeRfc9298(const ProxyOptions &options, const HashKey &) {
@@ -30,18 +31,15 @@ Rfc9298::Rfc9298(const ProxyOptions &options)
     port_sharing_(options.port_sharing && options.connection_ids),
     options_(options) {}
 
-bool Rfc9298::OnRequest(StreamId stream, std::span<const HeaderField> fields, TunnelModel &model) {
-  if (tunnels_.contains(stream)) {
-    return false;
-  }
+void Rfc9298::OnRequest(StreamId stream, std::span<const HeaderField> fields, TunnelModel &model) {
   const auto asked = ParseUdpRequest(fields, options_.path_template);
   if (!asked) {
     Refuse(stream, asked.error(), model);
-    return true;
+    return;
   }
   if (!model.AddRequest()) {
     Refuse(stream, SessionError::kTooManyStreams, model);
-    return true;
+    return;
   }
   auto request = std::make_unique<Request>(stream, model.waiting());
   Negotiate(*request, *asked);
@@ -50,7 +48,7 @@ bool Rfc9298::OnRequest(StreamId stream, std::span<const HeaderField> fields, Tu
   if (!added) {
     model.RemoveRequest();
     Refuse(stream, added.error(), model);
-    return true;
+    return;
   }
   auto &tunnel = **added;
   //= draft-ietf-masque-quic-proxy, section 5.10
@@ -65,7 +63,6 @@ bool Rfc9298::OnRequest(StreamId stream, std::span<const HeaderField> fields, Tu
   tunnel.dialect = std::move(request);
   tunnels_.emplace(stream, &tunnel);
   model.Open(tunnel);
-  return true;
 }
 
 //= draft-ietf-masque-quic-proxy, section 3
@@ -164,14 +161,14 @@ Opened Rfc9298::OnOpen(Tunnel &tunnel, TunnelModel &model) {
 }
 
 void Rfc9298::OnRefused(Tunnel &tunnel, SessionError error, TunnelModel &model) {
-  Refuse(RequestOf(tunnel).stream, error, model);
+  Refuse(RequestOf(tunnel).stream, error, model, &tunnel);
 }
 
 void Rfc9298::End(Tunnel &tunnel, std::uint64_t code, TunnelModel &model) {
   if (tunnel.stage == Tunnel::Stage::kOpen) {
     model.Reset(RequestOf(tunnel).stream, code);
   } else {
-    Refuse(RequestOf(tunnel).stream, SessionError::kCapsule, model);
+    Refuse(RequestOf(tunnel).stream, SessionError::kCapsule, model, &tunnel);
   }
   model.Close(tunnel, EndReason::kProtocol);
 }

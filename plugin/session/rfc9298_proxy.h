@@ -21,8 +21,8 @@ namespace ngmasque {
 
 namespace rfc9298 {
 
-/// Answers a request that has no tunnel, or none any more.
-void Refuse(StreamId stream, SessionError error, TunnelModel &model);
+/// Answers a request that has no tunnel, or no more.
+void Refuse(StreamId stream, SessionError error, TunnelModel &model, Tunnel *tunnel = nullptr);
 
 } // namespace rfc9298
 
@@ -30,7 +30,8 @@ class Rfc9298 final : public Dialect {
 public:
   explicit Rfc9298(const ProxyOptions &options);
 
-  bool OnRequest(StreamId stream, std::span<const HeaderField> fields, TunnelModel &model) override;
+  bool Knows(StreamId stream) const override { return tunnels_.contains(stream); }
+  void OnRequest(StreamId stream, std::span<const HeaderField> fields, TunnelModel &model) override;
   void OnStreamClosed(StreamId stream, bool finished, TunnelModel &model) override;
   std::expected<TunnelledPayload, DropReason>
   OnDatagram(std::span<const std::uint8_t> datagram) const override {

@@ -30,10 +30,11 @@ public:
   static std::unique_ptr<Dialect> Make(const ProxyOptions &, const HashKey &) {
     return std::make_unique<WholeRequests>();
   }
-  bool OnRequest(StreamId stream, std::span<const HeaderField> fields,
+  bool Knows(StreamId stream) const override { return inner_.Knows(stream); }
+  void OnRequest(StreamId stream, std::span<const HeaderField> fields,
                  TunnelModel &model) override {
     const auto authority = std::ranges::find(fields, ":authority", &HeaderField::name);
-    return inner_.OnRequest(stream, {authority, 1}, model);
+    inner_.OnRequest(stream, {authority, 1}, model);
   }
   void OnStreamClosed(StreamId stream, bool finished, TunnelModel &model) override {
     inner_.OnStreamClosed(stream, finished, model);

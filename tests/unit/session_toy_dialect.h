@@ -23,24 +23,23 @@ public:
 
   static constexpr std::size_t kMaxMappings = 6; // Of a tunnel; more are closed at once.
 
-  bool OnRequest(StreamId stream, std::span<const HeaderField> fields,
+  bool Knows(StreamId stream) const override { return tunnels_.contains(stream); }
+
+  void OnRequest(StreamId stream, std::span<const HeaderField> fields,
                  TunnelModel &model) override {
-    if (tunnels_.contains(stream)) {
-      return false;
-    }
     const auto authority = fields.size() == 1 && fields[0].name == ":authority"
                              ? ParseAuthority(fields[0].value)
                              : std::unexpected(SessionError::kPseudoHeader);
     if (!model.AddRequest()) {
       Answer(stream, 429, model);
-      return true;
+      return;
     }
     const auto added =
       authority ? model.Add(stream / 4, *authority, false) : std::unexpected(SessionError::kEqual);
     if (!added) {
       model.RemoveRequest();
       Answer(stream, authority ? 429 : 400, model);
-      return true;
+      return;
     }
     auto &tunnel = **added;
     auto state = std::make_unique<State>();
@@ -50,7 +49,6 @@ public:
     tunnel.client_first = false;
     tunnels_[stream] = &tunnel;
     model.Open(tunnel);
-    return true;
   }
 
   void OnStreamClosed(StreamId stream, bool, TunnelModel &model) override {

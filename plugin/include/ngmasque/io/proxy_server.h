@@ -10,9 +10,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 struct ev_loop;
@@ -26,6 +28,10 @@ public:
     ProxyOptions proxy;
     TargetPolicy::Options policy;
     LogFunction log; ///< Null: no log.
+    /// An access log: told of each tunnel that has ended, and of each request that was refused.  In
+    /// draft-00 a tunnel has several of those.  Nothing of ProxyServer may be called from within but
+    /// counters.  Null: none.
+    std::function<void(const TunnelRecord &)> record{};
   };
 
   /// A connection to a client, which is the program's.  Nothing of ProxyServer may be called from
@@ -70,6 +76,7 @@ public:
   AddConnection(OuterConnection connection, const FourTuple &tuple, Client &client,
                 const std::optional<ClientKey> &whose = std::nullopt);
   void SetDatagrams(OuterConnection connection, bool datagrams, bool rfc9297);
+  void SetCertificate(OuterConnection connection, std::string_view name);
   void RemoveConnection(OuterConnection connection);
   void MoveConnection(OuterConnection connection, const FourTuple &tuple);
   void OnMigrating(OuterConnection connection);

@@ -108,6 +108,11 @@ public:
   /// Answers a request, once; `fields` begin with `:status`.  300 or more ends the stream.
   virtual void Respond(StreamId stream, unsigned status, std::vector<HeaderField> fields) = 0;
 
+  /// The same of one that is refused, with the status of `error`; `tunnel`: which it belongs to, null if
+  /// it has come to none.
+  virtual void Refuse(StreamId stream, SessionError error, std::vector<HeaderField> fields,
+                      Tunnel *tunnel) = 0;
+
   /// Sends a message on the stream of a request that was accepted, as it is.  It arrives, in order
   /// with other messages and payloads there, or the stream is reset.
   virtual void Send(StreamId stream, std::vector<std::uint8_t> message) = 0;
@@ -153,9 +158,12 @@ public:
 
   // From the client.
 
-  /// A request.  False: its stream is known already, and nothing is done.  Otherwise it gets one
-  /// Respond, now or when its tunnel is there, unless it is closed first.
-  virtual bool OnRequest(StreamId stream, std::span<const HeaderField> fields,
+  /// Whether a request has come on the stream, and is not forgotten.
+  [[nodiscard]] virtual bool Knows(StreamId stream) const = 0;
+
+  /// A request, on a stream that is not known.  It gets one Respond or Refuse, now or when its tunnel
+  /// is there, unless it is closed first.
+  virtual void OnRequest(StreamId stream, std::span<const HeaderField> fields,
                          TunnelModel &model) = 0;
 
   /// Which form datagrams of the client probably have: that of RFC 9297, or the draft's.

@@ -60,6 +60,14 @@ enum class SessionError : std::uint8_t {
   kOtherDialect,   ///< Other tunnels of the connection have another dialect.
   kSocketFull,     ///< Other clients' connection IDs leave no room on the shared socket.
 
+  // Whoever makes a request may not: AccessFunction.
+  kUnauthenticated,  ///< No credentials, or wrong ones.
+  kTooManyFailures,  ///< Too many wrong ones have come from there.
+  kNotAllowed,       ///< The user may not use the proxy.
+  kCredentialFields, ///< proxy-authorization or authorization is doubled.
+  kOtherUser,        ///< The connection is another user's.
+  kUserName,         ///< The program has named a user by more than ClientKey::kMaxCredentials bytes.
+
   // A response is malformed: the request is to be reset with H3_MESSAGE_ERROR.
   kStatus,          ///< No `:status`, not one of 200 to 599, or another pseudo-header.
   kResponseContent, ///< A 2xx with content-length or transfer-encoding.

@@ -2,10 +2,12 @@
 // draft-pauly-masque-quic-proxy-00, sections 2 and 5.
 #pragma once
 
+#include "ngmasque/session/access.h"
 #include "ngmasque/session/authority.h"
 #include "ngmasque/session/dialect.h"
 #include "ngmasque/session/forwarding_fields.h"
 #include "ngmasque/session/target_policy.h"
+#include "ngmasque/session/tunnel_record.h"
 #include "ngmasque/session/tunnels.h"
 #include "ngmasque/wire/uri_template.h"
 
@@ -56,6 +58,8 @@ struct ProxyOptions {
   /// Packet transforms that a client may choose from.
   std::vector<Transform> transforms{Transform::kScrambleDt, Transform::kIdentity};
   std::uint16_t worker = 0; ///< What virtual connection IDs carry: see KeyedSource.
+  /// Asked for each request, before anything else is done for it.  Null: everybody may.
+  AccessFunction access = nullptr;
 };
 
 /// What is to be done, in this order.
@@ -90,6 +94,8 @@ struct Respond {
   StreamKey stream;
   unsigned status{};
   std::vector<HeaderField> fields; ///< `:status` included.
+  /// Of a request that is refused; null otherwise.
+  std::shared_ptr<const TunnelRecord> refused = nullptr;
 };
 /// Send a message of the dialect on the stream of an accepted request.  If it cannot be sent, the
 /// stream is to be reset, and OnStreamClosed called.
@@ -107,16 +113,9 @@ struct SendToTarget {
   SocketId socket{};
   std::vector<std::uint8_t> payload;
 };
-/// Nothing is to be done: a tunnel has ended, which is said once of each.
-struct Ended {
-  std::uint64_t number{}; ///< Tunnel::number
-  OuterConnection connection{};
-  Authority authority;
-  std::optional<Endpoint> target; ///< Nothing if it never had a socket.
-  EndReason reason{};
-  Timestamp duration{}; ///< In nanoseconds, from its first request on.
-  TunnelStatistics statistics;
-};
+/// Nothing is to be done: a tunnel has ended, which is said once of each.  With TunnelRecord::error
+/// it was never there, and its requests have been refused, each with a record of its own.
+using Ended = TunnelRecord;
 } // namespace proxy_action
 
 using ProxyAction =
@@ -213,6 +212,9 @@ public:
   /// Whether the connection has QUIC datagrams, which is assumed, and whether its client has said
   /// that it takes those of RFC 9297.  Without datagrams payloads go to the client on a stream.
   void SetDatagrams(OuterConnection connection, bool datagrams, bool rfc9297 = false);
+
+  /// What AccessRequest::certificate says of the connection's requests from now on.
+  void SetCertificate(OuterConnection connection, std::string_view name);
 
   /// The connection is gone: nothing is to be sent on it.
   [[nodiscard]] ProxyActions RemoveConnection(OuterConnection connection, Timestamp now);

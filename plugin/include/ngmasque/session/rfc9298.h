@@ -22,6 +22,9 @@
 
 namespace ngmasque {
 
+/// ClientDialect::name of MakeRfc9298Client.
+inline constexpr std::string_view kRfc9298Name = "rfc9298";
+
 /// The proxy's side, for one connection.
 [[nodiscard]] std::unique_ptr<Dialect> MakeRfc9298(const ProxyOptions &options,
                                                    const HashKey &key);

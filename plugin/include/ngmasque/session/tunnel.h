@@ -30,6 +30,7 @@
 #include <optional>
 #include <set>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -39,6 +40,7 @@ struct ClientConnection;
 struct ServerSocket;
 struct ClientPath;
 struct Tunnel;
+class TargetPolicy;
 
 /// A look-up of a name; the numbers are the proxy's, from 0 upwards.
 enum class LookupId : std::uint64_t {};
@@ -228,6 +230,10 @@ struct Tunnel {
   std::vector<Endpoint> targets{}; ///< To be tried yet, in order; at most max_addresses.
   SessionError error = SessionError::kUnroutable; ///< Of the last one that was tried.
   Timestamp begun{};                            ///< When its first request came.
+  std::string_view protocol{};                  ///< TunnelRecord::dialect
+  /// Which targets it may have; null: those of the proxy's own policy.
+  std::shared_ptr<const TargetPolicy> policy{};
+  std::optional<SessionError> refused{}; ///< Before it was open: why a request of it was.
   TunnelStatistics statistics{};
 
   std::list<Mapping> mappings{}; ///< At most as many as its client has; none that is retired.
@@ -260,6 +266,8 @@ struct ClientConnection {
   std::list<Mapping> retired{}; ///< The latest one last: at most Tunnels::kMaxRetired.
   bool datagrams = true; ///< It has QUIC datagrams.
   bool moving = false;   ///< From OnMigrating on, until it has moved: `path` is the old one.
+  std::string certificate{};         ///< AccessRequest::certificate
+  std::optional<std::string> user{}; ///< Admission::user of its first request that was admitted.
   std::set<ConnectionId> reserved{};         ///< At most max_reserved_per_connection.
   std::map<std::uint64_t, Tunnel> tunnels{}; ///< By number; at most as many as its client has.
   std::unique_ptr<Attachment> state{}; ///< Proxy's: its dialect, and what that has not found yet.

@@ -1,0 +1,53 @@
+// Who may use a proxy: asked of the program for each request, before any look-up or socket.
+#pragma once
+
+#include "ngmasque/routing/types.h"
+#include "ngmasque/session/error.h"
+#include "ngmasque/session/target_policy.h"
+
+#include <expected>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ngmasque {
+
+/// What is known of whoever makes a request.  Views into the request and the connection: what is to
+/// be kept of them has to be copied, and secrets need not be.
+struct AccessRequest {
+  Endpoint client; ///< Where its packets come from.
+  /// The name in the client's certificate, which has been verified; empty if there is none.
+  std::string_view certificate;
+  /// The value of proxy-authorization (RFC 9110, section 11.7.2), as it came.
+  std::optional<std::string_view> proxy_authorization;
+  /// The value of authorization (section 11.6.2): by RFC 9298's URI template the proxy is an origin.
+  std::optional<std::string_view> authorization;
+};
+
+/// The request may go on.
+struct Admission {
+  /// Who makes it, 1 to ClientKey::kMaxCredentials bytes.  Empty: nobody in particular.  All requests
+  /// of a connection are the same one's: those of another one are refused with kOtherUser.
+  std::string user;
+  /// Which targets the user may have; null: those of the proxy's own policy.
+  std::shared_ptr<const TargetPolicy> policy = nullptr;
+};
+
+/// It may not.
+struct AccessRefusal {
+  /// kUnauthenticated, kTooManyFailures or kNotAllowed, but any other error will do.
+  SessionError error = SessionError::kUnauthenticated;
+  /// With kUnauthenticated: the challenges that the client is sent, one a line, such as
+  /// `Basic realm="proxy"`.  With none the answer is 403.
+  std::vector<std::string> challenges = {};
+};
+
+using AccessDecision = std::expected<Admission, AccessRefusal>;
+
+/// Decides about a request.  Nothing of the proxy may be called from within.
+using AccessFunction = std::function<AccessDecision(const AccessRequest &)>;
+
+} // namespace ngmasque

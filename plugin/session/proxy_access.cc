@@ -1,0 +1,141 @@
+// Proxy: who may use it, and what is written down of those who may not.
+
+#include "proxy_model.h"
+
+#include "ngmasque/session/draft00.h"
+#include "ngmasque/session/rfc9298.h"
+#include "ngmasque/session/udp_request.h"
+
+#include "fields.h"
+
+#include <utility>
+
+namespace ngmasque {
+
+namespace {
+
+constexpr std::string_view kProxyAuthorization = "proxy-authorization";
+constexpr std::string_view kAuthorization = "authorization";
+constexpr unsigned kUnauthorized = 401;
+
+// What is said of who asks: the first line of a field.
+std::optional<std::string_view> ValueOf(const FieldLines &lines) {
+  return lines.first ? std::optional<std::string_view>(*lines.first) : std::nullopt;
+}
+
+// What was asked for, as far as it can be read.
+std::optional<Authority> ReadAuthority(std::span<const HeaderField> fields,
+                                       const UriTemplate &path_template) {
+  if (IsUdpRequest(fields)) {
+    auto request = ParseUdpRequest(fields, path_template);
+    return request ? std::optional(std::move(request->target)) : std::nullopt;
+  }
+  const auto authority = FindField(fields, ":authority");
+  auto read = authority.first && IsConnectUdp(fields) ? ParseAuthority(*authority.first)
+                                                      : std::unexpected(SessionError::kAuthority);
+  return read ? std::optional(*std::move(read)) : std::nullopt;
+}
+
+} // namespace
+
+std::string_view Proxy::State::ProtocolOf(std::span<const HeaderField> fields) {
+  return IsUdpRequest(fields) ? kRfc9298Name : IsConnectUdp(fields) ? kDraft00Name : "";
+}
+
+std::expected<Admission, AccessRefusal>
+Proxy::State::Decide(const ClientConnection &connection,
+                     std::span<const HeaderField> fields) const {
+  const auto refuse = [](SessionError error) {
+    return std::unexpected(AccessRefusal{.error = error});
+  };
+  const auto for_proxy = FindField(fields, kProxyAuthorization);
+  const auto for_origin = FindField(fields, kAuthorization);
+  // They may be of different people, and who has put them together cannot be told.
+  if (for_proxy.several || for_origin.several) {
+    return refuse(SessionError::kCredentialFields);
+  }
+  auto decision = options.access({.client = connection.path->tuple.remote,
+                                  .certificate = connection.certificate,
+                                  .proxy_authorization = ValueOf(for_proxy),
+                                  .authorization = ValueOf(for_origin)});
+  if (!decision) {
+    return decision;
+  }
+  if (decision->user.size() > ClientKey::kMaxCredentials) {
+    return refuse(SessionError::kUserName);
+  }
+  if (connection.user && *connection.user != decision->user) {
+    return refuse(SessionError::kOtherUser);
+  }
+  return decision;
+}
+
+bool Proxy::State::Admit(ClientConnection &connection, Model &model, StreamId stream) {
+  if (!options.access) {
+    return true;
+  }
+  auto decision = Decide(connection, request.fields);
+  if (!decision) {
+    RefuseAccess(decision.error(), model, stream);
+    return false;
+  }
+  request.policy = std::move(decision->policy);
+  connection.user = std::move(decision->user);
+  return true;
+}
+
+void Proxy::State::RefuseAccess(const AccessRefusal &refusal, Model &model,
+                                StreamId stream) const {
+  auto [error, challenges] = refusal;
+  auto status = HttpStatus(error);
+  std::string_view name;
+  if (error == SessionError::kUnauthenticated && challenges.empty()) {
+    // An answer that asks for credentials says which (RFC 9110, section 15.5.8).
+    status = HttpStatus(SessionError::kNotAllowed);
+  } else if (error == SessionError::kUnauthenticated) {
+    // Whoever takes the proxy for an origin is answered by one.
+    const bool origin = FindField(request.fields, kAuthorization).first &&
+                        !FindField(request.fields, kProxyAuthorization).first;
+    status = origin ? kUnauthorized : status;
+    name = origin ? "www-authenticate" : "proxy-authenticate";
+  }
+  std::vector<HeaderField> fields{{.name = ":status", .value = std::to_string(status)},
+                                  {.name = std::string(kProxyStatusField),
+                                   .value = ProxyStatus(error)}};
+  if (!name.empty()) {
+    for (auto &challenge : challenges) {
+      fields.push_back({.name = std::string(name), .value = std::move(challenge)});
+    }
+  }
+  model.Refuse(stream, status, error, std::move(fields), nullptr);
+}
+
+TunnelRecord Proxy::State::RecordOf(const ClientConnection &connection) const {
+  return {.connection = connection.id,
+          .client = connection.path->tuple.remote,
+          .user = connection.user.value_or(""),
+          .dialect = {},
+          .authority = {},
+          .target = {},
+          .error = {}};
+}
+
+TunnelRecord Proxy::State::RecordOf(const Tunnel &tunnel) const {
+  auto record = RecordOf(*tunnel.connection);
+  record.dialect = tunnel.protocol;
+  record.authority = tunnel.authority;
+  if (tunnel.socket) {
+    record.target = tunnel.socket->target;
+  }
+  record.number = tunnel.number;
+  return record;
+}
+
+TunnelRecord Proxy::State::RecordOfRequest(const ClientConnection &connection) const {
+  auto record = RecordOf(connection);
+  record.dialect = ProtocolOf(request.fields);
+  record.authority = ReadAuthority(request.fields, options.path_template);
+  return record;
+}
+
+} // namespace ngmasque
