@@ -39,6 +39,8 @@ std::string_view ProxyClient::dialect() const { return impl_->dialect(); }
 
 std::size_t ProxyClient::tunnels() const { return impl_->tunnels(); }
 
+bool ProxyClient::draining() const { return impl_->draining(); }
+
 std::expected<void, IoError> ProxyClient::ChangeLocalAddress() {
   return impl_->ChangeLocalAddress();
 }

@@ -45,6 +45,7 @@ public:
   void Close();
 
   std::size_t tunnels() const { return tunnels_.size(); }
+  bool draining() const { return draining_; }
   std::string_view dialect() const { return dialect_ ? dialect_->name() : ""; }
   const ProxyClientStatistics &statistics() const { return statistics_; }
   std::optional<ProxyTunnelStatistics> via_statistics() const;
@@ -79,13 +80,14 @@ private:
 
   // What the program is told from the loop, in this order.
   struct Ready {};
+  struct Draining {};
   struct Writable {};
   struct Closed {
     std::string text;
   };
   struct Event {
     std::shared_ptr<ProxyTunnel::Impl> tunnel; ///< Null: of the outer connection.
-    std::variant<Ready, Closed, Writable, client_action::Opened, client_action::ReleaseClientId,
+    std::variant<Ready, Draining, Closed, Writable, client_action::Opened, client_action::ReleaseClientId,
                  client_action::DiscardClientId, TunnelEnd>
       what;
   };
@@ -211,8 +213,11 @@ private:
   void SendMessage(RequestKey key, std::span<const std::uint8_t> message);
   /// `held`: requests that wait for a stream, and messages for these.
   void CloseRequest(RequestKey key, std::uint64_t code, std::deque<RequestAction> &held);
-  /// While the queue of requests is done: what comes of it is put at its end.
-  void RequestFailed(RequestKey key);
+  /// While the queue of requests is done: what comes of it is put at its end.  `code`: of HTTP/3.
+  void RequestFailed(RequestKey key, std::uint64_t code = 0);
+  /// The proxy takes no more requests.  Returns false for one of a tunnel that it has taken: it waits,
+  /// for what is never to come.
+  bool RejectRequest(RequestKey key);
   void Drop(DropReason reason);
   void Tell(Event event);
   void Log(LogLevel level, std::string_view text) const;
@@ -253,6 +258,7 @@ private:
   LogLimit moved_lines_;
   std::set<std::string> gave_up_; ///< What has been logged of SendOutcome::gave_up, a few texts.
   bool ready_ = false;
+  bool draining_ = false;        ///< The proxy takes no more requests on it.
   bool over_ = false;            ///< The connection is, and the program is being told.
   bool closed_ = false;
   bool in_http3_ = false;        ///< Within a call of http3_, which is not to be called then.

@@ -90,6 +90,7 @@ void ProxyClient::Impl::DeliverEvent(const Event &event) {
         }
         handler_.OnReady();
       },
+      [&](const Draining &) { handler_.OnDraining(); },
       [&](const Closed &what) {
         CloseWith(failure_code_);
         handler_.OnClosed(what.text);
@@ -231,7 +232,11 @@ void ProxyClient::Impl::OnStreamsAvailable() {
   Wake();
 }
 
-void ProxyClient::Impl::OnGoAway() { Log(LogLevel::kWarning, "the proxy takes no more requests"); }
+void ProxyClient::Impl::OnGoAway() {
+  Log(LogLevel::kWarning, "the proxy takes no more tunnels on this connection: it is going away");
+  draining_ = true;
+  Tell({.tunnel = nullptr, .what = Draining{}});
+}
 
 bool ProxyClient::Impl::OnNewLocalId(const ConnectionId &id) {
   if (!ids_.Check(id) || !ids_.Reserve(id)) {

@@ -20,6 +20,9 @@ ProxyClient::Impl::Open(const Authority &target, const ConnectionId &inner_scid,
   if (over_ || closed_) {
     return std::unexpected(IoError::kClosed);
   }
+  if (draining_) {
+    return std::unexpected(IoError::kGoingAway);
+  }
   if (tunnels_.size() >= options_.max_tunnels) {
     return std::unexpected(IoError::kTooManyTunnels);
   }
@@ -168,7 +171,8 @@ void ProxyClient::Impl::RunRequests() {
     const bool done = std::visit(
       Overloaded{
         [&](const client_action::SendRequest &what) {
-          return held.empty() && SubmitRequest(action.key, what.fields);
+          return draining_ ? RejectRequest(action.key)
+                           : held.empty() && SubmitRequest(action.key, what.fields);
         },
         [&](const client_action::SendOnStream &what) {
           if (std::ranges::contains(held, action.key, &RequestAction::key)) {
@@ -204,6 +208,9 @@ bool ProxyClient::Impl::SubmitRequest(RequestKey key, const std::vector<HeaderFi
   if (stream.error() == QuicError::kStreamsBlocked) {
     return false;
   }
+  if (stream.error() == QuicError::kGoingAway) {
+    return RejectRequest(key); // OnGoAway is about to come.
+  }
   Log(LogLevel::kWarning, std::format("request cannot be sent: {}", ErrorText(stream.error())));
   RequestFailed(key);
   return true;
@@ -223,12 +230,24 @@ void ProxyClient::Impl::SendMessage(RequestKey key, std::span<const std::uint8_t
   }
 }
 
-void ProxyClient::Impl::RequestFailed(RequestKey key) {
+void ProxyClient::Impl::RequestFailed(RequestKey key, std::uint64_t code) {
   if (const auto tunnel = FindTunnel(key.first)) {
     in_http3_ = true;
-    tunnel->Run(tunnel->session->OnRequestClosed(key.second));
+    tunnel->Run(tunnel->session->OnRequestClosed(key.second, code));
     in_http3_ = false;
   }
+}
+
+// With draft-00 a tunnel asks for each of its connection IDs, and must not any more.  To have it refused
+// would not do: a client connection ID that is refused is replaced at once, by one that is refused as
+// well, and so forth.
+bool ProxyClient::Impl::RejectRequest(RequestKey key) {
+  const auto taken = streams_.lower_bound({key.first, 0});
+  if (taken != streams_.end() && taken->first.first == key.first) {
+    return false;
+  }
+  RequestFailed(key, kH3RequestRejected);
+  return true;
 }
 
 void ProxyClient::Impl::CloseRequest(RequestKey key, std::uint64_t code,

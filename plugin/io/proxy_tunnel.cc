@@ -23,6 +23,9 @@ std::string EndText(const client_action::Failed &failed) {
   if (code == kH3ConnectError) {
     return "the target refuses packets, or the proxy cannot reach it";
   }
+  if (code == kH3RequestRejected && !failed.opened) {
+    return "the proxy takes no more tunnels: it is going away";
+  }
   return failed.opened ? "the proxy has ended the tunnel" : "the proxy has not answered the request";
 }
 
@@ -33,7 +36,11 @@ TunnelEnd::Kind EndKind(const client_action::Failed &failed) {
   if (failed.refusal.status != 0) {
     return TunnelEnd::Kind::kRefused;
   }
-  return failed.opened ? TunnelEnd::Kind::kEnded : TunnelEnd::Kind::kNoAnswer;
+  if (failed.opened) {
+    return TunnelEnd::Kind::kEnded;
+  }
+  return failed.refusal.code == kH3RequestRejected ? TunnelEnd::Kind::kRejected
+                                                   : TunnelEnd::Kind::kNoAnswer;
 }
 
 } // namespace

@@ -98,6 +98,9 @@ bool Http3Connection::RecvStreamData(std::int64_t stream, bool fin,
   for (const auto &[id, code] : std::exchange(impl.refused, {})) {
     impl.EndStream(id, StreamEnd::kRefused, code);
   }
+  for (const auto id : std::exchange(impl.rejected, {})) {
+    impl.EndStream(id, StreamEnd::kReset, kH3RequestRejected);
+  }
   return true;
 }
 

@@ -157,7 +157,8 @@ struct Http3Connection::Impl {
 
   std::optional<PeerSettings> peer_settings;
   bool tell_settings = false;
-  bool going_away = false;
+  bool going_away = false; ///< The peer is.
+  std::vector<std::int64_t> rejected; ///< Requests that it will not take: to be ended, as `refused`.
   bool tell_going_away = false;
   bool stream_gone = false; ///< One that was full.
   bool room_wanted = false; ///< Something was told kFull: one of `full`, or a stream.

@@ -69,10 +69,21 @@ int OnAcked(nghttp3_conn *, std::int64_t id, std::uint64_t bytes, void *user_dat
   return 0;
 }
 
-int OnShutdown(nghttp3_conn *, std::int64_t, void *user_data) {
+//= RFC 9114, section 5.2
+//# Endpoints MUST NOT initiate new requests or promise new pushes on the connection after receipt of
+//# a GOAWAY frame from the peer.
+//
+// It comes twice where the peer lets those come that are on their way.  What a client's says is of
+// pushes, which there are none of.
+int OnShutdown(nghttp3_conn *, std::int64_t id, void *user_data) {
   auto &self = Self(user_data);
+  self.tell_going_away = self.tell_going_away || !self.going_away;
   self.going_away = true;
-  self.tell_going_away = true;
+  if (!self.is_server()) {
+    for (auto stream = self.streams.lower_bound(id); stream != self.streams.end(); ++stream) {
+      self.rejected.push_back(stream->first);
+    }
+  }
   return 0;
 }
 

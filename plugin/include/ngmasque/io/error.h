@@ -19,6 +19,7 @@ struct IoError {
     kArgument = QuicError::kArgument, ///< An option is out of its range.
     kClosed = QuicError::kClosed,     ///< The outer connection is over.
     kNotReady = QuicError::kNotReady, ///< It is not there yet, or cannot do it just now.
+    kGoingAway = QuicError::kGoingAway, ///< The proxy takes no more tunnels on this connection.
     kNotSupported = QuicError::kNotSupported, ///< The proxy does not want its clients to migrate.
     kInternal = QuicError::kInternal,         ///< A library refused what it should not.
 

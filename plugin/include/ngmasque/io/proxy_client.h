@@ -91,6 +91,13 @@ public:
     /// The outer connection is there, and its dialect is known.  Nobody has to wait for it.
     virtual void OnReady() {}
 
+    /// The proxy takes no more tunnels on this connection, as it is about to stop: once.  Tunnels that
+    /// it has taken go on, but with draft-00 no further connection IDs of theirs are asked for, as each
+    /// would be a request: those of servers are tunnelled, those of clients held back.  Those that it has
+    /// not taken have ended, or will, with TunnelEnd::Kind::kRejected.  A program that needs others opens
+    /// another ProxyClient.  When the last one is over, the proxy closes the connection.
+    virtual void OnDraining() {}
+
     /// The outer connection is over, or did not come about.  All tunnels have been told, each with
     /// TunnelEnd::Kind::kConnection; nothing else is called any more.
     virtual void OnClosed(std::string_view text) = 0;
@@ -117,7 +124,7 @@ public:
   /// wait until it does: there are at most ClientTunnelLimits::max_mappings of each tunnel.
   ///
   /// `handler` has to outlive the tunnel, up to OnEnded or Close.
-  /// Errors: kClosed, kTooManyTunnels, kIdConflict, kInternal.
+  /// Errors: kClosed, kGoingAway (see Handler::OnDraining), kTooManyTunnels, kIdConflict, kInternal.
   [[nodiscard]] std::expected<std::unique_ptr<ProxyTunnel>, IoError>
   Open(const Authority &target, const ConnectionId &inner_scid, ProxyTunnel::Handler &handler,
        const ProxyTunnel::Options &options = {});
@@ -135,6 +142,9 @@ public:
 
   /// Tunnels that are not over.
   [[nodiscard]] std::size_t tunnels() const;
+
+  /// Whether Open would say kGoingAway: see Handler::OnDraining, which may be still to come.
+  [[nodiscard]] bool draining() const;
 
   /// How long nothing has come from the proxy, forwarded packets included; 0 before Start.
   [[nodiscard]] std::chrono::nanoseconds silence() const;

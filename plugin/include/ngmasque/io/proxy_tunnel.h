@@ -58,6 +58,8 @@ struct TunnelEnd {
     kRefused,    ///< The proxy has answered with `status`.
     kNoAnswer,   ///< The first request has ended without an answer, or could not be sent.
     kEnded,      ///< The proxy has ended it after it was opened.
+    kRejected,   ///< The proxy is going away, and has not looked at the request: on another
+                 ///< connection, to whoever takes its place, it may work.
     kConnection, ///< The outer connection is over: no tunnel is left, and OnClosed of the
                  ///< ProxyClient follows.
   };

@@ -92,7 +92,9 @@ public:
     /// After kFull: there is room again, for one at least of the tunnels and streams that it was
     /// said of.  Not at a server, which does not wait for it.
     virtual void OnWritable() {}
-    /// The peer takes no more requests; those on their way go on.
+    /// The peer takes no more requests: once.  Those that it has taken go on; of those that it says it
+    /// will not take OnStreamClosed has told before, with kReset and kH3RequestRejected, which can be
+    /// sent again on another connection.  RFC 9114, section 5.2.
     virtual void OnGoAway() {}
     /// The peer's SETTINGS have come, once.
     virtual void OnSettings(const PeerSettings &) {}

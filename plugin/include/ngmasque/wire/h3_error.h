@@ -13,6 +13,7 @@ inline constexpr std::uint64_t kH3InternalError = 0x102;
 inline constexpr std::uint64_t kH3ExcessiveLoad = 0x107;
 inline constexpr std::uint64_t kH3SettingsError = 0x109;
 inline constexpr std::uint64_t kH3MissingSettings = 0x10a;
+inline constexpr std::uint64_t kH3RequestRejected = 0x10b;
 inline constexpr std::uint64_t kH3RequestCancelled = 0x10c;
 inline constexpr std::uint64_t kH3MessageError = 0x10e;
 inline constexpr std::uint64_t kH3ConnectError = 0x10f;
