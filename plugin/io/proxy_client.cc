@@ -37,6 +37,8 @@ ProxyClient::OpenSibling(const ProxyTunnel &tunnel, const Authority &target, con
 
 std::string_view ProxyClient::dialect() const { return impl_->dialect(); }
 
+const std::optional<CloseReason> &ProxyClient::close_reason() const { return impl_->close_reason(); }
+
 std::size_t ProxyClient::tunnels() const { return impl_->tunnels(); }
 
 bool ProxyClient::draining() const { return impl_->draining(); }

@@ -48,6 +48,7 @@ public:
   bool draining() const { return draining_; }
   std::string_view dialect() const { return dialect_ ? dialect_->name() : ""; }
   const ProxyClientStatistics &statistics() const { return statistics_; }
+  const std::optional<CloseReason> &close_reason() const { return close_reason_; }
   std::optional<ProxyTunnelStatistics> via_statistics() const;
   Nanoseconds silence() const { return heard_ == Nanoseconds{} ? Nanoseconds{} : SteadyNow() - heard_; }
 
@@ -209,7 +210,7 @@ private:
   std::size_t MaxPayload(const ProxyTunnel::Impl &tunnel) const;
   void RunRequests();
   /// Returns false if it has to be tried again.
-  bool SubmitRequest(RequestKey key, const std::vector<HeaderField> &fields);
+  bool SubmitRequest(RequestKey key, std::vector<HeaderField> fields);
   void SendMessage(RequestKey key, std::span<const std::uint8_t> message);
   /// `held`: requests that wait for a stream, and messages for these.
   void CloseRequest(RequestKey key, std::uint64_t code, std::deque<RequestAction> &held);
@@ -268,6 +269,7 @@ private:
   bool may_be_size_ = false;     ///< Those of failure_ may be too large for the path.
   bool forwarding_ = false;      ///< A packet was forwarded.
   bool room_ = false;            ///< There is room again, for whom of the tunnels ever.
+  std::optional<CloseReason> close_reason_; ///< Of the latest address.
   std::string failure_;          ///< Why the connection to this address is over; empty: it is not.
   std::uint64_t failure_code_ = kH3NoError; ///< What the peer is told of it, if it is not known.
 

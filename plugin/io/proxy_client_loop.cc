@@ -282,6 +282,7 @@ void ProxyClient::Impl::OnPathChanged(const FourTuple &path) {
 }
 
 void ProxyClient::Impl::OnClosed(const CloseReason &reason) {
+  close_reason_ = reason;
   failure_ = reason.text;
   final_ = reason.kind == CloseKind::kCertificate;
   // A path that drops large packets looks as if nobody were there.

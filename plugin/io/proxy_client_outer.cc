@@ -25,6 +25,10 @@ std::expected<void, IoError> ProxyClient::Impl::Start() {
     Log(LogLevel::kError, "no random numbers");
     return std::unexpected(IoError::kInternal);
   }
+  if (!IsAuthorization(options_.authorization)) {
+    Log(LogLevel::kError, "the credentials are no field value");
+    return std::unexpected(IoError::kArgument);
+  }
   make_dialect_ = options_.own_dialect;
   if (!make_dialect_) {
     auto made = MakeClientDialects(options_.dialects, options_.host, options_.port, *key_);
@@ -80,6 +84,7 @@ std::expected<void, IoError> ProxyClient::Impl::Connect(const Endpoint &remote, 
     StopSocket(socket);
   }
   http3_.reset();
+  close_reason_.reset();
   ForgetTunnelLink();
   sockets_.clear();
   for (const auto &id : std::exchange(local_ids_, {})) {
@@ -103,6 +108,9 @@ std::expected<void, IoError> ProxyClient::Impl::Connect(const Endpoint &remote, 
   auto made =
     Http3Client::Create({.server_name = options_.sni.empty() ? options_.host : options_.sni,
                          .ca_file = options_.ca_file,
+                         .system_roots = options_.system_roots,
+                         .certificate_file = options_.certificate_file,
+                         .key_file = options_.key_file,
                          .qlog_dir = options_.qlog_dir,
                          .key_log_file = options_.key_log_file,
                          .idle_timeout = options_.idle_timeout,

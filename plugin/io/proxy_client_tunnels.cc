@@ -194,7 +194,10 @@ void ProxyClient::Impl::RunRequests() {
   requests_ = std::move(held);
 }
 
-bool ProxyClient::Impl::SubmitRequest(RequestKey key, const std::vector<HeaderField> &fields) {
+bool ProxyClient::Impl::SubmitRequest(RequestKey key, std::vector<HeaderField> fields) {
+  if (!options_.authorization.empty()) {
+    fields.push_back({.name = "proxy-authorization", .value = options_.authorization});
+  }
   const auto stream = http3_->SubmitRequest(fields);
   if (stream) {
     streams_.emplace(key, *stream);

@@ -11,12 +11,30 @@ namespace ngmasque {
 
 namespace {
 
+// What whoever reads it can do.
+std::string_view Advice(unsigned status) {
+  switch (status) {
+  case 401:
+  case 407: return ": it wants credentials, or others than these";
+  case 403: return ": its policy does not allow this target, or this client";
+  case 404:
+  case 405:
+  case 501: return ": it is no proxy for UDP there, or speaks another dialect";
+  case 429: return ": this client has as much as it may have at a time";
+  case 502: return ": it finds no way to the target";
+  case 503: return ": it is at one of its limits, or about to end; try again later";
+  case 504: return ": it has no answer from name servers about the target";
+  default: return "";
+  }
+}
+
 std::string EndText(const client_action::Failed &failed) {
   const auto &[status, proxy_status, code, conflict] = failed.refusal;
   if (status != 0) {
-    return proxy_status.empty()
-             ? std::format("the proxy has answered {}", status)
-             : std::format("the proxy has answered {} ({})", status, proxy_status);
+    const auto answer = proxy_status.empty()
+                          ? std::format("the proxy has answered {}", status)
+                          : std::format("the proxy has answered {} ({})", status, proxy_status);
+    return std::format("{}{}", answer, Advice(status));
   }
   // A proxy answers when it has a socket, and what the network says of the target comes later.  The
   // reset may overtake the answer, and then takes its place.

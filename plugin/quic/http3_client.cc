@@ -98,7 +98,12 @@ std::expected<void, QuicError> Http3Client::Start(const FourTuple &path, Nanosec
   impl.Attach(raw);
   ngtcp2_conn_hold_new_connection_id(raw, options_.hold_local_ids);
 
-  auto made = TlsClient::Create(options_.server_name, options_.ca_file, options_.key_log_file,
+  auto made = TlsClient::Create({.server_name = options_.server_name,
+                                 .ca_file = options_.ca_file,
+                                 .system_roots = options_.system_roots,
+                                 .certificate_file = options_.certificate_file,
+                                 .key_file = options_.key_file,
+                                 .key_log_file = options_.key_log_file},
                                 Impl::Conn, &impl);
   if (!made) {
     return std::unexpected(std::move(made.error()));

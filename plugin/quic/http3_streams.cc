@@ -178,12 +178,16 @@ std::expected<void, QuicError> Impl::Submit(std::int64_t id, std::span<const Hea
   std::vector<nghttp3_nv> lines;
   lines.reserve(fields.size());
   for (const auto &field : fields) {
+    // RFC 9204, section 7.1.3: credentials get the N bit, and no entry in a table whose hits could
+    // be counted.
+    const std::uint8_t flags =
+      field.name == "proxy-authorization" ? NGHTTP3_NV_FLAG_NEVER_INDEX : NGHTTP3_NV_FLAG_NONE;
     // nghttp3 copies both.
     lines.push_back({.name = reinterpret_cast<const std::uint8_t *>(field.name.data()),
                      .value = reinterpret_cast<const std::uint8_t *>(field.value.data()),
                      .namelen = field.name.size(),
                      .valuelen = field.value.size(),
-                     .flags = NGHTTP3_NV_FLAG_NONE});
+                     .flags = flags});
   }
   const nghttp3_data_reader reader{.read_data = [](nghttp3_conn *, std::int64_t stream,
                                                    nghttp3_vec *vecs, std::size_t count,

@@ -18,20 +18,29 @@ namespace ngmasque {
 
 class TlsClient final : public TlsEnd {
 public:
+  /// As in Http3Client::Options.
+  struct Options {
+    std::string server_name{};
+    std::filesystem::path ca_file{};
+    bool system_roots = false;
+    std::filesystem::path certificate_file{};
+    std::filesystem::path key_file{};
+    std::filesystem::path key_log_file{};
+  };
+
   /// A session that offers `h3`.  `get_conn` finds its connection: user_data of its argument is
-  /// `user_data`.  For the other arguments see Http3Client::Options.
+  /// `user_data`.
   /// Errors: kTls, kQlog (the key log file).
   [[nodiscard]] static std::expected<std::unique_ptr<TlsClient>, QuicError>
-  Create(const std::string &server_name, const std::filesystem::path &ca_file,
-         const std::filesystem::path &key_log_file, ngtcp2_crypto_get_conn get_conn,
-         void *user_data);
+  Create(const Options &options, ngtcp2_crypto_get_conn get_conn, void *user_data);
 
   [[nodiscard]] gnutls_session_t session() const override { return session_.get(); }
   [[nodiscard]] std::string CertificateError() const override;
 
 private:
   TlsClient() = default;
-  [[nodiscard]] std::expected<void, QuicError> Trust(const std::filesystem::path &ca_file);
+  [[nodiscard]] std::expected<void, QuicError> Trust(const Options &options);
+  [[nodiscard]] std::expected<void, QuicError> Present(const Options &options);
   [[nodiscard]] std::expected<void, QuicError> OpenSession();
 
   // The session uses what stands before it.
@@ -41,6 +50,7 @@ private:
   TlsCredentials credentials_;
   TlsSession session_;
   bool verify_ = false;
+  bool present_ = false; // There is a certificate of the client.
 };
 
 } // namespace ngmasque

@@ -212,6 +212,7 @@ protected:
       loop,
       ngmasque::ProxyClient::Options{.host = "127.0.0.1",
                                      .port = port,
+                                     .authorization = authorization,
                                      .handshake_timeout = handshake_timeout,
                                      .max_udp_payload = max_udp_payload,
                                      .server_migration = server_migration,
@@ -276,6 +277,7 @@ protected:
     ++closed_count;
   }
 
+  std::string authorization{};
   std::chrono::milliseconds handshake_timeout{10'000};
   std::size_t max_udp_payload = ngmasque::kOuterUdpPayload;
   std::size_t path_limit = SIZE_MAX;

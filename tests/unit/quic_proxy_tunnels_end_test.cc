@@ -26,7 +26,7 @@ TEST_F(ProxyTunnelsTest, RefusalOfOneLeavesTheOthers) {
   EXPECT_EQ(end.kind, TunnelEnd::Kind::kRefused);
   EXPECT_EQ(end.status, 403u);
   EXPECT_FALSE(end.retry);
-  EXPECT_EQ(end.text, "the proxy has answered 403");
+  EXPECT_EQ(end.text, "the proxy has answered 403: its policy does not allow this target, or this client");
   EXPECT_TRUE(flows[1].tunnel->over());
   EXPECT_EQ(client->tunnels(), 2u);
   EXPECT_EQ(flows[1].tunnel->Send(Long(), 0), SendStatus::kDropped);

@@ -264,6 +264,15 @@ void Server::OpenPlainSession(const Certificate &certificate) {
   unsigned char protocol[] = {'h', '3'};
   const gnutls_datum_t alpn{.data = protocol, .size = sizeof(protocol)};
   gnutls_alpn_set_protocols(tls_, &alpn, 1, GNUTLS_ALPN_MANDATORY);
+  if (options_.ask_certificate) {
+    gnutls_certificate_server_set_request(tls_, GNUTLS_CERT_REQUEST);
+  }
+}
+
+Bytes Server::client_certificate() const {
+  unsigned count = 0;
+  const auto *chain = gnutls_certificate_get_peers(tls_, &count);
+  return count == 0 ? Bytes() : Bytes(chain->data, chain->data + chain->size);
 }
 
 Server::~Server() {

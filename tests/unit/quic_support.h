@@ -71,6 +71,7 @@ public:
     std::optional<ngmasque::Endpoint> preferred{}; ///< Its preferred address.
     /// That of the library, otherwise GnuTLS at its plainest.
     const ngmasque::TlsServerContext *tls = nullptr;
+    bool ask_certificate = false; ///< Of the client; any will do, and none, too.
   };
 
   Server(Options options, const Certificate &certificate, const Packet &initial,
@@ -100,6 +101,8 @@ public:
   [[nodiscard]] int Announce(const ngmasque::Endpoint &address);
   /// The path in use.
   [[nodiscard]] ngmasque::FourTuple used() const;
+  /// The client's certificate in DER; empty if it has shown none.
+  [[nodiscard]] Bytes client_certificate() const;
 
   // What has come.
   std::map<std::int64_t, std::vector<ngmasque::HeaderField>> requests;

@@ -8,9 +8,11 @@
 #include "ngmasque/io/error.h"
 #include "ngmasque/io/proxy_tunnel.h"
 #include "ngmasque/quic/packet_size.h"
+#include "ngmasque/quic/types.h"
 #include "ngmasque/routing/connection_id.h"
 #include "ngmasque/session/authority.h"
 #include "ngmasque/session/client_dialect.h"
+#include "ngmasque/session/proxy_authorization.h"
 
 #include <chrono>
 #include <cstddef>
@@ -49,8 +51,15 @@ public:
     /// The name in SNI and, with `ca_file`, that of the certificate.  Empty: `host`.
     std::string sni{};
     /// PEM; the only roots that are trusted.  Empty: the certificate is not verified, as in the
-    /// sample client.
+    /// sample client, unless `system_roots`.
     std::filesystem::path ca_file{};
+    bool system_roots = false; ///< Without `ca_file`: whether the system's trust store holds.
+    /// PEM, the client's own, for a proxy that asks for one.  Empty: none.
+    std::filesystem::path certificate_file{};
+    std::filesystem::path key_file{}; ///< Its key; empty: in the same file.
+    /// The value of proxy-authorization in every request (RFC 9110, section 11.7.2), such as
+    /// BasicAuthorization makes; empty: none.  Printable ASCII, kMaxAuthorization bytes at most.
+    std::string authorization{};
     std::filesystem::path qlog_dir{}; ///< Empty: no qlog.  File: ID.outer.sqlog, ID in hex.
     /// Empty: none.  The program passes the value of SSLKEYLOGFILE.
     std::filesystem::path key_log_file{};
@@ -112,7 +121,8 @@ public:
 
   /// Looks the proxy up, which may block, and starts the outer connection.  The addresses are tried
   /// in turn until one has answered; OnReady or OnClosed follows.  To be called once.
-  /// Errors: kResolve, kSocket, kTls, kQlog, kArgument, kInternal; with Options::via also kClosed,
+  /// Errors: kResolve, kSocket, kTls, kQlog, kArgument (also for Options::authorization), kInternal;
+  /// with Options::via also kClosed,
   /// and those of its Open.
   [[nodiscard]] std::expected<void, IoError> Start();
 
@@ -145,6 +155,10 @@ public:
 
   /// Whether Open would say kGoingAway: see Handler::OnDraining, which may be still to come.
   [[nodiscard]] bool draining() const;
+
+  /// How QUIC has ended the outer connection, to the address that was tried last; nothing if it has
+  /// not, or was over for another reason.  Of use in OnClosed: `kind` says whether to try again.
+  [[nodiscard]] const std::optional<CloseReason> &close_reason() const;
 
   /// How long nothing has come from the proxy, forwarded packets included; 0 before Start.
   [[nodiscard]] std::chrono::nanoseconds silence() const;

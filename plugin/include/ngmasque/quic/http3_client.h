@@ -22,7 +22,12 @@ class Http3Client final : public Http3Endpoint {
 public:
   struct Options {
     std::string server_name{};        ///< For SNI and for the certificate; no SNI for an address.
-    std::filesystem::path ca_file{};  ///< PEM.  Empty: the certificate is not verified.
+    /// PEM.  Empty: the certificate is not verified, unless `system_roots`.
+    std::filesystem::path ca_file{};
+    bool system_roots = false; ///< Without `ca_file`: whether the system's trust store holds.
+    /// PEM, the client's own, for a server that asks for one.  Empty: none.
+    std::filesystem::path certificate_file{};
+    std::filesystem::path key_file{}; ///< Its key; empty: in the same file.
     std::filesystem::path qlog_dir{}; ///< Empty: none.  File: ID.outer.sqlog, ID in hex.
     std::filesystem::path key_log_file{}; ///< Empty: none.  Appended to.
     std::chrono::nanoseconds idle_timeout = std::chrono::seconds(30);
