@@ -102,7 +102,7 @@ class Client:
 class Proxied:
     """A target and a proxy from the beginning of a with block to its end, and clients
     that start() starts.  `front` and `back` are what a relay does to packets, up and
-    down, before the proxy and behind it.  `ring` are further addresses of the proxy.  On a `wire`
+    down, before the proxy and behind it; `pcap` is a capture of what comes through the first one.  `ring` are further addresses of the proxy.  On a `wire`
     clients run on its host "cli", the proxy on "srv" with the addresses of `ring` alone, and the target
     on "tgt" with `target_addr`.
 
@@ -116,7 +116,7 @@ class Proxied:
                  front: tuple[Impairment, Impairment] | None = None,
                  back: tuple[Impairment, Impairment] | None = None, seed: str = "1", qlog: bool = False,
                  dialect: str = "draft-00", ring: tuple[Addr, ...] = (), wire: Wire | None = None,
-                 target_addr: Addr | None = None):
+                 target_addr: Addr | None = None, pcap: Path | None = None):
         self.site, self.run, self._qlog, self._dialect = site, run, qlog, dialect
         if wire:
             (self.proxy_addr, *ring), self.target_addr = ring, target_addr
@@ -129,7 +129,7 @@ class Proxied:
         self.front = self.back = None
         if front:
             self.proxy_seen = front_addr
-            self.front = Relay(front_addr, self.proxy_addr, *front, seed=f"{seed}/front")
+            self.front = Relay(front_addr, self.proxy_addr, *front, seed=f"{seed}/front", pcap=pcap)
         if back:
             self.target_seen = back_addr
             self.back = Relay(back_addr, self.target_addr, *back, seed=f"{seed}/back")

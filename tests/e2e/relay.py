@@ -3,7 +3,7 @@
 and delays, reorders, loses, doubles and limits what goes through it.
 
     tests/e2e/relay.py --listen HOST PORT --upstream HOST PORT [--seed N]
-                       [--up JSON] [--down JSON]
+                       [--up JSON] [--down JSON] [--pcap FILE]
 
 JSON is an object with the fields of Impairment.  The relay reads commands from
 stdin, one a line, and answers each with one line of JSON; it ends with stdin:
@@ -16,7 +16,8 @@ Tests use class Relay, which runs this file as a process of its own.
 
 What happens to a packet depends on the seed, the direction and the packet's
 number in that direction alone, so that the same packets meet the same fate.
-Datagrams are never cut or merged.  ECN marks are passed on.
+Datagrams are never cut or merged.  ECN marks are passed on.  FILE is a capture of what is
+between the clients and the relay, of what gets through.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from net import Addr
+from pcap import Pcap
 from procs import ProgramError, die_with_parent
 
 # Bytes that may be on their way through one direction, for the sake of memory
@@ -169,8 +171,10 @@ class _Client:
 
 
 class _Process:
-    def __init__(self, listen: Addr, upstream: Addr, up: Impairment, down: Impairment, seed: str):
-        self._upstream = upstream
+    def __init__(self, listen: Addr, upstream: Addr, up: Impairment, down: Impairment, seed: str,
+                 pcap: Path | None):
+        self._listen, self._upstream = listen, upstream
+        self._pcap = Pcap(pcap) if pcap else None
         self._listener = _Socket(listen.family)
         self._listener.sock.bind(listen)
         self._lines = {"up": Line(up, f"{seed}/up"), "down": Line(down, f"{seed}/down")}
@@ -235,6 +239,9 @@ class _Process:
         sent = (client.socket.send(data, ecn, None) if way == "up"
                 else self._listener.send(data, ecn, client.address))
         self._lines[way].counts["sent" if sent else "queue_dropped"] += 1
+        if self._pcap and sent:
+            ends = Addr(*client.address[:2]), self._listen
+            self._pcap.write(*(ends if way == "up" else reversed(ends)), data)
 
     def _read_clients(self, now: float) -> None:
         for _ in range(BATCH):
@@ -284,13 +291,14 @@ class Relay:
     """A relay that runs from the beginning of a with block to its end."""
 
     def __init__(self, listen: Addr, upstream: Addr, up: Impairment = Impairment(),
-                 down: Impairment = Impairment(), seed: str = "1"):
+                 down: Impairment = Impairment(), seed: str = "1", pcap: Path | None = None):
         self.addr = listen
         self._says = f"relay {listen} -> {upstream}, seed {seed}, up {up}, down {down}"
         self._argv = [
             sys.executable, Path(__file__), "--listen", listen.host, str(listen.port),
             "--upstream", upstream.host, str(upstream.port), "--seed", seed,
-            "--up", json.dumps(asdict(up)), "--down", json.dumps(asdict(down))]
+            "--up", json.dumps(asdict(up)), "--down", json.dumps(asdict(down)),
+            *(("--pcap", str(pcap)) if pcap else ())]
 
     def __enter__(self) -> "Relay":
         self._process = subprocess.Popen(self._argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -339,11 +347,12 @@ def main() -> None:
     parser.add_argument("--seed", default="1")
     parser.add_argument("--up", default="{}", metavar="JSON")
     parser.add_argument("--down", default="{}", metavar="JSON")
+    parser.add_argument("--pcap", type=Path, metavar="FILE")
     args = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     listen, upstream = (Addr(host, int(port)) for host, port in (args.listen, args.upstream))
     process = _Process(listen, upstream, Impairment(**json.loads(args.up)),
-                       Impairment(**json.loads(args.down)), args.seed)
+                       Impairment(**json.loads(args.down)), args.seed, args.pcap)
     process.command(["counts"])  # tells that the socket is there
     process.run()
 
