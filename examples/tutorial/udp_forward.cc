@@ -1,5 +1,5 @@
 // Sends one UDP service through a proxy: what comes to a local port goes to the target, and what the
-// target answers goes to whoever has sent last.  The tutorial of README.md, "Build on the library".
+// target answers goes to whoever has sent last.  The tutorial of plugin/README.md, "Build on it".
 //
 //     udp-forward PROXY-HOST PROXY-PORT TARGET-HOST:PORT LOCAL-PORT [CA-FILE]
 //
