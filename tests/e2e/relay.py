@@ -9,7 +9,7 @@ JSON is an object with the fields of Impairment.  The relay reads commands from
 stdin, one a line, and answers each with one line of JSON; it ends with stdin:
 
     counts                   what happened so far
-    rebind                   another source port towards upstream, as a NAT does
+    rebind [HOST]            another source port towards upstream, or address, as a NAT does
     blackhole up|down on|off nothing gets through in that direction any more
 
 Tests use class Relay, which runs this file as a process of its own.
@@ -190,16 +190,18 @@ class _Process:
         self._poll.register(sys.stdin.fileno(), select.EPOLLIN)
         self._poll.register(self._listener.sock.fileno(), select.EPOLLIN)
 
-    def _connect(self, client: _Client) -> None:
+    def _connect(self, client: _Client, source: str = "") -> None:
         client.socket = _Socket(self._upstream.family)
+        if source:
+            client.socket.sock.bind((source, 0))
         client.socket.sock.connect(self._upstream)
         self._by_fd[client.socket.sock.fileno()] = client
         self._poll.register(client.socket.sock.fileno(), select.EPOLLIN)
 
-    def _rebind(self) -> None:
+    def _rebind(self, source: str = "") -> None:
         for client in self._clients.values():
             old = client.socket
-            self._connect(client)  # before the old one is closed, so that the port is another
+            self._connect(client, source)  # before the old one is closed, so that the port is another
             self._kernel_dropped += old.dropped()
             del self._by_fd[old.sock.fileno()]
             self._poll.unregister(old.sock.fileno())
@@ -215,8 +217,8 @@ class _Process:
         match words:
             case ["counts"]:
                 pass
-            case ["rebind"]:
-                self._rebind()
+            case ["rebind"] | ["rebind", _]:
+                self._rebind(*words[1:])
             case ["blackhole", "up" | "down" as way, "on" | "off" as state]:
                 self._lines[way].blackhole = state == "on"
             case _:
@@ -333,8 +335,8 @@ class Relay:
         """{"up": {...}, "down": {...}, "clients": addresses seen, "kernel_dropped": packets}"""
         return self._command("counts")
 
-    def rebind(self) -> None:
-        self._command("rebind")
+    def rebind(self, source: str = "") -> None:
+        self._command(f"rebind {source}")
 
     def blackhole(self, way: str, on: bool = True) -> None:
         self._command(f"blackhole {way} {'on' if on else 'off'}")

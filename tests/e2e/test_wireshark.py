@@ -154,8 +154,8 @@ class WiresharkCase(unittest.TestCase):
     def test_revision_09(self):
         world = self.check_modern("09")
         # Wireshark dissects a packet again when it is looked at.
-        once, twice = (world.capture.fields("ngmasque", "frame.number", "ngmasque.capsule",
-                                            "ngmasque.forwarded.original", options=options) for options in ((), ("-2",)))
+        columns = "frame.number", "ngmasque.capsule", "ngmasque.forwarded.original"
+        once, twice = (world.capture.fields("ngmasque", *columns, options=options) for options in ((), ("-2",)))
         self.assertEqual(once, twice)
         # What cannot be decrypted is not guessed at.
         self.assertEqual(world.without_keys.fields("ngmasque", "frame.number"), [["1"]],
@@ -248,8 +248,8 @@ class WiresharkCase(unittest.TestCase):
         (run / "qlog").mkdir()
         server = Program(
             ["env", f"SSLKEYLOGFILE={run}/keys", self.build / "examples" / "gtlsserver", "--quiet",
-             f"--htdocs={self.site.htdocs}", f"--qlog-dir={run}/qlog", f"--alternate-addr={other}", "--migrate-after=0s",
-             first.host, str(first.port), *self.site.certificate], run / "server.log", "gtlsserver")
+             f"--htdocs={self.site.htdocs}", f"--qlog-dir={run}/qlog", f"--alternate-addr={other}",
+             "--migrate-after=0s", first.host, str(first.port), *self.site.certificate], run / "server.log", "gtlsserver")
         with server, Relay(seen, first, pcap=run / "pcap"):
             server.wait_bound([first, other])
             client = Program(
