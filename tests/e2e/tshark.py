@@ -35,12 +35,17 @@ def values(tree: Layer, kind: str) -> list[str]:
 
 
 class Capture:
-    """A capture, and the keys for it; `directory` is for tshark's settings."""
+    """A capture, and the keys for it; `directory` is for tshark's settings, among which is the dissector if it is
+    `installed`."""
 
-    def __init__(self, pcap: Path, keys: Path | None, directory: Path):
-        self._directory = directory
-        self._argv = ["tshark", "-r", pcap, "-X", f"lua_script:{DISSECTOR}",
-                      *(["-o", f"tls.keylog_file:{keys}"] if keys else [])]
+    def __init__(self, pcap: Path, keys: Path | None, directory: Path, installed: bool = False):
+        self._directory = directory / f"wireshark-{installed}"
+        self._directory.mkdir(exist_ok=True)
+        self._argv = ["tshark", "-r", pcap, *(["-o", f"tls.keylog_file:{keys}"] if keys else [])]
+        if installed:
+            (self._directory / "init.lua").write_text(f'dofile("{DISSECTOR}")\n')
+        else:
+            self._argv += ["-X", f"lua_script:{DISSECTOR}"]
 
     def _run(self, *options: str) -> str:
         done = subprocess.run([str(arg) for arg in (*self._argv, *options)], capture_output=True, text=True, timeout=60,
