@@ -20,6 +20,8 @@ SIZES = {"first": 5_000, "second": 60_000, "third": 300_000}
 LARGE = {"one": 1_000_000, "two": 800_000, "three": 600_000}
 # Bytes per second at which a download takes long enough for what happens in it
 SLOW = Impairment(delay=5, rate=4_000_000, queue=1 << 20)
+# ... that what comes next is in the middle of it, however busy the machine is
+SLOWER = Impairment(delay=5, rate=2_000_000, queue=1 << 20)
 SENT, RECEIVED = "transport:packet_sent", "transport:packet_received"
 V2 = "0x6b3343cf"
 
@@ -187,11 +189,11 @@ class RunnerCase(unittest.TestCase):
     def downloading(self, case: Case) -> None:
         """In the middle of it."""
         case.start()
-        case.wait_received(sum(LARGE.values()) // 4)
-        self.assertLess(case.received(), sum(LARGE.values()) * 3 // 4)
+        case.wait_received(sum(LARGE.values()) // 16)
+        self.assertLess(case.received(), sum(LARGE.values()) // 2)
 
     def check_rebinding(self, name: str, source: str) -> None:
-        with self.case(name, self.large, down=SLOW) as case:
+        with self.case(name, self.large, down=SLOWER) as case:
             self.downloading(case)
             case.relay.rebind(source)
             case.finish()
@@ -209,11 +211,12 @@ class RunnerCase(unittest.TestCase):
         self.check_rebinding("rebind-addr", "127.0.0.3")
 
     def test_blackhole(self):
-        with self.case("blackhole", self.large, down=SLOW) as case:
+        with self.case("blackhole", self.large, down=SLOWER) as case:
             self.downloading(case)
             for way in ("up", "down"):
                 case.relay.blackhole(way)
-            while min(case.relay.counts()[way]["lost"] for way in ("up", "down")) == 0:
+            # Not a probe of the path's MTU alone, whose loss is none
+            while case.relay.counts()["up"]["lost"] < 1 or case.relay.counts()["down"]["lost"] < 5:
                 self.assertIsNone(case.client.status)
             for way in ("up", "down"):
                 case.relay.blackhole(way, on=False)
