@@ -8,6 +8,7 @@
 #include <cassert>
 #include <cerrno>
 #include <format>
+#include <functional>
 #include <map>
 #include <string_view>
 #include <utility>
@@ -45,7 +46,11 @@ public:
   // Http3Server::Handler.
   Http3Endpoint::Handler *OnConnection(Http3Server::Connection &connection) override;
   void OnRefused(const FourTuple &path) override {
-    Log(full_lines_, LogLevel::kWarning, path, "refused: there are too many connections");
+    if (draining_) {
+      Log(full_lines_, LogLevel::kInfo, path, "refused: no more connections are taken");
+    } else {
+      Log(full_lines_, LogLevel::kWarning, path, "refused: there are too many connections");
+    }
   }
   void OnHandshakeFailed(const FourTuple &path, const CloseReason &reason) override {
     Log(failed_lines_, LogLevel::kInfo, path, "no handshake: " + reason.text);
@@ -54,6 +59,14 @@ public:
   void Close() {
     server_->Close(kH3NoError, SteadyNow(), Sink());
     assert(clients_.empty()); // Each has been told.
+  }
+
+  void Drain(std::function<void()> drained) {
+    if (!std::exchange(draining_, true)) {
+      drained_ = std::move(drained);
+      Log(LogLevel::kInfo, std::format("no more tunnels are opened, {} go on", proxy_->tunnels()));
+      server_->Drain(SteadyNow()); // OnPrepare comes.
+    }
   }
 
   struct ev_loop *loop_;
@@ -72,7 +85,12 @@ private:
   }
   // Before the loop waits: what all its events have brought is written at once.
   static void OnPrepare(struct ev_loop *, ev_prepare *watcher, int) {
-    static_cast<Impl *>(watcher->data)->Write();
+    auto &self = *static_cast<Impl *>(watcher->data);
+    self.Write();
+    if (self.drained_ && !self.server_->takes_requests() && self.proxy_->tunnels() == 0) {
+      std::exchange(self.drained_, nullptr)();
+      self.Write();
+    }
   }
   void Write();
   void Log(LogLevel level, std::string_view line) const {
@@ -94,6 +112,8 @@ private:
   ev_prepare prepare_;
   Nanoseconds timer_at_ = kNever;
   std::uint64_t next_ = 0;
+  bool draining_ = false;
+  std::function<void()> drained_; // Null: it has been told, or there is nobody to tell.
   LogLimit refused_lines_; // By the bounds of a client.
   LogLimit full_lines_;
   LogLimit failed_lines_;
@@ -204,7 +224,11 @@ ConnectUdpProxy::ReplaceCertificate(const std::filesystem::path &certificate_fil
   return impl_->server_->ReplaceCertificate(certificate_file, key_file);
 }
 
+void ConnectUdpProxy::Drain(std::function<void()> drained) { impl_->Drain(std::move(drained)); }
+
 void ConnectUdpProxy::Close() { impl_->Close(); }
+
+std::size_t ConnectUdpProxy::tunnels() const { return impl_->proxy_->tunnels(); }
 
 std::size_t ConnectUdpProxy::connections() const { return impl_->server_->connections(); }
 ProxyCounters ConnectUdpProxy::counters() const { return impl_->proxy_->counters(); }

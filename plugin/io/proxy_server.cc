@@ -315,6 +315,8 @@ void ProxyServer::OnStreamClosed(const StreamKey &stream, bool finished) {
   state_->Perform(state_->proxy.OnStreamClosed(stream, SteadyNow(), finished));
 }
 
+std::size_t ProxyServer::tunnels() const { return state_->proxy.tunnels(); }
+
 ProxyCounters ProxyServer::counters() const { return state_->proxy.counters(); }
 
 } // namespace ngmasque

@@ -113,6 +113,12 @@ void Impl::FailLocal(std::uint64_t code) {
   tell_closed = true;
 }
 
+void Impl::Refuse() {
+  FailLocal(NGTCP2_CONNECTION_REFUSED);
+  ngtcp2_ccerr_set_transport_error(&close_error, NGTCP2_CONNECTION_REFUSED, nullptr, 0);
+  reason.application = false;
+}
+
 void Impl::WriteClose(Nanoseconds now, const BurstSink &sink) {
   state = State::kClosed;
   self.CloseHttp3();

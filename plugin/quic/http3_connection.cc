@@ -205,6 +205,22 @@ void Http3Connection::DeliverHttp3() {
   }
 }
 
+void Http3Connection::AnnounceGoAway() {
+  if (impl_->h3) {
+    (void)impl_->Check(nghttp3_conn_submit_shutdown_notice(impl_->h3.get()));
+    OnWantWrite();
+  }
+}
+
+bool Http3Connection::GoAway() {
+  OnWantWrite();
+  return impl_->h3 && impl_->Check(nghttp3_conn_shutdown(impl_->h3.get()));
+}
+
+bool Http3Connection::drained() const {
+  return impl_->h3 && nghttp3_conn_is_drained(impl_->h3.get()) != 0;
+}
+
 void Http3Connection::CloseHttp3() { impl_->closed = true; }
 
 const std::optional<Http3Connection::Failure> &Http3Connection::failure() const {

@@ -65,6 +65,8 @@ struct Http3Endpoint::Impl {
   void Fail(int error);
   /// ... because it is wanted here, with a code of HTTP/3.
   void FailLocal(std::uint64_t code);
+  /// The same in the middle of a server's handshake, with CONNECTION_REFUSED.
+  void Refuse();
   void WriteClose(Nanoseconds now, const BurstSink &sink);
   /// What WriteClose has written, until the buffer is used again; empty if nothing.
   [[nodiscard]] std::span<const std::uint8_t> close_packet() const {

@@ -115,6 +115,9 @@ void Impl::Remove(ServerConnection &connection, Nanoseconds now) {
   if (connection.queued) {
     std::erase(writers, &connection);
   }
+  if (connection.in_last_call()) {
+    --in_last_call;
+  }
   if (!connection.handshake_completed) {
     --in_handshake;
     if (!endpoint.retry && endpoint.reason.kind != CloseKind::kLocal) {
@@ -170,7 +173,7 @@ void Http3Server::Receive(const FourTuple &path, unsigned ecn, std::span<const s
       return;
     }
   }
-  const bool full = impl.connections.size() >= impl.options.max_connections;
+  const bool full = impl.draining || impl.connections.size() >= impl.options.max_connections;
   const auto result = impl.acceptor.OnPacket(
     path, packet, full ? impl.options.max_handshakes : impl.in_handshake, impl.buffer, now);
   if (const auto *accept = std::get_if<Acceptor::Accept>(&result)) {
@@ -217,6 +220,16 @@ void Http3Server::WritePackets(Nanoseconds now, const BurstSink &sink) {
     }
   }
 }
+
+void Http3Server::Drain(Nanoseconds now) {
+  if (!std::exchange(impl_->draining, true)) {
+    for (const auto &[connection, owned] : impl_->connections) {
+      connection->Drain(now);
+    }
+  }
+}
+
+bool Http3Server::takes_requests() const { return !impl_->draining || impl_->in_last_call != 0; }
 
 void Http3Server::Close(std::uint64_t code, Nanoseconds now, const BurstSink &sink) {
   for (const auto &[connection, owned] : impl_->connections) {

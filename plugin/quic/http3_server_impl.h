@@ -11,6 +11,7 @@
 #include "ngmasque/quic/http3_server.h"
 #include "ngmasque/routing/siphash.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <memory>
@@ -45,11 +46,17 @@ public:
                                                      Nanoseconds now);
 
   using Http3Endpoint::endpoint;
-  using Http3Endpoint::Expiry;
-  using Http3Endpoint::HandleExpiry;
   using Http3Endpoint::Receive;
 
+  /// With what Drain waits for.
+  [[nodiscard]] Nanoseconds Expiry() const { return std::min(Http3Endpoint::Expiry(), last_call_); }
+  void HandleExpiry(Nanoseconds now);
   void Write(Nanoseconds now, const BurstSink &sink);
+
+  /// See Http3Server::Drain.
+  void Drain(Nanoseconds now);
+  /// Drain has been called, and requests are taken still.
+  [[nodiscard]] bool in_last_call() const { return last_call_ != kNever; }
 
   /// By which it is found in Http3Server::Impl::by_id: its own, and the client's first one, which
   /// packets of the handshake have that come late.
@@ -68,6 +75,8 @@ private:
   void OnRetiredLocalId(const ConnectionId &id) override;
   void OnWantWrite() override;
 
+  Nanoseconds last_call_ = kNever; // When requests on their way have had their time.
+  bool gone_away_ = false;         // They have: none is taken any more.
   Http3Server::Impl &server_;
   const Http3Server::Options &options_;
   // Not asked of ngtcp2, which may not have come to know what was drawn for it.  As many as it
@@ -104,6 +113,8 @@ struct Http3Server::Impl {
   Acceptor acceptor;
   ClosedConnections closed;
   std::vector<std::uint8_t> buffer = std::vector<std::uint8_t>(kBurstBuffer); ///< For all.
+  bool draining = false;          ///< See Drain.
+  std::size_t in_last_call = 0;   ///< Connections that take requests even so.
   std::size_t in_handshake = 0;   ///< Connections whose handshake is not complete.
   std::uint64_t handshakes = 0;   ///< That were completed.
 

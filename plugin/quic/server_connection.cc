@@ -184,12 +184,46 @@ void ServerConnection::OnRetiredLocalId(const ConnectionId &id) {
 
 void ServerConnection::OnWantWrite() { server_.Queue(*this); }
 
+// A request that was sent before the client had the first GOAWAY is here within a round trip after it
+// was sent; a probe timeout is as long at least.
+void ServerConnection::Drain(Nanoseconds now) {
+  auto &impl = endpoint();
+  if (impl.state != Http3Endpoint::Impl::State::kOpen) {
+    return;
+  }
+  if (!handshake_completed) {
+    impl.Refuse();
+  } else if (!close_code) {
+    AnnounceGoAway();
+    last_call_ = now + ngtcp2_conn_get_pto2(impl.conn.get());
+    ++server_.in_last_call;
+  }
+  OnWantWrite();
+}
+
+void ServerConnection::HandleExpiry(Nanoseconds now) {
+  if (last_call_ <= now) {
+    last_call_ = kNever;
+    --server_.in_last_call;
+    gone_away_ = true;
+    if (!GoAway()) {
+      CloseSoon(kH3InternalError);
+    }
+  }
+  if (Http3Endpoint::Expiry() <= now) {
+    Http3Endpoint::HandleExpiry(now);
+  }
+}
+
 void ServerConnection::Write(Nanoseconds now, const BurstSink &sink) {
   auto &impl = endpoint();
   if (close_code && impl.state == Http3Endpoint::Impl::State::kOpen) {
     impl.FailLocal(*close_code);
   }
   WritePackets(now, sink);
+  if (gone_away_ && impl.state == Http3Endpoint::Impl::State::kOpen && drained()) {
+    CloseSoon(kH3NoError); // It comes again.
+  }
 }
 
 } // namespace ngmasque

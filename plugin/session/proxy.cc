@@ -129,6 +129,8 @@ void Proxy::Unreserve(OuterConnection id, const ConnectionId &reserved) {
   }
 }
 
+std::size_t Proxy::tunnels() const { return state_->counters.flows.now; }
+
 ProxyCounters Proxy::counters() const {
   auto counters = state_->counters;
   counters.tunnels = state_->tunnels.statistics();

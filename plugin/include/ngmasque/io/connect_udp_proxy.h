@@ -9,6 +9,7 @@
 
 #include <expected>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -48,8 +49,19 @@ public:
   ReplaceCertificate(const std::filesystem::path &certificate_file,
                      const std::filesystem::path &key_file);
 
-  /// Closes all connections, and their tunnels with them.  New ones are accepted still.
+  /// Ends in order: see Http3Server::Drain.  No more tunnels are opened, those that there are go on, and
+  /// a connection without any is closed.  `drained` is called from the loop, once, when the last tunnel
+  /// is over, of which clients need not hurry: a program has a time limit, and calls Close.  (Those of
+  /// draft-00 cannot have further connection IDs forwarded, as each would be a request.)  It may call
+  /// anything, but not destroy the proxy.  Of several calls the first one counts.
+  void Drain(std::function<void()> drained);
+
+  /// Closes all connections, and their tunnels with them.  New ones are accepted still, unless Drain has
+  /// been called.
   void Close();
+
+  /// How many tunnels there are, those to be opened included.
+  [[nodiscard]] std::size_t tunnels() const;
 
   /// How many connections there are, those in their handshake included.
   [[nodiscard]] std::size_t connections() const;

@@ -208,6 +208,13 @@ protected:
   /// Tells the handler what could not be told from within a callback.
   void DeliverHttp3();
 
+  /// A server's GOAWAY: the client is to send no more requests, those on their way are taken still ...
+  void AnnounceGoAway();
+  /// ... and from now on none are, but answered with H3_REQUEST_REJECTED.  False: see failure().
+  [[nodiscard]] bool GoAway();
+  /// Whether no request is left after GoAway, and that has been sent.
+  [[nodiscard]] bool drained() const;
+
   /// Nothing can be sent any more.
   void CloseHttp3();
 

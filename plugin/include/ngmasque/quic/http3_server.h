@@ -126,6 +126,16 @@ public:
   /// Closes all connections with an error code of HTTP/3; their handlers are told, with kLocal.
   void Close(std::uint64_t code, Nanoseconds now, const BurstSink &sink);
 
+  /// Ends in order, RFC 9114, section 5.2.  No connections are taken any more: clients are answered with
+  /// CONNECTION_REFUSED, those in the middle of a handshake included.  Those that are there are told to
+  /// send no more requests; what was on its way is taken for about a round trip, and what comes later is
+  /// reset with H3_REQUEST_REJECTED.  Requests that were taken go on, and a connection that has none is
+  /// closed with H3_NO_ERROR.  It cannot be taken back.
+  void Drain(Nanoseconds now);
+
+  /// Whether a request may be taken still: always without Drain, and for a round trip with it.
+  [[nodiscard]] bool takes_requests() const;
+
   /// New connections get this certificate and key from now on.  Error: kTls, and nothing changes.
   [[nodiscard]] std::expected<void, QuicError>
   ReplaceCertificate(const std::filesystem::path &certificate_file,

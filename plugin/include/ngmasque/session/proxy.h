@@ -345,6 +345,10 @@ public:
   /// What was to be sent in a datagram has gone on a stream.
   void SentOnStream(Tunnel &tunnel);
 
+  /// How many tunnels there are, those whose look-up runs or whose socket is being opened included.
+  /// Cost: O(1).
+  [[nodiscard]] std::size_t tunnels() const;
+
   /// Cost: O(tunnels).
   [[nodiscard]] ProxyCounters counters() const;
 
