@@ -4,18 +4,30 @@
 
 #include "ngmasque/io/local_addresses.h"
 #include "ngmasque/io/proxy_connection.h"
+#include "ngmasque/quic/socket_address.h"
 
+#include <algorithm>
 #include <cassert>
 #include <cerrno>
 #include <format>
 #include <functional>
 #include <map>
+#include <span>
 #include <string_view>
 #include <utility>
 
 #include <ev.h>
 
 namespace ngmasque {
+
+namespace {
+
+bool IsWildcard(const Endpoint &endpoint) {
+  const auto bytes = std::span(endpoint.address).subspan(IsIpv4(endpoint) ? 12 : 0);
+  return std::ranges::all_of(bytes, [](std::uint8_t byte) { return byte == 0; });
+}
+
+} // namespace
 
 class ConnectUdpProxy::Impl final : public UdpListener::Handler, public Http3Server::Handler {
 public:
@@ -67,6 +79,21 @@ public:
       Log(LogLevel::kInfo, std::format("no more tunnels are opened, {} go on", proxy_->tunnels()));
       server_->Drain(SteadyNow()); // OnPrepare comes.
     }
+  }
+
+  // A socket that is bound to all addresses is bound to this one.
+  [[nodiscard]] std::expected<void, IoError> CheckOwn(const Endpoint &address) const {
+    const auto addresses = listener_->addresses();
+    const auto covers = [&address](const Endpoint &own) {
+      return own == address || (IsWildcard(own) && own.port == address.port &&
+                                IsIpv4(own) == IsIpv4(address));
+    };
+    if (!IsWildcard(address) && std::ranges::any_of(addresses, covers)) {
+      return {};
+    }
+    IoError error(IoError::kArgument);
+    error.text = "the proxy does not listen at " + ToText(address);
+    return std::unexpected(std::move(error));
   }
 
   struct ev_loop *loop_;
@@ -222,6 +249,18 @@ std::expected<void, QuicError>
 ConnectUdpProxy::ReplaceCertificate(const std::filesystem::path &certificate_file,
                                     const std::filesystem::path &key_file) {
   return impl_->server_->ReplaceCertificate(certificate_file, key_file);
+}
+
+std::expected<void, IoError> ConnectUdpProxy::Move(const Endpoint &address) {
+  return impl_->CheckOwn(address).transform([&] {
+    impl_->server_->Move(address);
+  });
+}
+
+std::expected<void, IoError>
+ConnectUdpProxy::MoveOnHandshake(const std::optional<Endpoint> &address) {
+  auto own = address ? impl_->CheckOwn(*address) : std::expected<void, IoError>();
+  return own.transform([&] { impl_->server_->MoveOnHandshake(address); });
 }
 
 void ConnectUdpProxy::Drain(std::function<void()> drained) { impl_->Drain(std::move(drained)); }

@@ -231,6 +231,16 @@ void Http3Server::Drain(Nanoseconds now) {
 
 bool Http3Server::takes_requests() const { return !impl_->draining || impl_->in_last_call != 0; }
 
+void Http3Server::Move(const Endpoint &address) {
+  for (const auto &[connection, owned] : impl_->connections) {
+    connection->Move(address);
+  }
+}
+
+void Http3Server::MoveOnHandshake(const std::optional<Endpoint> &address) {
+  impl_->move_on_handshake = address;
+}
+
 void Http3Server::Close(std::uint64_t code, Nanoseconds now, const BurstSink &sink) {
   for (const auto &[connection, owned] : impl_->connections) {
     connection->CloseSoon(code);
@@ -260,6 +270,8 @@ Http3Server::Statistics Http3Server::statistics() const {
     .refused = acceptor.answered(Kind::kRefused) + acceptor.answered(Kind::kInvalidToken),
     .resets = acceptor.answered(Kind::kReset),
     .negotiations = acceptor.answered(Kind::kVersionNegotiation),
+    .announced = impl_->announced,
+    .moves = impl_->moves,
   };
   for (std::size_t i = 0; i < Acceptor::kDropReasons; ++i) {
     statistics.dropped += acceptor.dropped(static_cast<Acceptor::DropReason>(i));

@@ -55,6 +55,8 @@ public:
 
   /// See Http3Server::Drain.
   void Drain(Nanoseconds now);
+  /// See Http3Server::Move.
+  void Move(const Endpoint &address);
   /// Drain has been called, and requests are taken still.
   [[nodiscard]] bool in_last_call() const { return last_call_ != kNever; }
 
@@ -75,6 +77,11 @@ private:
   void OnRetiredLocalId(const ConnectionId &id) override;
   void OnWantWrite() override;
 
+  /// Returns whether there is something to be written then.
+  bool Announce();
+
+  std::optional<Endpoint> next_; // Where the client is to go, and is not told yet.
+  Endpoint local_;               // Where it is.
   Nanoseconds last_call_ = kNever; // When requests on their way have had their time.
   bool gone_away_ = false;         // They have: none is taken any more.
   Http3Server::Impl &server_;
@@ -115,6 +122,9 @@ struct Http3Server::Impl {
   std::vector<std::uint8_t> buffer = std::vector<std::uint8_t>(kBurstBuffer); ///< For all.
   bool draining = false;          ///< See Drain.
   std::size_t in_last_call = 0;   ///< Connections that take requests even so.
+  std::optional<Endpoint> move_on_handshake;
+  std::uint64_t announced = 0;    ///< As in Statistics.
+  std::uint64_t moves = 0;        ///< The same.
   std::size_t in_handshake = 0;   ///< Connections whose handshake is not complete.
   std::uint64_t handshakes = 0;   ///< That were completed.
 

@@ -3,6 +3,8 @@
 #include "endpoint_setup.h"
 #include "http3_server_impl.h"
 
+#include "ngmasque/quic/socket_address.h"
+
 #include <algorithm>
 
 #include <gnutls/gnutls.h>
@@ -153,6 +155,10 @@ void ServerConnection::OnHandshakeCompleted() {
     (void)ngtcp2_conn_submit_new_token(conn, token->data(), token->size());
   }
   (void)static_cast<TlsServerSession &>(*endpoint().tls).SendTicket();
+  local_ = path().local;
+  if (server_.move_on_handshake) {
+    Move(*server_.move_on_handshake);
+  }
   if (auto *handler = server_.handler.OnConnection(*this)) {
     SetHandler(handler);
   } else {
@@ -166,6 +172,11 @@ void ServerConnection::Deliver() {
   if (handshake_completed && impl.tls) {
     ngtcp2_conn_set_tls_native_handle(impl.conn.get(), nullptr);
     impl.tls.reset();
+  }
+  // It is empty while the client is on its way.
+  if (handshake_completed && impl.told_path != FourTuple() && impl.told_path.local != local_) {
+    local_ = impl.told_path.local;
+    ++server_.moves;
   }
 }
 
@@ -183,6 +194,39 @@ void ServerConnection::OnRetiredLocalId(const ConnectionId &id) {
 }
 
 void ServerConnection::OnWantWrite() { server_.Queue(*this); }
+
+void ServerConnection::Move(const Endpoint &address) {
+  next_ = address;
+  OnWantWrite();
+}
+
+// What is left of it is tried again when something has come: a client that has used all connection IDs
+// says so when it retires one.
+bool ServerConnection::Announce() {
+  auto &impl = endpoint();
+  if (!next_ || impl.state != Http3Endpoint::Impl::State::kOpen || !handshake_completed) {
+    return false;
+  }
+  auto *conn = impl.conn.get();
+  if (!ngtcp2_conn_get_remote_transport_params2(conn)->enable_server_migration ||
+      (*next_ == path().local && !ngtcp2_conn_get_server_alternate_address(conn))) {
+    next_.reset();
+    return false;
+  }
+  const SocketAddress address(*next_);
+  const bool ipv4 = address.family() == AF_INET;
+  const int rv = ngtcp2_conn_submit_server_alternate_address2(
+    conn,
+    options_.same_path ? NGTCP2_SERVER_ALT_ADDR_FLAG_SAME_PATH : NGTCP2_SERVER_ALT_ADDR_FLAG_NONE,
+    ipv4 ? reinterpret_cast<const ngtcp2_sockaddr_in *>(address.get()) : nullptr,
+    ipv4 ? nullptr : reinterpret_cast<const ngtcp2_sockaddr_in6 *>(address.get()), nullptr);
+  if (rv == NGTCP2_ERR_CONN_ID_BLOCKED || rv == NGTCP2_ERR_INVALID_STATE) {
+    return false;
+  }
+  next_.reset(); // With another error the client would refuse to go there.
+  server_.announced += rv == 0;
+  return rv == 0;
+}
 
 // A request that was sent before the client had the first GOAWAY is here within a round trip after it
 // was sent; a probe timeout is as long at least.
@@ -220,7 +264,11 @@ void ServerConnection::Write(Nanoseconds now, const BurstSink &sink) {
   if (close_code && impl.state == Http3Endpoint::Impl::State::kOpen) {
     impl.FailLocal(*close_code);
   }
+  Announce();
   WritePackets(now, sink);
+  if (Announce()) { // Connection IDs are issued while packets are written.
+    OnWantWrite();
+  }
   if (gone_away_ && impl.state == Http3Endpoint::Impl::State::kOpen && drained()) {
     CloseSoon(kH3NoError); // It comes again.
   }

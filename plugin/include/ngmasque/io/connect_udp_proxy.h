@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 struct ev_loop;
@@ -48,6 +49,15 @@ public:
   [[nodiscard]] std::expected<void, QuicError>
   ReplaceCertificate(const std::filesystem::path &certificate_file,
                      const std::filesystem::path &key_file);
+
+  /// Has the clients go on at another address of this proxy, and their tunnels with them: see
+  /// Http3Server::Move.  Those of a client that cannot, stay.  Error: kArgument, if it does not listen there.
+  [[nodiscard]] std::expected<void, IoError> Move(const Endpoint &address);
+
+  /// The same for each new connection, from the end of its handshake on; nothing: they stay where they
+  /// are.  Error: kArgument.
+  [[nodiscard]] std::expected<void, IoError>
+  MoveOnHandshake(const std::optional<Endpoint> &address);
 
   /// Ends in order: see Http3Server::Drain.  No more tunnels are opened, those that there are go on, and
   /// a connection without any is closed.  `drained` is called from the loop, once, when the last tunnel

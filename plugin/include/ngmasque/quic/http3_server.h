@@ -44,6 +44,10 @@ public:
     std::size_t max_handshakes = 2'000;
     /// From so many of them on clients have to show by Retry that they are where they say.
     std::size_t retry_from = 200;
+    /// Whether all addresses that Move is called with are reached by the same way through the network,
+    /// as those of one host and subnet are: a connection that moves keeps its congestion state then, and
+    /// would begin anew otherwise (RFC 9000, section 9.4).
+    bool same_path = false;
     /// Which of the workers that share a port this is: its connection IDs tell who has `secret`.
     std::uint8_t worker = 0;
     /// What connection IDs, stateless resets and tokens are made with: the same for all workers of a
@@ -93,6 +97,8 @@ public:
     std::uint64_t refused = 0;     ///< With CONNECTION_REFUSED or INVALID_TOKEN.
     std::uint64_t resets = 0;      ///< Stateless ones.
     std::uint64_t negotiations = 0; ///< Version Negotiation packets.
+    std::uint64_t announced = 0;   ///< Addresses, to a connection each: see Move.
+    std::uint64_t moves = 0;       ///< How often a client has gone on at another address of the server.
     std::uint64_t dropped = 0;     ///< UDP payloads that are of no connection and get no answer.
   };
 
@@ -135,6 +141,18 @@ public:
 
   /// Whether a request may be taken still: always without Drain, and for a round trip with it.
   [[nodiscard]] bool takes_requests() const;
+
+  /// Has the clients go on at another address of this server: SERVER_ALTERNATE_ADDRESS of
+  /// draft-saa-ali-quic.  What comes there has to be handed over with it as FourTuple::local, and what is
+  /// written for it sent from there, for as long as there are connections.  A client that has not said
+  /// that it may be told (Http3Client::Options::server_migration) stays, and one may ignore it; which of
+  /// them has come is said by Http3Endpoint::Handler::OnPathChanged.  The last call counts: a client that
+  /// has no connection ID to spare for it is told as soon as it has, if that is still so then.
+  void Move(const Endpoint &address);
+
+  /// The same for each new connection, from the end of its handshake on; nothing: they stay where they
+  /// are.  So a balancer needs to see handshakes only.
+  void MoveOnHandshake(const std::optional<Endpoint> &address);
 
   /// New connections get this certificate and key from now on.  Error: kTls, and nothing changes.
   [[nodiscard]] std::expected<void, QuicError>
