@@ -246,6 +246,11 @@ ConnectUdpProxy::Create(struct ev_loop *loop, Options options) {
 std::vector<Endpoint> ConnectUdpProxy::addresses() const { return impl_->listener_->addresses(); }
 
 std::expected<void, QuicError>
+ConnectUdpProxy::ReplaceCertificates(std::span<const CertificateAndKey> certificates) {
+  return impl_->server_->ReplaceCertificates(certificates);
+}
+
+std::expected<void, QuicError>
 ConnectUdpProxy::ReplaceCertificate(const std::filesystem::path &certificate_file,
                                     const std::filesystem::path &key_file) {
   return impl_->server_->ReplaceCertificate(certificate_file, key_file);

@@ -27,6 +27,12 @@ CloseReason PeerReason(const ngtcp2_ccerr &error) {
   const bool application = error.type == NGTCP2_CCERR_TYPE_APPLICATION;
   auto text = std::format("closed by the peer with {} error {:#x}", application ? "HTTP/3" : "QUIC",
                           error.error_code);
+  // RFC 9001, section 4.8: an alert, with its description in the last byte.
+  if (!application && error.error_code >> 8 == 1) {
+    const auto *name =
+      gnutls_alert_get_name(static_cast<gnutls_alert_description_t>(error.error_code & 0xff));
+    text += std::format(" (TLS: {})", name ? name : "unknown alert");
+  }
   if (error.reasonlen != 0) {
     text += ": " + Printable({error.reason, error.reasonlen});
   }
@@ -67,7 +73,8 @@ void Impl::Fail(int error) {
     ngtcp2_ccerr_set_liberr(&close_error, error, nullptr, 0);
     break;
   case NGTCP2_ERR_CRYPTO: {
-    const auto alert = ngtcp2_conn_get_tls_alert2(conn.get());
+    const auto own = tls ? tls->CertificateAlert() : std::nullopt;
+    const auto alert = own.value_or(ngtcp2_conn_get_tls_alert2(conn.get()));
     ngtcp2_ccerr_set_tls_alert(&close_error, alert, nullptr, 0);
     const auto certificate = tls ? tls->CertificateError() : std::string();
     const auto *name = gnutls_alert_get_name(static_cast<gnutls_alert_description_t>(alert));

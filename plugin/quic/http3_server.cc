@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -144,7 +145,13 @@ std::expected<std::unique_ptr<Http3Server>, QuicError> Http3Server::Create(Optio
   }
   auto impl = std::make_unique<Impl>(std::move(options), handler, secrets);
   const auto &o = impl->options;
-  auto tls = TlsServerContext::Create(o.certificate_file, o.key_file, o.key_log_file);
+  TlsServerContext::Options of_tls{
+    .certificates = {{.certificate_file = o.certificate_file, .key_file = o.key_file}},
+    .client_certificates = o.client_certificates,
+    .client_ca_file = o.client_ca_file,
+    .key_log_file = o.key_log_file};
+  std::ranges::copy(o.more_certificates, std::back_inserter(of_tls.certificates));
+  auto tls = TlsServerContext::Create(std::move(of_tls));
   if (!tls) {
     return std::unexpected(std::move(tls.error()));
   }
@@ -253,9 +260,15 @@ void Http3Server::Close(std::uint64_t code, Nanoseconds now, const BurstSink &si
 }
 
 std::expected<void, QuicError>
+Http3Server::ReplaceCertificates(std::span<const CertificateAndKey> certificates) {
+  return impl_->tls->Replace(certificates);
+}
+
+std::expected<void, QuicError>
 Http3Server::ReplaceCertificate(const std::filesystem::path &certificate_file,
                                 const std::filesystem::path &key_file) {
-  return impl_->tls->Replace(certificate_file, key_file);
+  const CertificateAndKey one{.certificate_file = certificate_file, .key_file = key_file};
+  return impl_->tls->Replace({&one, 1});
 }
 
 std::size_t Http3Server::connections() const { return impl_->connections.size(); }

@@ -18,6 +18,7 @@
 #include <optional>
 #include <set>
 #include <span>
+#include <string>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -68,6 +69,7 @@ public:
   bool handshake_completed = false;
   bool queued = false; ///< It is among Http3Server::Impl::writers.
   std::optional<std::uint64_t> close_code; ///< Of CloseSoon.
+  std::string client_name;                 ///< As Http3Server::Connection has it.
   Nanoseconds timer = kNever;              ///< When it is among Http3Server::Impl::timers.
 
 private:

@@ -20,7 +20,7 @@ namespace {
 //# Endpoints MUST treat the receipt of a TLS KeyUpdate message as a connection error of type 0x010a,
 //# equivalent to a fatal TLS alert of unexpected_message; see Section 4.8.
 //
-// Nor is there another message that a client may send, as no certificate is asked of it.
+// Nor is there another message that a client may send, as no certificate is asked of it any more.
 int RecvCryptoData(ngtcp2_conn *conn, ngtcp2_encryption_level level, std::uint64_t offset,
                    const std::uint8_t *data, std::size_t size, void *user_data) {
   if (static_cast<Http3Endpoint::Impl *>(user_data)->tls) {
@@ -54,6 +54,10 @@ std::vector<ConnectionId> Http3Server::Connection::local_ids() const {
   ids.reserve(cids.size());
   std::ranges::transform(cids, std::back_inserter(ids), ToConnectionId);
   return ids;
+}
+
+std::string_view Http3Server::Connection::client_name() const {
+  return static_cast<const ServerConnection &>(*this).client_name;
 }
 
 void Http3Server::Connection::RestartIdleTimer(Nanoseconds now) {
@@ -154,7 +158,9 @@ void ServerConnection::OnHandshakeCompleted() {
         server_.acceptor.NewToken(path().remote, ngtcp2_conn_get_timestamp(conn))) {
     (void)ngtcp2_conn_submit_new_token(conn, token->data(), token->size());
   }
-  (void)static_cast<TlsServerSession &>(*endpoint().tls).SendTicket();
+  auto &tls = static_cast<TlsServerSession &>(*endpoint().tls);
+  client_name = tls.ClientName();
+  (void)tls.SendTicket();
   local_ = path().local;
   if (server_.move_on_handshake) {
     Move(*server_.move_on_handshake);

@@ -123,26 +123,21 @@ TlsClient::Create(const Options &options, ngtcp2_crypto_get_conn get_conn, void 
   return tls;
 }
 
+// 0 also before it was looked at.
+unsigned TlsClient::CertificateStatus() const {
+  constexpr auto kNotYet = static_cast<unsigned>(-1);
+  const auto status = verify_ ? gnutls_session_get_verify_cert_status(session_.get()) : 0;
+  return status == kNotYet ? 0 : status;
+}
+
 std::string TlsClient::CertificateError() const {
-  if (!verify_) {
-    return {};
-  }
-  const auto status = gnutls_session_get_verify_cert_status(session_.get());
-  // All ones: it was not looked at.
-  if (status == 0 || status == static_cast<unsigned>(-1)) {
-    return {};
-  }
-  gnutls_datum_t text;
-  if (gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) != 0) {
-    return "not acceptable";
-  }
-  std::string words(reinterpret_cast<const char *>(text.data), text.size);
-  gnutls_free(text.data);
-  // It ends with a blank, and its length counts the terminating zero in some versions.
-  while (!words.empty() && (words.back() == ' ' || words.back() == '\0')) {
-    words.pop_back();
-  }
-  return words;
+  const auto status = CertificateStatus();
+  return status == 0 ? std::string() : CertificateProblem(status);
+}
+
+std::optional<std::uint8_t> TlsClient::CertificateAlert() const {
+  const auto status = CertificateStatus();
+  return status == 0 ? std::nullopt : std::optional(ngmasque::CertificateAlert(status));
 }
 
 } // namespace ngmasque

@@ -9,7 +9,9 @@
 
 #include <expected>
 #include <filesystem>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <ngtcp2/ngtcp2_crypto.h>
@@ -36,9 +38,11 @@ public:
 
   [[nodiscard]] gnutls_session_t session() const override { return session_.get(); }
   [[nodiscard]] std::string CertificateError() const override;
+  [[nodiscard]] std::optional<std::uint8_t> CertificateAlert() const override;
 
 private:
   TlsClient() = default;
+  [[nodiscard]] unsigned CertificateStatus() const;
   [[nodiscard]] std::expected<void, QuicError> Trust(const Options &options);
   [[nodiscard]] std::expected<void, QuicError> Present(const Options &options);
   [[nodiscard]] std::expected<void, QuicError> OpenSession();

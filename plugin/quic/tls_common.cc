@@ -66,6 +66,34 @@ std::unexpected<QuicError> TlsFailure(std::string_view what, int code) {
     QuicError{QuicError::kTls, std::string(what) + ": " + gnutls_strerror(code)});
 }
 
+std::string CertificateProblem(unsigned status) {
+  gnutls_datum_t text;
+  if (gnutls_certificate_verification_status_print(status, GNUTLS_CRT_X509, &text, 0) != 0) {
+    return "not acceptable";
+  }
+  std::string words(reinterpret_cast<const char *>(text.data), text.size);
+  gnutls_free(text.data);
+  // It ends with a blank, and its length counts the terminating zero in some versions.
+  while (!words.empty() && (words.back() == ' ' || words.back() == '\0')) {
+    words.pop_back();
+  }
+  return words;
+}
+
+std::uint8_t CertificateAlert(unsigned status) {
+  if (status & GNUTLS_CERT_REVOKED) {
+    return GNUTLS_A_CERTIFICATE_REVOKED;
+  }
+  if (status & (GNUTLS_CERT_SIGNER_NOT_FOUND | GNUTLS_CERT_SIGNER_NOT_CA)) {
+    return GNUTLS_A_UNKNOWN_CA;
+  }
+  // "A certificate has expired or is not currently valid."
+  if (status & (GNUTLS_CERT_EXPIRED | GNUTLS_CERT_NOT_ACTIVATED)) {
+    return GNUTLS_A_CERTIFICATE_EXPIRED;
+  }
+  return GNUTLS_A_BAD_CERTIFICATE;
+}
+
 std::expected<File, QuicError> OpenKeyLog(const std::filesystem::path &file) {
   if (file.empty()) {
     return File();

@@ -1,6 +1,8 @@
 // The TLS half of a QUIC endpoint.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include <gnutls/gnutls.h>
@@ -15,6 +17,9 @@ public:
 
   /// What is wrong with the peer's certificate, in words; empty if nothing is, or was asked.
   [[nodiscard]] virtual std::string CertificateError() const { return {}; }
+
+  /// The alert for that: GnuTLS has one for all problems.  Nothing if there is no such problem.
+  [[nodiscard]] virtual std::optional<std::uint8_t> CertificateAlert() const { return {}; }
 };
 
 } // namespace ngmasque

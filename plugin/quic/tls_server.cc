@@ -1,8 +1,13 @@
 #include "tls_server.h"
 
+#include <algorithm>
+#include <array>
 #include <ctime>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 
+#include <gnutls/x509.h>
 #include <ngtcp2/ngtcp2_crypto_gnutls.h>
 
 namespace ngmasque {
@@ -32,21 +37,40 @@ int OnClientHello(gnutls_session_t session, unsigned, unsigned, unsigned, const 
            : GNUTLS_E_NO_APPLICATION_PROTOCOL;
 }
 
-std::expected<TlsCredentials, QuicError> Load(const std::filesystem::path &certificate_file,
-                                              const std::filesystem::path &key_file) {
-  gnutls_certificate_credentials_t raw = nullptr;
-  if (const int rv = gnutls_certificate_allocate_credentials(&raw); rv != 0) {
-    return TlsFailure("credentials", rv);
+// For logs, and to compare with what an operator has written down.
+bool IsPlain(std::string_view name) {
+  return !name.empty() && std::ranges::all_of(name, [](char c) { return c > 0x20 && c < 0x7f; });
+}
+
+using X509 = std::unique_ptr<std::remove_pointer_t<gnutls_x509_crt_t>,
+                             Destroy<gnutls_x509_crt_deinit>>;
+
+// The first one of this kind; empty if there is none.
+std::string AltName(gnutls_x509_crt_t certificate, unsigned kind) {
+  constexpr unsigned kMaxNames = 64;
+  for (unsigned i = 0; i < kMaxNames; ++i) {
+    std::array<char, 256> name;
+    std::size_t size = name.size();
+    unsigned type = 0;
+    const int rv = gnutls_x509_crt_get_subject_alt_name2(certificate, i, name.data(), &size, &type,
+                                                         nullptr);
+    if (rv == GNUTLS_E_REQUESTED_DATA_NOT_AVAILABLE) {
+      return {};
+    }
+    if (rv >= 0 && type == kind) {
+      return {name.data(), size};
+    }
   }
-  TlsCredentials credentials(raw);
-  // It makes sure that they belong together.
-  if (const int rv = gnutls_certificate_set_x509_key_file(raw, certificate_file.c_str(),
-                                                          key_file.c_str(), GNUTLS_X509_FMT_PEM);
-      rv < 0) {
-    return TlsFailure(
-      "certificate file " + certificate_file.string() + ", key file " + key_file.string(), rv);
-  }
-  return credentials;
+  return {};
+}
+
+std::string CommonName(gnutls_x509_crt_t certificate) {
+  std::array<char, 256> name;
+  std::size_t size = name.size();
+  return gnutls_x509_crt_get_dn_by_oid(certificate, GNUTLS_OID_X520_COMMON_NAME, 0, 0, name.data(),
+                                       &size) == 0
+           ? std::string(name.data(), size)
+           : std::string();
 }
 
 } // namespace
@@ -68,12 +92,46 @@ struct TlsServerContext::Shared {
   gnutls_anti_replay_t anti_replay = nullptr;
 };
 
+// GnuTLS chooses among several certificates by the name that the client asks for.
+std::expected<TlsCredentials, QuicError>
+TlsServerContext::Load(std::span<const CertificateAndKey> certificates) const {
+  gnutls_certificate_credentials_t raw = nullptr;
+  if (const int rv = gnutls_certificate_allocate_credentials(&raw); rv != 0) {
+    return TlsFailure("credentials", rv);
+  }
+  TlsCredentials credentials(raw);
+  if (certificates.empty()) {
+    return std::unexpected(QuicError{QuicError::kTls, "no certificate"});
+  }
+  for (const auto &[certificate_file, key_file] : certificates) {
+    // It makes sure that they belong together.
+    if (const int rv = gnutls_certificate_set_x509_key_file(raw, certificate_file.c_str(),
+                                                            key_file.c_str(), GNUTLS_X509_FMT_PEM);
+        rv < 0) {
+      return TlsFailure(
+        "certificate file " + certificate_file.string() + ", key file " + key_file.string(), rv);
+    }
+  }
+  if (options_.client_certificates == ClientCertificates::kNone) {
+    return credentials;
+  }
+  const auto &ca_file = options_.client_ca_file;
+  const int issuers =
+    gnutls_certificate_set_x509_trust_file(raw, ca_file.c_str(), GNUTLS_X509_FMT_PEM);
+  if (issuers < 0) {
+    return TlsFailure("CA file for clients " + ca_file.string(), issuers);
+  }
+  if (issuers == 0) {
+    return std::unexpected(QuicError{
+      QuicError::kTls, "CA file for clients " + ca_file.string() + ": no certificate in it"});
+  }
+  return credentials;
+}
+
 std::expected<std::unique_ptr<TlsServerContext>, QuicError>
-TlsServerContext::Create(const std::filesystem::path &certificate_file,
-                         const std::filesystem::path &key_file,
-                         const std::filesystem::path &key_log_file) {
+TlsServerContext::Create(Options options) {
   auto shared = std::make_shared<Shared>();
-  auto key_log = OpenKeyLog(key_log_file);
+  auto key_log = OpenKeyLog(options.key_log_file);
   if (!key_log) {
     return std::unexpected(std::move(key_log.error()));
   }
@@ -86,18 +144,17 @@ TlsServerContext::Create(const std::filesystem::path &certificate_file,
   }
   gnutls_anti_replay_set_add_function(shared->anti_replay, TakeAsNew);
 
-  std::unique_ptr<TlsServerContext> context(new TlsServerContext);
+  std::unique_ptr<TlsServerContext> context(new TlsServerContext(std::move(options)));
   context->shared_ = std::move(shared);
-  if (auto loaded = context->Replace(certificate_file, key_file); !loaded) {
+  if (auto loaded = context->Replace(context->options_.certificates); !loaded) {
     return std::unexpected(std::move(loaded.error()));
   }
   return context;
 }
 
 std::expected<void, QuicError>
-TlsServerContext::Replace(const std::filesystem::path &certificate_file,
-                          const std::filesystem::path &key_file) {
-  auto loaded = Load(certificate_file, key_file);
+TlsServerContext::Replace(std::span<const CertificateAndKey> certificates) {
+  auto loaded = Load(certificates);
   if (!loaded) {
     return std::unexpected(std::move(loaded.error()));
   }
@@ -113,6 +170,7 @@ TlsServerContext::NewSession(ngtcp2_crypto_get_conn get_conn, void *user_data) c
   session->reference_.get_conn = get_conn;
   session->reference_.user_data = user_data;
   session->reference_.key_log = shared_->key_log.get();
+  session->asks_ = options_.client_certificates;
   if (auto opened = session->Open(); !opened) {
     return std::unexpected(std::move(opened.error()));
   }
@@ -136,7 +194,11 @@ std::expected<void, QuicError> TlsServerSession::Open() {
   if (ngtcp2_crypto_gnutls_configure_server_session(session) != 0) {
     return std::unexpected(QuicError{QuicError::kTls, "session cannot be set up for QUIC"});
   }
-  if (const int rv = gnutls_session_ticket_enable_server(session, &shared_->ticket_key); rv != 0) {
+  // A connection that is resumed shows no certificate.
+  if (asks_ != ClientCertificates::kNone) {
+    Ask();
+  } else if (const int rv = gnutls_session_ticket_enable_server(session, &shared_->ticket_key);
+             rv != 0) {
     return TlsFailure("session tickets", rv);
   }
   gnutls_handshake_set_hook_function(session, GNUTLS_HANDSHAKE_CLIENT_HELLO, GNUTLS_HOOK_POST,
@@ -148,7 +210,70 @@ std::expected<void, QuicError> TlsServerSession::Open() {
   return {};
 }
 
+void TlsServerSession::Ask() {
+  reference_.server = this;
+  gnutls_certificate_server_set_request(session_.get(), asks_ == ClientCertificates::kRequired
+                                                          ? GNUTLS_CERT_REQUIRE
+                                                          : GNUTLS_CERT_REQUEST);
+  gnutls_session_set_verify_function(session_.get(), [](gnutls_session_t session) {
+    auto *reference = static_cast<TlsReference *>(
+      static_cast<ngtcp2_crypto_conn_ref *>(gnutls_session_get_ptr(session)));
+    return reference->server->Verify();
+  });
+}
+
+int TlsServerSession::Verify() {
+  unsigned count = 0;
+  if (!gnutls_certificate_get_peers(session_.get(), &count) || count == 0) {
+    // If one is required, GnuTLS has ended it before, with certificate_required.
+    return asks_ == ClientCertificates::kRequired ? GNUTLS_E_NO_CERTIFICATE_FOUND : 0;
+  }
+  std::string purpose = GNUTLS_KP_TLS_WWW_CLIENT;
+  gnutls_typed_vdata_st data{.type = GNUTLS_DT_KEY_PURPOSE_OID,
+                             .data = reinterpret_cast<unsigned char *>(purpose.data()),
+                             .size = 0};
+  const int rv = gnutls_certificate_verify_peers(session_.get(), &data, 1, &status_);
+  if (rv != 0) {
+    status_ = GNUTLS_CERT_INVALID;
+    return rv;
+  }
+  return status_ == 0 ? 0 : GNUTLS_E_CERTIFICATE_VERIFICATION_ERROR;
+}
+
+std::string TlsServerSession::CertificateError() const {
+  return status_ == 0 ? std::string() : CertificateProblem(status_);
+}
+
+std::optional<std::uint8_t> TlsServerSession::CertificateAlert() const {
+  return status_ == 0 ? std::nullopt : std::optional(ngmasque::CertificateAlert(status_));
+}
+
+std::string TlsServerSession::ClientName() const {
+  unsigned count = 0;
+  const auto *chain = asks_ == ClientCertificates::kNone
+                        ? nullptr
+                        : gnutls_certificate_get_peers(session_.get(), &count);
+  gnutls_x509_crt_t raw = nullptr;
+  if (!chain || count == 0 || gnutls_x509_crt_init(&raw) != 0) {
+    return {};
+  }
+  const X509 certificate(raw);
+  if (gnutls_x509_crt_import(raw, chain, GNUTLS_X509_FMT_DER) != 0) {
+    return {};
+  }
+  for (auto &name : {AltName(raw, GNUTLS_SAN_DNSNAME), AltName(raw, GNUTLS_SAN_RFC822NAME),
+                     CommonName(raw)}) {
+    if (!name.empty()) {
+      return IsPlain(name) ? name : std::string();
+    }
+  }
+  return {};
+}
+
 std::expected<void, QuicError> TlsServerSession::SendTicket() {
+  if (asks_ != ClientCertificates::kNone) {
+    return {};
+  }
   if (const int rv = gnutls_session_ticket_send(session_.get(), 1, 0); rv != 0) {
     return TlsFailure("session ticket", rv);
   }

@@ -6,10 +6,17 @@
 #include "tls_end.h"
 
 #include "ngmasque/quic/error.h"
+#include "ngmasque/quic/server_certificates.h"
 
+#include <cstdint>
 #include <expected>
 #include <filesystem>
 #include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <ngtcp2/ngtcp2_crypto.h>
 
@@ -17,20 +24,26 @@ namespace ngmasque {
 
 class TlsServerSession;
 
-/// What the connections of a server share: its certificate, what session tickets are sealed with,
+/// What the connections of a server share: its certificates, what session tickets are sealed with,
 /// and the key log.
 class TlsServerContext {
 public:
-  /// Files in PEM; the certificates of issuers follow the server's.  `key_log_file`: empty for
-  /// none, otherwise appended to.  Errors: kTls, kQlog (the key log file).
-  [[nodiscard]] static std::expected<std::unique_ptr<TlsServerContext>, QuicError>
-  Create(const std::filesystem::path &certificate_file, const std::filesystem::path &key_file,
-         const std::filesystem::path &key_log_file = {});
+  /// As in Http3Server::Options.
+  struct Options {
+    std::vector<CertificateAndKey> certificates{}; ///< At least one.
+    ClientCertificates client_certificates = ClientCertificates::kNone;
+    std::filesystem::path client_ca_file{};
+    std::filesystem::path key_log_file{};
+  };
 
-  /// New connections get this certificate from now on; others keep theirs, and their session
+  /// Errors: kTls, kQlog (the key log file).
+  [[nodiscard]] static std::expected<std::unique_ptr<TlsServerContext>, QuicError>
+  Create(Options options);
+
+  /// New connections get these certificates from now on; others keep theirs, and their session
   /// tickets stay good.  Error: kTls, and nothing changes.
   [[nodiscard]] std::expected<void, QuicError>
-  Replace(const std::filesystem::path &certificate_file, const std::filesystem::path &key_file);
+  Replace(std::span<const CertificateAndKey> certificates);
 
   /// A session that takes `h3` and no other protocol.  It may outlive the context.  `get_conn`
   /// finds its connection: user_data of its argument is `user_data`.  Error: kTls.
@@ -42,8 +55,11 @@ private:
   using Credentials = std::shared_ptr<const TlsCredentials>;
   struct Shared;
 
-  TlsServerContext() = default;
+  explicit TlsServerContext(Options options) : options_(std::move(options)) {}
+  [[nodiscard]] std::expected<TlsCredentials, QuicError>
+  Load(std::span<const CertificateAndKey> certificates) const;
 
+  const Options options_;
   std::shared_ptr<const Shared> shared_;
   Credentials credentials_;
 };
@@ -52,20 +68,32 @@ class TlsServerSession final : public TlsEnd {
 public:
   [[nodiscard]] gnutls_session_t session() const override { return session_.get(); }
 
+  [[nodiscard]] std::string CertificateError() const override;
+  [[nodiscard]] std::optional<std::uint8_t> CertificateAlert() const override;
+
+  /// See Http3Server::Connection::client_name; once the handshake is complete.
+  [[nodiscard]] std::string ClientName() const;
+
   /// Writes a session ticket into the CRYPTO stream, with which a client can send early data.  To
-  /// be called once, when the handshake is complete.  Error: kTls; the connection is as good
-  /// without.
+  /// be called once, when the handshake is complete; without effect if clients show certificates.
+  /// Error: kTls; the connection is as good without.
   [[nodiscard]] std::expected<void, QuicError> SendTicket();
 
 private:
   friend class TlsServerContext;
   TlsServerSession() = default;
   [[nodiscard]] std::expected<void, QuicError> Open();
+  /// Has GnuTLS ask the client for its certificate.
+  void Ask();
+  /// Returns 0, or an error of GnuTLS.
+  [[nodiscard]] int Verify();
 
   // The session uses what stands before it.
   std::shared_ptr<const TlsServerContext::Shared> shared_;
   TlsServerContext::Credentials credentials_;
   TlsReference reference_{};
+  ClientCertificates asks_ = ClientCertificates::kNone;
+  unsigned status_ = 0; // What is wrong with the client's certificate, as GnuTLS has it.
   TlsSession session_;
 };
 

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -17,6 +18,7 @@
 
 namespace {
 
+using ngmasque::CertificateAndKey;
 using ngmasque::CloseKind;
 using ngmasque::QuicError;
 using ngmasque::TlsServerContext;
@@ -28,8 +30,12 @@ using quic_test::Server;
 
 constexpr std::uint8_t kNoApplicationProtocol = 120;
 
+CertificateAndKey Pem(const CertificateFiles &files) {
+  return {.certificate_file = files.file(), .key_file = files.key};
+}
+
 std::unique_ptr<TlsServerContext> Context(const CertificateFiles &files) {
-  return TlsServerContext::Create(files.file(), files.key).value();
+  return TlsServerContext::Create({.certificates = {Pem(files)}}).value();
 }
 
 // Whether a client that trusts nobody but `trusted` gets through.
@@ -110,7 +116,7 @@ TEST(TlsServer, ATicketBringsEarlyData) {
 
   // Certificates come and go, tickets stay good.
   const CertificateFiles later;
-  ASSERT_TRUE(context->Replace(later.file(), later.key));
+  ASSERT_TRUE(context->Replace(std::array{Pem(later)}));
   RawClient second("h3");
   second.Resume(first);
   std::unique_ptr<Server> other;
@@ -146,7 +152,7 @@ TEST(TlsServer, ReplaceIsForNewConnections) {
   });
   pair.server = std::make_unique<Server>(Server::Options{.tls = context.get()}, pair.certificate,
                                          initial, pair.now);
-  ASSERT_TRUE(context->Replace(after.file(), after.key));
+  ASSERT_TRUE(context->Replace(std::array{Pem(after)}));
   EXPECT_TRUE(Connects(*context, after));
   EXPECT_FALSE(Connects(*context, before));
 
@@ -165,7 +171,7 @@ TEST(TlsServer, WhatCannotBeLoadedReplacesNothing) {
   std::ofstream(broken) << "no certificate\n";
   const auto refused = [&](const std::filesystem::path &certificate,
                            const std::filesystem::path &key) {
-    const auto replaced = context->Replace(certificate, key);
+    const auto replaced = context->Replace(std::array{CertificateAndKey{certificate, key}});
     return !replaced && replaced.error() == QuicError::kTls && !replaced.error().text.empty();
   };
   EXPECT_TRUE(refused(broken, files.key));
@@ -178,10 +184,10 @@ TEST(TlsServer, WhatCannotBeLoadedReplacesNothing) {
 
 TEST(TlsServer, WithoutCertificateThereIsNone) {
   const CertificateFiles files;
-  const auto none = TlsServerContext::Create("/nonexistent/certificate", files.key);
+  const auto none = TlsServerContext::Create({.certificates = {{"/nonexistent/certificate", files.key}}});
   ASSERT_FALSE(none);
   EXPECT_EQ(none.error(), QuicError::kTls);
-  const auto no_log = TlsServerContext::Create(files.file(), files.key, "/nonexistent/keys");
+  const auto no_log = TlsServerContext::Create({.certificates = {Pem(files)}, .key_log_file = "/nonexistent/keys"});
   ASSERT_FALSE(no_log);
   EXPECT_EQ(no_log.error(), QuicError::kQlog);
 }
@@ -189,7 +195,7 @@ TEST(TlsServer, WithoutCertificateThereIsNone) {
 TEST(TlsServer, KeysAreLogged) {
   const CertificateFiles files;
   const std::filesystem::path log = files.file().string() + ".keys";
-  const auto context = TlsServerContext::Create(files.file(), files.key, log).value();
+  const auto context = TlsServerContext::Create({.certificates = {Pem(files)}, .key_log_file = log}).value();
   ASSERT_TRUE(Connects(*context, files));
   std::ifstream in(log);
   const std::string text{std::istreambuf_iterator<char>(in), {}};

@@ -12,6 +12,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 struct ev_loop;
@@ -45,7 +46,9 @@ public:
   /// system chose.
   [[nodiscard]] std::vector<Endpoint> addresses() const;
 
-  /// New connections get this certificate and key from now on.  Error: kTls, and nothing changes.
+  /// See Http3Server.
+  [[nodiscard]] std::expected<void, QuicError>
+  ReplaceCertificates(std::span<const CertificateAndKey> certificates);
   [[nodiscard]] std::expected<void, QuicError>
   ReplaceCertificate(const std::filesystem::path &certificate_file,
                      const std::filesystem::path &key_file);

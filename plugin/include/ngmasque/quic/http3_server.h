@@ -6,6 +6,7 @@
 
 #include "ngmasque/quic/http3_endpoint.h"
 #include "ngmasque/quic/packet_size.h"
+#include "ngmasque/quic/server_certificates.h"
 
 #include <array>
 #include <chrono>
@@ -16,6 +17,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 namespace ngmasque {
@@ -25,6 +27,12 @@ public:
   struct Options {
     std::filesystem::path certificate_file{}; ///< PEM, with those of its issuers.
     std::filesystem::path key_file{};         ///< PEM.
+    /// Further ones.  A client gets one for the name that it asks for (SNI), or else the first one.
+    std::vector<CertificateAndKey> more_certificates{};
+    /// Clients' certificates are verified with those in `client_ca_file`, PEM, and are to be for
+    /// clients.  Then there are no session tickets: each connection is to show its certificate.
+    ClientCertificates client_certificates = ClientCertificates::kNone;
+    std::filesystem::path client_ca_file{};
     /// Empty: none.  File: ID.outer.sqlog, ID in hex, for each connection that is begun, without
     /// bound: to look for an error, and not for every day.
     std::filesystem::path qlog_dir{};
@@ -61,6 +69,12 @@ public:
   public:
     /// Those that the client may use now.
     [[nodiscard]] std::vector<ConnectionId> local_ids() const;
+
+    /// The name in the client's certificate, which is verified: the first DNS name of its
+    /// subjectAltName, or else the first e-mail address there, or else the common name of its subject.
+    /// Empty if it has shown none, or it has no such name of printable ASCII.  Also before
+    /// Handler::OnConnection returns.
+    [[nodiscard]] std::string_view client_name() const;
 
     /// The client has done something that is no packet of this connection.
     void RestartIdleTimer(Nanoseconds now);
@@ -154,7 +168,12 @@ public:
   /// are.  So a balancer needs to see handshakes only.
   void MoveOnHandshake(const std::optional<Endpoint> &address);
 
-  /// New connections get this certificate and key from now on.  Error: kTls, and nothing changes.
+  /// New connections get these certificates from now on, instead of all others; client_ca_file is read
+  /// again.  Error: kTls, with one of the files as text, and nothing changes.
+  [[nodiscard]] std::expected<void, QuicError>
+  ReplaceCertificates(std::span<const CertificateAndKey> certificates);
+
+  /// The same with a single one.
   [[nodiscard]] std::expected<void, QuicError>
   ReplaceCertificate(const std::filesystem::path &certificate_file,
                      const std::filesystem::path &key_file);
