@@ -49,7 +49,36 @@ Impl::Impl(Options options_in, Handler &handler_in, const Secrets &secrets)
               .retry_from = options.retry_from,
               .max_handshakes = options.max_handshakes},
              ids, secrets.token, Random),
+    by_client(0, ClientKeyHash(secrets.table)),
     by_id(0, ConnectionIdHash(secrets.table)) {}
+
+// Its thresholds are for all clients: one of this client's counts as if it were one of them.
+std::size_t Impl::HandshakesFor(const ClientKey &client) const {
+  if (draining || connections.size() >= options.max_connections) {
+    return options.max_handshakes;
+  }
+  const auto found = by_client.find(client);
+  const auto own = found == by_client.end() ? HandshakesOfClient() : found->second;
+  if (own.proven >= options.max_handshakes_per_client) {
+    return std::max(in_handshake, options.max_handshakes);
+  }
+  return own.unproven >= options.retry_from_per_client ? std::max(in_handshake, options.retry_from)
+                                                       : in_handshake;
+}
+
+void Impl::EndHandshake(ServerConnection &connection) {
+  --in_handshake;
+  if (!connection.client) {
+    return;
+  }
+  const auto found = by_client.find(*connection.client);
+  auto &of_client = found->second;
+  --(connection.proven ? of_client.proven : of_client.unproven);
+  if (of_client.proven + of_client.unproven == 0) {
+    by_client.erase(found);
+  }
+  connection.client.reset();
+}
 
 void Impl::SetTimer(ServerConnection &connection, Nanoseconds when) {
   if (when == connection.timer) {
@@ -75,6 +104,10 @@ void Impl::Accept(const FourTuple &path, unsigned ecn, std::span<const std::uint
   auto &connection = *made;
   connections.emplace(&connection, std::move(made));
   ++in_handshake;
+  connection.client = ClientKey::FromAddress(path.remote);
+  connection.proven = accept.token_type != NGTCP2_TOKEN_TYPE_UNKNOWN;
+  auto &of_client = by_client[*connection.client];
+  ++(connection.proven ? of_client.proven : of_client.unproven);
   if (!connection.Start(path, accept, now)) {
     Remove(connection, now);
     return;
@@ -120,7 +153,7 @@ void Impl::Remove(ServerConnection &connection, Nanoseconds now) {
     --in_last_call;
   }
   if (!connection.handshake_completed) {
-    --in_handshake;
+    EndHandshake(connection);
     if (!endpoint.retry && endpoint.reason.kind != CloseKind::kLocal) {
       handler.OnHandshakeFailed(connection.path(), endpoint.reason);
     }
@@ -180,9 +213,8 @@ void Http3Server::Receive(const FourTuple &path, unsigned ecn, std::span<const s
       return;
     }
   }
-  const bool full = impl.draining || impl.connections.size() >= impl.options.max_connections;
   const auto result = impl.acceptor.OnPacket(
-    path, packet, full ? impl.options.max_handshakes : impl.in_handshake, impl.buffer, now);
+    path, packet, impl.HandshakesFor(ClientKey::FromAddress(path.remote)), impl.buffer, now);
   if (const auto *accept = std::get_if<Acceptor::Accept>(&result)) {
     impl.Accept(path, ecn, packet, *accept, now, sink);
   } else {

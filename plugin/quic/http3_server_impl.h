@@ -10,6 +10,7 @@
 
 #include "ngmasque/quic/http3_server.h"
 #include "ngmasque/routing/siphash.h"
+#include "ngmasque/session/client.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -68,6 +69,8 @@ public:
   bool over() const { return endpoint().state == Http3Endpoint::Impl::State::kClosed; }
   bool handshake_completed = false;
   bool queued = false; ///< It is among Http3Server::Impl::writers.
+  std::optional<ClientKey> client; ///< While it counts for HandshakesOfClient.
+  bool proven = false;             ///< The client had shown its address when it began.
   std::optional<std::uint64_t> close_code; ///< Of CloseSoon.
   std::string client_name;                 ///< As Http3Server::Connection has it.
   Nanoseconds timer = kNever;              ///< When it is among Http3Server::Impl::timers.
@@ -107,6 +110,10 @@ struct Http3Server::Impl {
       writers.push_back(&connection);
     }
   }
+  /// What the acceptor is told of handshakes in progress, for a packet of this client.
+  [[nodiscard]] std::size_t HandshakesFor(const ClientKey &client) const;
+  /// A handshake has come to its end.
+  void EndHandshake(ServerConnection &connection);
   void SetTimer(ServerConnection &connection, Nanoseconds when);
   void Accept(const FourTuple &path, unsigned ecn, std::span<const std::uint8_t> packet,
               const Acceptor::Accept &accept, Nanoseconds now, const BurstSink &sink);
@@ -130,6 +137,13 @@ struct Http3Server::Impl {
   std::size_t in_handshake = 0;   ///< Connections whose handshake is not complete.
   std::uint64_t handshakes = 0;   ///< That were completed.
 
+  /// In progress.
+  struct HandshakesOfClient {
+    std::size_t unproven = 0; ///< Of whoever says that it is there.
+    std::size_t proven = 0;   ///< Options::max_handshakes_per_client at most.
+  };
+  std::unordered_map<ClientKey, HandshakesOfClient, ClientKeyHash>
+    by_client; ///< Those with any, so Options::max_handshakes at most.
   std::unordered_map<ConnectionId, ServerConnection *, ConnectionIdHash> by_id;
   std::unordered_map<ServerConnection *, std::unique_ptr<ServerConnection>>
     connections; ///< At most Options::max_connections.

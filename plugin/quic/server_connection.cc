@@ -149,7 +149,7 @@ std::expected<void, QuicError> ServerConnection::Start(const FourTuple &path,
 
 void ServerConnection::OnHandshakeCompleted() {
   handshake_completed = true;
-  --server_.in_handshake;
+  server_.EndHandshake(*this);
   ++server_.handshakes;
   // For the next connection, which takes a round trip more if there is no token or ticket: RFC 9000,
   // section 8.1.3, and RFC 9001, section 4.5.

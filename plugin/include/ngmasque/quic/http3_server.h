@@ -52,6 +52,12 @@ public:
     std::size_t max_handshakes = 2'000;
     /// From so many of them on clients have to show by Retry that they are where they say.
     std::size_t retry_from = 200;
+    /// Of these, those of one client (ClientKey::FromAddress) that has shown by Retry, or by a token of
+    /// an earlier connection, that it is there.  Beyond it this one is answered with CONNECTION_REFUSED.
+    std::size_t max_handshakes_per_client = 200;
+    /// The same of those that are said to be from there.  From so many on they have to show it: in
+    /// the name of another one, everybody could use up what it may have.
+    std::size_t retry_from_per_client = 20;
     /// Whether all addresses that Move is called with are reached by the same way through the network,
     /// as those of one host and subnet are: a connection that moves keeps its congestion state then, and
     /// would begin anew otherwise (RFC 9000, section 9.4).
