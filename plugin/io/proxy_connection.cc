@@ -144,6 +144,10 @@ ProxyConnection::SendOnStream(StreamId stream, std::span<const std::uint8_t> pre
   });
 }
 
+void ProxyConnection::ShareWith(std::shared_ptr<ByteBudget> waiting) {
+  http3_.ShareWith(std::move(waiting));
+}
+
 void ProxyConnection::Respond(StreamId stream, unsigned status,
                               std::span<const HeaderField> fields) {
   if (!http3_.Respond(stream, fields, status >= 300)) {

@@ -307,7 +307,13 @@ void ProxyServer::Unreserve(OuterConnection connection, const ConnectionId &id) 
 
 void ProxyServer::OnRequest(const StreamKey &stream, std::span<const HeaderField> fields) {
   state_->EndBatch();
-  state_->Perform(state_->proxy.OnRequest(stream, fields, SteadyNow()));
+  const auto *known = state_->proxy.Find(stream.connection);
+  const auto waiting = known ? known->client->waiting : nullptr;
+  auto actions = state_->proxy.OnRequest(stream, fields, SteadyNow());
+  if (known && known->client->waiting != waiting) {
+    State::ClientOf(*known).ShareWith(known->client->waiting);
+  }
+  state_->Perform(std::move(actions));
 }
 
 void ProxyServer::OnStreamClosed(const StreamKey &stream, bool finished) {

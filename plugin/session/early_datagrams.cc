@@ -66,6 +66,15 @@ void EarlyDatagrams::Retire(TunnelKey id) {
   }
 }
 
+void EarlyDatagrams::ShareWith(std::shared_ptr<ByteBudget> budget) {
+  if (budget->room() < bytes_) {
+    Clear();
+  }
+  budget_->Give(bytes_);
+  budget->Take(bytes_);
+  budget_ = std::move(budget);
+}
+
 bool EarlyDatagrams::MakeRoom(TunnelKey spared) {
   auto oldest = flows_.end();
   for (auto flow = flows_.begin(); flow != flows_.end(); ++flow) {

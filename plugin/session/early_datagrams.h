@@ -60,6 +60,9 @@ public:
     }
   }
 
+  /// What is kept counts in `budget` instead; if it has no room for it, all of it is thrown away.
+  void ShareWith(std::shared_ptr<ByteBudget> budget);
+
   /// The flow was refused or has ended: its payloads are thrown away.
   void Retire(TunnelKey flow);
 

@@ -29,9 +29,7 @@ std::expected<void, SessionError> Proxy::AddConnection(OuterConnection id, const
   const auto &options = state_->options;
   auto &connection = **added;
   connection.user_data = user_data;
-  if (auto &owner = *connection.client; owner.connections == 1 && owner.lookups == 0) { // New.
-    owner.bucket = {options.max_bytes_per_second_per_client, options.burst_bytes_per_client};
-  }
+  state_->Begin(*connection.client, std::nullopt);
   const auto make = options.dialect ? options.dialect : &MakeAnyDialect;
   connection.state =
     std::make_unique<ConnectionState>(make(options, state_->key),

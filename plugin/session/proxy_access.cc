@@ -79,9 +79,41 @@ bool Proxy::State::Admit(ClientConnection &connection, Model &model, StreamId st
     RefuseAccess(decision.error(), model, stream);
     return false;
   }
+  if (const auto assigned = Assign(connection, *decision); !assigned) {
+    RefuseAccess({.error = assigned.error()}, model, stream);
+    return false;
+  }
   request.policy = std::move(decision->policy);
-  connection.user = std::move(decision->user);
   return true;
+}
+
+void Proxy::State::Begin(Client &client,
+                         std::optional<std::uint64_t> max_bytes_per_second) const {
+  // A look-up that still runs keeps it, and what it has used up.
+  if (client.connections == 1 && client.lookups == 0) {
+    client.bucket = {max_bytes_per_second.value_or(options.max_bytes_per_second_per_client),
+                     options.burst_bytes_per_client};
+  }
+}
+
+std::expected<void, SessionError> Proxy::State::Assign(ClientConnection &connection,
+                                                       const Admission &admission) {
+  if (connection.user) {
+    return {}; // The same.
+  }
+  const std::vector<std::uint8_t> bytes(admission.user.begin(), admission.user.end());
+  if (const auto key = ClientKey::FromCredentials(bytes)) {
+    const auto *before = connection.client;
+    if (auto assigned = tunnels.Assign(connection, *key); !assigned) {
+      return assigned;
+    }
+    if (connection.client != before) {
+      Begin(*connection.client, admission.max_bytes_per_second);
+      StateOf(connection).early.ShareWith(connection.client->waiting);
+    }
+  }
+  connection.user = admission.user;
+  return {};
 }
 
 void Proxy::State::RefuseAccess(const AccessRefusal &refusal, Model &model,

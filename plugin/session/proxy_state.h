@@ -73,10 +73,16 @@ struct Proxy::State {
 
   // Access: proxy_access.cc.
 
+  // The client has got its first connection, or has one again.
+  void Begin(Client &client, std::optional<std::uint64_t> max_bytes_per_second) const;
+
   // Whether the request may go on; otherwise it has been refused.
   [[nodiscard]] bool Admit(ClientConnection &connection, Model &model, StreamId stream);
   [[nodiscard]] AccessDecision Decide(const ClientConnection &connection,
                                       std::span<const HeaderField> fields) const;
+  // Whose the connection is from its first request on.
+  [[nodiscard]] std::expected<void, SessionError> Assign(ClientConnection &connection,
+                                                         const Admission &admission);
   void RefuseAccess(const AccessRefusal &refusal, Model &model, StreamId stream) const;
   // TunnelRecord::dialect
   static std::string_view ProtocolOf(std::span<const HeaderField> fields);

@@ -90,14 +90,7 @@ void Tunnels::EndLookup(Client &client) {
   Release(client);
 }
 
-std::expected<ClientConnection *, SessionError>
-Tunnels::AddConnection(OuterConnection id, const FourTuple &tuple, const ClientKey &key) {
-  if (connections_.contains(id)) {
-    return std::unexpected(SessionError::kConnectionInUse);
-  }
-  if (connections_.size() >= limits_.max_connections) {
-    return std::unexpected(SessionError::kTooManyConnections);
-  }
+std::expected<Client *, SessionError> Tunnels::AddTo(const ClientKey &key) {
   auto known = clients_.find(key);
   if ((known == clients_.end() ? 0 : known->second.connections) >=
       limits_.max_connections_per_client) {
@@ -110,11 +103,43 @@ Tunnels::AddConnection(OuterConnection id, const FourTuple &tuple, const ClientK
                                                         waiting_))
               .first;
   }
-  auto &client = known->second;
-  ++client.connections;
+  ++known->second.connections;
+  return &known->second;
+}
+
+void Tunnels::RemoveFrom(Client &client) {
+  --client.connections;
+  Release(client);
+}
+
+std::expected<void, SessionError> Tunnels::Assign(ClientConnection &connection,
+                                                  const ClientKey &key) {
+  if (connection.client->key == key) {
+    return {};
+  }
+  const auto client = AddTo(key);
+  if (!client) {
+    return std::unexpected(client.error());
+  }
+  RemoveFrom(*std::exchange(connection.client, *client));
+  return {};
+}
+
+std::expected<ClientConnection *, SessionError>
+Tunnels::AddConnection(OuterConnection id, const FourTuple &tuple, const ClientKey &key) {
+  if (connections_.contains(id)) {
+    return std::unexpected(SessionError::kConnectionInUse);
+  }
+  if (connections_.size() >= limits_.max_connections) {
+    return std::unexpected(SessionError::kTooManyConnections);
+  }
+  const auto client = AddTo(key);
+  if (!client) {
+    return std::unexpected(client.error());
+  }
   auto &connection = connections_[id];
   connection.id = id;
-  connection.client = &client;
+  connection.client = *client;
   connection.path = &JoinPath(tuple);
   return &connection;
 }
@@ -134,8 +159,7 @@ void Tunnels::Remove(ClientConnection &connection) {
   LeavePath(*connection.path);
   auto &client = *connection.client;
   connections_.erase(connections_.find(connection.id));
-  --client.connections;
-  Release(client);
+  RemoveFrom(client);
 }
 
 Tunnels::Moved Tunnels::Move(ClientConnection &connection, const FourTuple &tuple) {

@@ -29,13 +29,20 @@ public:
       return SessionError::kTooManyConnections;
     }
     const auto client = ClientKey::FromAddress(tuple.remote);
-    if (static_cast<std::size_t>(
-          std::ranges::count_if(clients_, [&](const auto &c) { return c.second == client; })) >=
-        limits_.max_connections_per_client) {
+    if (HasAllConnections(client)) {
       return SessionError::kTooManyClientConnections;
     }
     tuples_[connection] = tuple;
     clients_.emplace(connection, client);
+    return std::nullopt;
+  }
+
+  std::optional<SessionError> Assign(OuterConnection connection, const ClientKey &client) {
+    auto &of = clients_.at(connection);
+    if (of != client && HasAllConnections(client)) {
+      return SessionError::kTooManyClientConnections;
+    }
+    of = client;
     return std::nullopt;
   }
 
@@ -174,6 +181,11 @@ public:
     return paths;
   }
 
+  bool Has(OuterConnection connection) const {
+    return std::ranges::any_of(requests_, [&](const Request &request) {
+      return request.key.connection == connection;
+    });
+  }
   bool Has(const StreamKey &stream) const {
     return std::ranges::contains(requests_, stream, &Request::key);
   }
@@ -199,6 +211,12 @@ public:
   }
 
 private:
+  bool HasAllConnections(const ClientKey &client) const {
+    return static_cast<std::size_t>(std::ranges::count_if(
+             clients_, [&](const auto &c) { return c.second == client; })) >=
+           limits_.max_connections_per_client;
+  }
+
   struct Request {
     StreamKey key;
     TunnelKey flow;

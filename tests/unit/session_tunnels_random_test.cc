@@ -15,6 +15,7 @@ namespace {
 struct Tally {
   std::map<SessionError, int> refused;
   int added = 0, closed = 0, lost = 0, unreserved = 0;
+  int assigned = 0, not_assigned = 0;
   int to_target = 0, late = 0, reserved = 0, tunnelled = 0, forwarded = 0, dropped = 0;
 };
 
@@ -86,6 +87,9 @@ private:
       const auto connection = AnyConnection();
       const auto tuple = AnyTuple();
       Same(registry_.AddConnection(connection, tuple), model_.AddConnection(connection, tuple));
+      if (Below(4) != 0) {
+        Assign(connection);
+      }
     } else if (what < 12) {
       const auto connection = AnyConnection();
       ASSERT_EQ(registry_.RemoveConnection(connection), model_.RemoveConnection(connection));
@@ -124,6 +128,19 @@ private:
       const auto socket = AnySocket();
       ASSERT_EQ(registry_.RemoveSocket(socket), model_.RemoveSocket(socket));
     }
+  }
+
+  // It turns out whose a connection is that has nothing yet.
+  void Assign(OuterConnection connection) {
+    if (!model_.tuples().contains(connection) || model_.Has(connection)) {
+      return;
+    }
+    const Bytes user{static_cast<std::uint8_t>(Below(8) == 0 ? 'a' : 'b')};
+    const auto key = ClientKey::FromCredentials(user).value();
+    const auto refused = model_.Assign(connection, key);
+    const auto assigned = registry_.Assign(connection, key);
+    ASSERT_EQ(assigned ? std::nullopt : std::optional(assigned.error().reason), refused);
+    ++(refused ? tally_.not_assigned : tally_.assigned);
   }
 
   void Request() {
@@ -233,7 +250,8 @@ TEST(TunnelsRandom, AgainstModel) {
     }
     EXPECT_GT(tally.refused[SessionError(reason)], 0) << ErrorName(SessionError(reason));
   }
-  for (const auto count : {tally.added, tally.closed, tally.lost, tally.unreserved, tally.to_target, tally.late,
+  for (const auto count : {tally.added, tally.closed, tally.lost, tally.unreserved,
+                           tally.assigned, tally.not_assigned, tally.to_target, tally.late,
                            tally.reserved, tally.tunnelled, tally.forwarded, tally.dropped}) {
     EXPECT_GT(count, 50);
   }

@@ -67,6 +67,11 @@ public:
     return {};
   }
 
+  std::expected<void, Refusal> Assign(OuterConnection connection, const ClientKey &client) {
+    return tunnels_->Assign(*tunnels_->Find(connection), client)
+      .transform_error([](SessionError error) { return Refusal{error}; });
+  }
+
   // Returns the sockets that nobody uses now.
   std::vector<SocketId> RemoveConnection(OuterConnection id) {
     std::vector<SocketId> unused;

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -65,6 +66,7 @@ public:
   std::expected<void, DropReason> SendOnStream(StreamId stream,
                                                std::span<const std::uint8_t> prefix,
                                                std::span<const std::uint8_t> payload) override;
+  void ShareWith(std::shared_ptr<ByteBudget> waiting) override;
   void Respond(StreamId stream, unsigned status, std::span<const HeaderField> fields) override;
   void ResetStream(StreamId stream, std::uint64_t code) override;
 

@@ -52,6 +52,9 @@ public:
                                                          std::span<const std::uint8_t> payload) = 0;
     /// Sends packets as they are on the 4-tuple of the connection.
     virtual SendOutcome Forward(const FourTuple &tuple, const Burst &packets) = 0;
+    /// Whose the connection is has turned out with a request: what waits for it is to be taken of this
+    /// one from now on.  Nothing waits in datagrams or on streams of tunnels yet.
+    virtual void ShareWith(std::shared_ptr<ByteBudget> /*waiting*/) {}
     /// The client has forwarded packets: its connection is not idle.
     virtual void OnActivity() = 0;
     /// Answers a request; a status of 300 or more ends the stream.
@@ -71,7 +74,7 @@ public:
   // Connections: as in Proxy.
 
   /// `client` is used until RemoveConnection.  What waits in memory for it is to be taken of what is
-  /// returned, Client::waiting of the one whose connection it is.
+  /// returned, Client::waiting of the one whose connection it is, until Client::ShareWith.
   std::expected<std::shared_ptr<ByteBudget>, SessionError>
   AddConnection(OuterConnection connection, const FourTuple &tuple, Client &client,
                 const std::optional<ClientKey> &whose = std::nullopt);

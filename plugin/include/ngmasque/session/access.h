@@ -5,6 +5,7 @@
 #include "ngmasque/session/error.h"
 #include "ngmasque/session/target_policy.h"
 
+#include <cstdint>
 #include <expected>
 #include <functional>
 #include <memory>
@@ -31,9 +32,16 @@ struct AccessRequest {
 struct Admission {
   /// Who makes it, 1 to ClientKey::kMaxCredentials bytes.  Empty: nobody in particular.  All requests
   /// of a connection are the same one's: those of another one are refused with kOtherUser.
+  ///
+  /// From the first request on that is admitted, the connection counts for the user
+  /// (ClientKey::FromCredentials) and not for where it comes from, in all that is bounded per client:
+  /// connections (kTooManyClientConnections), tunnels, requests, look-ups, rate and what waits.
   std::string user;
   /// Which targets the user may have; null: those of the proxy's own policy.
   std::shared_ptr<const TargetPolicy> policy = nullptr;
+  /// ProxyOptions::max_bytes_per_second_per_client for this user, 0 for no bound.  It counts from the
+  /// first of the user's connections on, until there is none.
+  std::optional<std::uint64_t> max_bytes_per_second = std::nullopt;
 };
 
 /// It may not.

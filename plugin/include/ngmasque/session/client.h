@@ -15,7 +15,7 @@
 
 namespace ngmasque {
 
-/// Who a client is: its credentials, or else where it comes from.
+/// Who a client is: its credentials, or else where it comes from.  A user is one, see Admission.
 class ClientKey {
 public:
   /// Credentials are at most so long.

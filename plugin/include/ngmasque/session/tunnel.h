@@ -257,7 +257,7 @@ struct ClientPath {
 /// A client's connection to the proxy.
 struct ClientConnection {
   OuterConnection id{};
-  /// As whose it was added, wherever it moves.
+  /// As whose it was added, wherever it moves, or whose it was found to be: Tunnels::Assign.
   Client *client = nullptr;
   void *user_data = nullptr; ///< The caller's.
   ClientPath *path = nullptr;

@@ -106,6 +106,10 @@ public:
     return AddConnection(id, tuple, ClientKey::FromAddress(tuple.remote));
   }
 
+  /// The connection, which has had no request and no tunnel yet, is `client`'s from now on, and not
+  /// whose it was added as.  Error: kTooManyClientConnections, and it stays whose it is.  Cost: O(1).
+  std::expected<void, SessionError> Assign(ClientConnection &connection, const ClientKey &client);
+
   /// A look-up of the client has ended.  The client may be gone, if it has no connection any more.
   /// Cost: O(1).
   void EndLookup(Client &client);
@@ -230,6 +234,10 @@ public:
   [[nodiscard]] std::uint64_t probes() const { return probes_; }
 
 private:
+  // The client, which has one more connection.  Error: kTooManyClientConnections.
+  std::expected<Client *, SessionError> AddTo(const ClientKey &key);
+  // It has one less, and may be gone.
+  void RemoveFrom(Client &client);
   ClientPath &JoinPath(const FourTuple &tuple);
   void LeavePath(ClientPath &path);
   // Adds it to those of the connection, as the latest one.
