@@ -44,6 +44,8 @@ public:
   }
 
   std::expected<void, IoError> Start(Options options);
+  // What of this machine is no target.
+  void AddOwn(TargetPolicy::Options &policy) const;
 
   // UdpListener::Handler.
   void OnPacket(const FourTuple &path, unsigned ecn, std::span<std::uint8_t> packet,
@@ -177,13 +179,7 @@ std::expected<void, IoError> ConnectUdpProxy::Impl::Start(Options options) {
   }
   listener_ = *std::move(listener);
 
-  auto &policy = options.proxy.policy;
-  for (const auto &address : listener_->addresses()) {
-    policy.own.push_back(address);
-  }
-  for (const auto &address : LocalAddresses()) {
-    policy.local.push_back(address);
-  }
+  AddOwn(options.proxy.policy);
   options.server.queues = kProxyQueueBounds;
   options.server.max_requests = options.proxy.proxy.routing.max_streams_per_client + kSpareRequests;
   proxy_ = ProxyServer::Create(loop_, std::move(options.proxy));
@@ -196,6 +192,15 @@ std::expected<void, IoError> ConnectUdpProxy::Impl::Start(Options options) {
   }
   server_ = *std::move(server);
   return {};
+}
+
+void ConnectUdpProxy::Impl::AddOwn(TargetPolicy::Options &policy) const {
+  for (const auto &address : listener_->addresses()) {
+    policy.own.push_back(address);
+  }
+  for (const auto &address : LocalAddresses()) {
+    policy.local.push_back(address);
+  }
 }
 
 Http3Endpoint::Handler *ConnectUdpProxy::Impl::OnConnection(Http3Server::Connection &connection) {
@@ -254,6 +259,11 @@ std::expected<void, QuicError>
 ConnectUdpProxy::ReplaceCertificate(const std::filesystem::path &certificate_file,
                                     const std::filesystem::path &key_file) {
   return impl_->server_->ReplaceCertificate(certificate_file, key_file);
+}
+
+void ConnectUdpProxy::SetPolicy(TargetPolicy::Options policy) {
+  impl_->AddOwn(policy);
+  impl_->proxy_->SetPolicy(std::move(policy));
 }
 
 std::expected<void, IoError> ConnectUdpProxy::Move(const Endpoint &address) {

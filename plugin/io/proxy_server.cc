@@ -251,6 +251,10 @@ std::unique_ptr<ProxyServer> ProxyServer::Create(struct ev_loop *loop, Options o
   return std::unique_ptr<ProxyServer>(new ProxyServer(std::move(state)));
 }
 
+void ProxyServer::SetPolicy(TargetPolicy::Options policy) {
+  state_->proxy.SetPolicy(TargetPolicy(std::move(policy)));
+}
+
 std::expected<std::shared_ptr<ByteBudget>, SessionError>
 ProxyServer::AddConnection(OuterConnection connection, const FourTuple &tuple, Client &client,
                            const std::optional<ClientKey> &whose) {

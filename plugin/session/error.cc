@@ -67,6 +67,7 @@ constexpr auto kTable = std::to_array<Row>({
   Internal(kConnectionInUse, "connection is known already"),
   Internal(kAddressBlock, "not an address, or not a block of addresses"),
   Internal(kPorts, "not ports and ranges of ports"),
+  Internal(kNameSuffix, "not the end of a name"),
 
   // A proxy has nothing else: RFC 9110, section 15.6.2.
   {kMethod, "not a CONNECT-UDP request", 501, "http_request_denied", ""},
@@ -102,6 +103,7 @@ constexpr auto kTable = std::to_array<Row>({
   Response(kResponseContent, "content-length or transfer-encoding in a 2xx response"),
 
   {kTargetPort, "port that is not allowed", 403, "http_request_denied", ""},
+  {kTargetName, "name that is not allowed", 403, "http_request_denied", ""},
   Prohibited(kOwnAddress, "the proxy itself"),
   Prohibited(kUnspecifiedAddress, "unspecified address"),
   Prohibited(kLoopbackAddress, "loopback address"),
@@ -113,6 +115,7 @@ constexpr auto kTable = std::to_array<Row>({
   Prohibited(kDocumentationAddress, "address for documentation"),
   Prohibited(kBenchmarkingAddress, "address for benchmarking"),
   Prohibited(kReservedAddress, "reserved address"),
+  Prohibited(kDeniedAddress, "address that the operator denies"),
   {kNoAddress, "name does not resolve", 502, "dns_error", ""},
   {kLookupTimeout, "no name server has answered", 504, "dns_timeout", ""},
   TooMany(kTooManyClientLookups, "too many look-ups of the client"),

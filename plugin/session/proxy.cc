@@ -18,6 +18,8 @@ Proxy::~Proxy() = default;
 Proxy::Proxy(Proxy &&) noexcept = default;
 Proxy &Proxy::operator=(Proxy &&) noexcept = default;
 
+void Proxy::SetPolicy(TargetPolicy policy) { state_->policy = std::move(policy); }
+
 std::expected<void, SessionError> Proxy::AddConnection(OuterConnection id, const FourTuple &tuple,
                                                        void *user_data,
                                                        const std::optional<ClientKey> &client) {

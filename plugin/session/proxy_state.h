@@ -119,6 +119,8 @@ struct Proxy::State {
   const TargetPolicy &PolicyOf(const Tunnel &tunnel) const {
     return tunnel.policy ? *tunnel.policy : policy;
   }
+  // Whether the tunnel may have that target.  What is the proxy's own nobody may.
+  std::expected<void, SessionError> Check(const Tunnel &tunnel, const Endpoint &target) const;
   bool Shares(const Tunnel &tunnel) const {
     return options.port_sharing && !tunnel.plain && !tunnel.alone;
   }

@@ -20,10 +20,14 @@ void Proxy::State::FindTarget(Tunnel &tunnel, ProxyActions &actions) {
     RefuseAll(tunnel, SessionError::kTargetPort, actions);
     return;
   }
+  if (const auto named = allowed.CheckHost(tunnel.authority.host); !named) {
+    RefuseAll(tunnel, named.error(), actions);
+    return;
+  }
   if (Shares(tunnel)) {
     if (const auto named = by_authority.find(AuthorityText(tunnel.authority));
-        // Where it leads for another user, this one may not have to be.
-        named != by_authority.end() && allowed.Check(named->second.socket->target)) {
+        // Where it has led another user, this one may not be allowed, or nobody any more.
+        named != by_authority.end() && Check(tunnel, named->second.socket->target)) {
       Join(tunnel, *named->second.socket, actions);
       return;
     }
@@ -86,7 +90,7 @@ void Proxy::State::UseAddresses(Tunnel &tunnel, std::span<const Endpoint> addres
   std::optional<SessionError> prohibited;
   for (auto target : addresses) {
     target.port = tunnel.authority.port;
-    if (const auto allowed = PolicyOf(tunnel).Check(target); !allowed) {
+    if (const auto allowed = Check(tunnel, target); !allowed) {
       prohibited = allowed.error();
     } else if (tunnel.targets.size() < std::max<std::size_t>(options.max_addresses, 1)) {
       tunnel.targets.push_back(target);
@@ -97,6 +101,14 @@ void Proxy::State::UseAddresses(Tunnel &tunnel, std::span<const Endpoint> addres
     return;
   }
   TryNext(tunnel, actions);
+}
+
+std::expected<void, SessionError> Proxy::State::Check(const Tunnel &tunnel,
+                                                      const Endpoint &target) const {
+  if (policy.IsOwn(target)) {
+    return std::unexpected(SessionError::kOwnAddress);
+  }
+  return PolicyOf(tunnel).Check(target);
 }
 
 void Proxy::State::TryNext(Tunnel &tunnel, ProxyActions &actions) {

@@ -205,15 +205,29 @@ bool TargetPolicy::IsOwn(const Address &address, std::uint16_t port) const {
   });
 }
 
+bool TargetPolicy::IsDenied(const Address &address) const {
+  return std::ranges::any_of(options_.deny, [&](const auto &b) { return b.Contains(address); });
+}
+
+bool TargetPolicy::IsOwn(const Endpoint &target) const {
+  const auto embedded = FindEmbedded(target.address);
+  return IsOwn(target.address, target.port) ||
+         std::ranges::any_of(std::span(embedded.addresses).first(embedded.size),
+                             [&](const auto &a) { return IsOwn(a, target.port); });
+}
+
 std::expected<void, SessionError> TargetPolicy::Check(const Endpoint &target) const {
   if (!AllowsPort(target.port)) {
     return std::unexpected(SessionError::kTargetPort);
   }
   const auto embedded = FindEmbedded(target.address);
   const auto ipv4 = std::span(embedded.addresses).first(embedded.size);
-  if (IsOwn(target.address, target.port) ||
-      std::ranges::any_of(ipv4, [&](const auto &a) { return IsOwn(a, target.port); })) {
+  if (IsOwn(target)) {
     return std::unexpected(SessionError::kOwnAddress);
+  }
+  if (IsDenied(target.address) ||
+      std::ranges::any_of(ipv4, [&](const auto &a) { return IsDenied(a); })) {
+    return std::unexpected(SessionError::kDeniedAddress);
   }
   if (IsAllowed(target.address)) {
     return {};

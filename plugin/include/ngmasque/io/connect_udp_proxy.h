@@ -53,6 +53,10 @@ public:
   ReplaceCertificate(const std::filesystem::path &certificate_file,
                      const std::filesystem::path &key_file);
 
+  /// Which targets are allowed from now on, as with Options: tunnels that are there stay, those that
+  /// are to be opened are checked by this.
+  void SetPolicy(TargetPolicy::Options policy);
+
   /// Has the clients go on at another address of this proxy, and their tunnels with them: see
   /// Http3Server::Move.  Those of a client that cannot, stay.  Error: kArgument, if it does not listen there.
   [[nodiscard]] std::expected<void, IoError> Move(const Endpoint &address);

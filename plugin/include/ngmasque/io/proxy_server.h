@@ -71,6 +71,9 @@ public:
   ProxyServer(const ProxyServer &) = delete;
   ProxyServer &operator=(const ProxyServer &) = delete;
 
+  /// See Proxy::SetPolicy.
+  void SetPolicy(TargetPolicy::Options policy);
+
   // Connections: as in Proxy.
 
   /// `client` is used until RemoveConnection.  What waits in memory for it is to be taken of what is

@@ -37,7 +37,8 @@ struct Admission {
   /// (ClientKey::FromCredentials) and not for where it comes from, in all that is bounded per client:
   /// connections (kTooManyClientConnections), tunnels, requests, look-ups, rate and what waits.
   std::string user;
-  /// Which targets the user may have; null: those of the proxy's own policy.
+  /// Which targets the user may have; null: those of the proxy's own policy.  That one says as well what
+  /// is the proxy's own, which is nobody's target.
   std::shared_ptr<const TargetPolicy> policy = nullptr;
   /// ProxyOptions::max_bytes_per_second_per_client for this user, 0 for no bound.  It counts from the
   /// first of the user's connections on, until there is none.

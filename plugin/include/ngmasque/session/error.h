@@ -36,6 +36,7 @@ enum class SessionError : std::uint8_t {
   // What an operator has written makes no sense.
   kAddressBlock, ///< Not as ParseAddressBlock wants it.
   kPorts,        ///< Not as ParsePorts wants it.
+  kNameSuffix,   ///< Not as ParseNameSuffix wants it.
 
   // A request makes no sense.
   kMethod,         ///< It is not CONNECT-UDP, but nothing else is wrong with pseudo-headers.
@@ -74,6 +75,7 @@ enum class SessionError : std::uint8_t {
 
   // A target is not allowed.
   kTargetPort,           ///< A port that is not allowed, such as 0.
+  kTargetName,           ///< A name that is not allowed, or an address where only names are.
   kOwnAddress,           ///< The proxy itself.
   kUnspecifiedAddress,   ///< 0.0.0.0/8, ::
   kLoopbackAddress,      ///< 127.0.0.0/8, ::1
@@ -86,6 +88,7 @@ enum class SessionError : std::uint8_t {
                          ///< 3fff::/20
   kBenchmarkingAddress,  ///< 198.18.0.0/15, 2001:2::/48
   kReservedAddress,      ///< Whatever else is not global unicast.
+  kDeniedAddress,        ///< TargetPolicy::Options::deny
   // It is not found.
   kNoAddress,            ///< The name does not resolve.
   kLookupTimeout,        ///< No name server has answered.

@@ -196,6 +196,10 @@ public:
   Proxy(Proxy &&) noexcept;
   Proxy &operator=(Proxy &&) noexcept;
 
+  /// Which targets are allowed from now on, where Admission::policy says nothing else.  Tunnels that
+  /// are there stay, those without a socket yet are checked by this one.
+  void SetPolicy(TargetPolicy policy);
+
   // Connections.
 
   /// A client's connection and the 4-tuple that it uses; `user_data` is what

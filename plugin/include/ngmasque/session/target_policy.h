@@ -10,6 +10,7 @@
 #include <expected>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -36,6 +37,10 @@ struct AddressBlock {
 /// Errors: kAddressBlock.
 [[nodiscard]] std::expected<AddressBlock, SessionError> ParseAddressBlock(std::string_view text);
 
+/// Reads the end of names: `example.com`, or `.example.com`, which is the same.  It is made as names of
+/// authorities are, lower-case and without a final dot.  Errors: kNameSuffix, for addresses, too.
+[[nodiscard]] std::expected<std::string, SessionError> ParseNameSuffix(std::string_view text);
+
 /// Ports from `first` to `last`.
 struct PortRange {
   std::uint16_t first{};
@@ -59,12 +64,22 @@ public:
   struct Options {
     /// Addresses that are allowed, whatever they are, except for the proxy's own.  Of these it can
     /// allow loopback addresses, as they are nobody else's, but never a listener.
-    std::vector<AddressBlock> allow;
+    std::vector<AddressBlock> allow = {};
+    /// Addresses that are not, whatever allows them.  An IPv6 address that leads to one of them is
+    /// none either.
+    std::vector<AddressBlock> deny = {};
+    /// If it is not empty: the names that are allowed, see ParseNameSuffix, which are those that are
+    /// equal to one of these or end with a dot and that.  Where they lead to has to be allowed as
+    /// well.  A target that is an address has to be in `allow` then.
+    std::vector<std::string> allow_names = {};
+    /// Names that are not, whatever allows them.  It keeps nobody from an address that has another name
+    /// as well: that takes `deny`.
+    std::vector<std::string> deny_names = {};
     /// The proxy's own listeners.  One without an address (0.0.0.0 or ::) means its port on all
     /// addresses in `local`, and on loopback addresses.
-    std::vector<Endpoint> own;
+    std::vector<Endpoint> own = {};
     /// The addresses of this machine: what else listens there is no target either, on any port.
-    std::vector<AddressBlock> local;
+    std::vector<AddressBlock> local = {};
     /// The ports that are allowed, instead of those above.
     std::optional<std::vector<PortRange>> ports = {};
   };
@@ -73,15 +88,23 @@ public:
   explicit TargetPolicy(Options options);
 
   /// Whether a socket may be opened to `target`: to be asked after the look-up, for the very
-  /// address that is used.  Errors: kTargetPort, kOwnAddress to kReservedAddress.  Cost: linear in
-  /// the lists.
+  /// address that is used.  Errors: kTargetPort, kOwnAddress to kReservedAddress, kDeniedAddress.
+  /// Cost: linear in the lists.
   [[nodiscard]] std::expected<void, SessionError> Check(const Endpoint &target) const;
+
+  /// Whether a target may be asked for by that host, a name or an address, as Authority has it: to be
+  /// asked before the look-up, Check after it.  Errors: kTargetName.  Cost: linear in the lists.
+  [[nodiscard]] std::expected<void, SessionError> CheckHost(std::string_view host) const;
+
+  /// Whether it is the proxy itself, or what else listens on its machine: part of Check.
+  [[nodiscard]] bool IsOwn(const Endpoint &target) const;
 
   /// Whether a target may have that port: part of Check, which can be asked before the look-up.
   [[nodiscard]] bool AllowsPort(std::uint16_t port) const;
 
 private:
   [[nodiscard]] bool IsAllowed(const Address &address) const;
+  [[nodiscard]] bool IsDenied(const Address &address) const;
   [[nodiscard]] bool IsOwn(const Address &address, std::uint16_t port) const;
 
   Options options_;
