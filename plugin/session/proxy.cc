@@ -134,6 +134,9 @@ std::size_t Proxy::tunnels() const { return state_->counters.flows.now; }
 ProxyCounters Proxy::counters() const {
   auto counters = state_->counters;
   counters.tunnels = state_->tunnels.statistics();
+  counters.counts = state_->tunnels.counts();
+  counters.waiting_bytes = state_->tunnels.waiting_bytes();
+  counters.lookups_running = state_->lookups.size();
   for (const auto &way : counters.tunnels.ways) {
     for (std::size_t reason = 0; reason < kDropReasons; ++reason) {
       counters.dropped[reason] += way.dropped[reason];

@@ -119,6 +119,7 @@ void Proxy::State::Model::Respond(StreamId stream, unsigned status,
 void Proxy::State::Model::Refuse(StreamId stream, unsigned status, SessionError error,
                                  std::vector<HeaderField> fields, Tunnel *tunnel) {
   ++state_.counters.refused[status];
+  ++state_.counters.errors[error];
   auto record = tunnel ? state_.RecordOf(*tunnel) : state_.RecordOfRequest(connection_);
   record.status = status;
   record.error = error;
@@ -193,6 +194,7 @@ void Proxy::State::Remove(Tunnel &tunnel, EndReason reason, ProxyActions &action
     record.error = tunnel.refused;
   }
   record.reason = reason;
+  ++counters.ended[static_cast<std::size_t>(reason)];
   record.duration = now - std::min(now, tunnel.begun);
   record.statistics = tunnel.statistics;
   actions.emplace_back(proxy_action::Ended(std::move(record)));

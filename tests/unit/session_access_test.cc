@@ -257,6 +257,30 @@ TEST_P(Access, Records) {
   EXPECT_EQ(world.ended.back().error, std::nullopt);
 }
 
+TEST_P(Access, Counters) {
+  Ask(kAlice, 0, {});
+  Ask(kAlice, 4, {kAlicesField}, "10.0.0.1:443");
+  Ask(kAlice, 8, {kAlicesField}, kName);
+  Ask(kAlice, 12, {kAlicesField});
+  auto counters = world.proxy.counters();
+  EXPECT_EQ(counters.errors, (std::map<SessionError, std::uint64_t>{
+                               {SessionError::kUnauthenticated, 1},
+                               {SessionError::kPrivateAddress, 1}}));
+  EXPECT_EQ(counters.lookups_running, 1u);
+  EXPECT_EQ(counters.counts.connections, 2u);
+  EXPECT_EQ(counters.counts.clients, 2u);
+  EXPECT_EQ(counters.counts.sockets, 1u);
+  EXPECT_EQ(counters.waiting_bytes, 0u);
+  EXPECT_EQ(counters.ended[static_cast<std::size_t>(EndReason::kRefused)], 1u);
+  world.Close(kAlice, 12);
+  world.Close(kAlice, 8);
+  world.NotFound(LookupId{0}, SessionError::kNoAddress);
+  counters = world.proxy.counters();
+  EXPECT_EQ(counters.ended[static_cast<std::size_t>(EndReason::kClosed)], 1u);
+  EXPECT_EQ(counters.ended[static_cast<std::size_t>(EndReason::kRefused)], 2u);
+  EXPECT_EQ(counters.lookups_running, 0u);
+}
+
 TEST_P(Access, UsersHaveTheirTargets) {
   door->policy = Inside();
   EXPECT_EQ(Ask(kAlice, 0, {kAlicesField}, "10.0.0.1:443"), 200u);

@@ -175,11 +175,16 @@ struct ProxyCounters {
   std::uint64_t requests{};                  ///< That were received.
   std::uint64_t accepted{};                  ///< Of these.
   std::map<unsigned, std::uint64_t> refused; ///< Of these, by status.
+  std::map<SessionError, std::uint64_t> errors; ///< The same ones, by why.
   std::uint64_t reset{};                     ///< Accepted ones that the proxy has ended.
   TunnelStatistics tunnels;                  ///< Of all of them together.
   /// Those of the tunnels included; what is for the proxy's own QUIC is none.
   Drops dropped{};
   std::uint64_t lookups{}; ///< That were started.
+  std::size_t lookups_running{}; ///< Of these, now.
+  std::array<std::uint64_t, kEndReasons> ended{}; ///< Tunnels that are gone, by EndReason.
+  TunnelCounts counts; ///< Of what there is now.
+  std::size_t waiting_bytes{}; ///< Of RoutingLimits::max_waiting_bytes, now.
   Level flows;             ///< Waiting ones included.
   Level sockets;           ///< Those that are being opened included.
 };

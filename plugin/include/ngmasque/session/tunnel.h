@@ -86,6 +86,8 @@ enum class EndReason : std::uint8_t {
   kProtocol,         ///< The client has broken the rules of its dialect.
 };
 
+inline constexpr std::size_t kEndReasons = 6;
+
 /// The reason in words, for logs.
 [[nodiscard]] std::string_view ReasonName(EndReason reason);
 

@@ -227,6 +227,9 @@ public:
 
   [[nodiscard]] TunnelCounts counts() const;
 
+  /// What waits for all clients together: RoutingLimits::max_waiting_bytes.
+  [[nodiscard]] std::size_t waiting_bytes() const { return waiting_->bytes(); }
+
   /// Of all tunnels that there are and that there were.  Cost: O(tunnels).
   [[nodiscard]] TunnelStatistics statistics() const;
 
