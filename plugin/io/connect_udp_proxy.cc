@@ -212,6 +212,7 @@ Http3Endpoint::Handler *ConnectUdpProxy::Impl::OnConnection(Http3Server::Connect
     Log(refused_lines_, LogLevel::kWarning, path, ErrorName(registered.error()));
     return nullptr;
   }
+  proxy_->SetCertificate(id, connection.client_name());
   Log(LogLevel::kInfo,
       std::format("connection {}: from {}", std::to_underlying(id), ToText(path.remote)));
   return clients_.emplace(id, std::move(client)).first->second.get();

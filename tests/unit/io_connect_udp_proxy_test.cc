@@ -314,6 +314,25 @@ TEST_F(ConnectUdpProxyTest, OwnAddressIsNoTarget) {
   EXPECT_EQ(proxy->counters().refused, (std::map<unsigned, std::uint64_t>{{403, 1}}));
 }
 
+// Nor is it when the policy is replaced, by one that says nothing of it.
+TEST_F(ConnectUdpProxyTest, AnotherPolicyKeepsTunnelsAndTheOwnAddress) {
+  auto &client = Connect();
+  ASSERT_TRUE(RunUntil([&] { return client.recorder.opened == 1; }));
+  proxy->SetPolicy({.allow = {*ParseAddressBlock("127.0.0.0/8")}, .deny = {}, .ports = {}});
+  const auto its = std::exchange(target->port, port);
+  auto &to_proxy = Connect();
+  ASSERT_TRUE(RunUntil([&] { return to_proxy.recorder.ended.size() == 1; }));
+  proxy->SetPolicy({});
+  target->port = its;
+  auto &denied = Connect();
+  ASSERT_TRUE(RunUntil([&] { return denied.recorder.ended.size() == 1; }));
+  EXPECT_EQ(proxy->counters().errors,
+            (std::map<SessionError, std::uint64_t>{{SessionError::kOwnAddress, 1},
+                                                   {SessionError::kLoopbackAddress, 1}}));
+  ASSERT_EQ(client.tunnel->Send(LongTo(client.id, 1200), 0), SendStatus::kSent);
+  EXPECT_TRUE(RunUntil([&] { return client.recorder.packets.size() == 1; }));
+}
+
 TEST_F(ConnectUdpProxyTest, SaysWhyItCannotStart) {
   auto options = Options();
   options.listener.addresses = {Local(port)};

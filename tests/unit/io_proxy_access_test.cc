@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -36,8 +37,12 @@ public:
     statuses[stream] = status;
   }
   void ResetStream(StreamId, std::uint64_t) override {}
+  void ShareWith(std::shared_ptr<ByteBudget> waiting) override {
+    budgets.push_back(std::move(waiting));
+  }
 
   std::map<StreamId, unsigned> statuses;
+  std::vector<std::shared_ptr<ByteBudget>> budgets;
 };
 
 class ProxyAccess : public testing::Test {
@@ -58,7 +63,10 @@ protected:
       records.push_back(record);
     };
     server = ProxyServer::Create(loop, std::move(options));
-    EXPECT_TRUE(server->AddConnection(kOne, {.local = {.port = 443}, .remote = client}, answers));
+    const auto added =
+      server->AddConnection(kOne, {.local = {.port = 443}, .remote = client}, answers);
+    EXPECT_TRUE(added);
+    of_address = *added;
   }
   ~ProxyAccess() override {
     server.reset();
@@ -78,6 +86,7 @@ protected:
   struct ev_loop *loop = ev_loop_new(0);
   std::unique_ptr<ProxyServer> server;
   Answers answers;
+  std::shared_ptr<ByteBudget> of_address;
   std::string certificate;
   std::vector<TunnelRecord> records;
   std::vector<std::size_t> flows; // There were, when they came.
@@ -110,6 +119,26 @@ TEST_F(ProxyAccess, TunnelsWhenTheyEnd) {
   EXPECT_EQ(records[0].reason, EndReason::kConnectionClosed);
   EXPECT_EQ(records[0].target, (Endpoint{.address = *ParseAddress("127.0.0.1"), .port = 4433}));
   EXPECT_EQ(flows[0], 0u) << "it is over when it is told";
+}
+
+// What waits for the connection counts for its user, once it has one.
+TEST_F(ProxyAccess, WhatWaitsIsTheUsers) {
+  EXPECT_EQ(Ask(0, "127.0.0.1:4433", ""), 407u);
+  EXPECT_TRUE(answers.budgets.empty());
+  ASSERT_EQ(Ask(4, "127.0.0.1:4433", "Bearer alices-secret"), 200u);
+  ASSERT_EQ(answers.budgets.size(), 1u);
+  EXPECT_NE(answers.budgets[0], of_address);
+  ASSERT_EQ(Ask(8, "127.0.0.1:4434", "Bearer alices-secret"), 200u);
+  EXPECT_EQ(answers.budgets.size(), 1u) << "it is known already";
+}
+
+TEST_F(ProxyAccess, AnotherPolicy) {
+  ASSERT_EQ(Ask(0, "127.0.0.1:4433", "Bearer alices-secret"), 200u);
+  TargetPolicy::Options policy;
+  policy.deny.push_back(*ParseAddressBlock("127.0.0.0/8"));
+  server->SetPolicy(policy);
+  EXPECT_EQ(Ask(4, "127.0.0.1:4433", "Bearer alices-secret"), 403u);
+  EXPECT_EQ(server->counters().flows.now, 1u) << "what is there stays";
 }
 
 // The secret is for the program alone.
