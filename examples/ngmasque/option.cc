@@ -33,6 +33,9 @@ const Option *FindOption(const Program &program, std::string_view name) {
 Option Switch(Option row, bool &member) {
   row.kind = Kind::kSwitch;
   row.initial = member ? "true" : "false";
+  if (member) {
+    row.argument = "(on|off)"; // Its name alone would change nothing.
+  }
   row.set = [&member](std::string_view text) -> std::expected<void, Wrong> {
     const auto value = ParseSwitch(text);
     if (!value) {

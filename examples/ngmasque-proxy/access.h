@@ -1,0 +1,38 @@
+// Decides who may use the proxy, and what for.
+#pragma once
+
+#include "credentials.h"
+#include "users.h"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include <ngmasque/session/access.h>
+
+namespace ngmasque::programs {
+
+/// Of users without one of their own: null.
+using Policies = std::map<std::string, std::shared_ptr<const TargetPolicy>, std::less<>>;
+
+class Access {
+public:
+  /// `key`: see HashKey.
+  explicit Access(const HashKey &key) : failures_(key) {}
+
+  /// From now on these count; tunnels that are there stay.  `users` null: everybody may.
+  void Replace(std::shared_ptr<const Users> users, Policies policies);
+
+  /// For AccessFunction.  `now` in nanoseconds.
+  [[nodiscard]] AccessDecision Decide(const AccessRequest &request, std::uint64_t now);
+
+private:
+  [[nodiscard]] Admission Admit(std::string name) const;
+
+  std::shared_ptr<const Users> users_;
+  Policies policies_;
+  Failures failures_;
+};
+
+} // namespace ngmasque::programs

@@ -1,0 +1,199 @@
+#include "options.h"
+
+#include "option_kinds.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ngmasque::programs {
+
+namespace {
+
+constexpr auto kDescription =
+  R"(A proxy for UDP over HTTP/3 (CONNECT-UDP, RFC 9298), which forwards short header packets of QUIC
+connections without encrypting them again (draft-ietf-masque-quic-proxy).
+
+Clients may use it who are in the file of --users. Without users it listens on loopback addresses
+only, unless --open lets everybody in. Targets are global addresses, on ports that nothing known to
+amplify has, and whatever --allow and --ports say.)";
+
+// What SIGHUP takes.
+constexpr std::string_view kReloaded[] = {"cert", "key", "users", "log-level", "access-log"};
+
+constexpr auto kSignals =
+  R"(SIGHUP reads the configuration again, and takes of it what --help says. Tunnels stay. If anything
+is wrong with it, everything stays as it was, and a line in the log says why.
+
+SIGTERM and SIGINT end it.)";
+
+constexpr auto kUsersFile =
+  R"(A line for each user: NAME:sha256:HEX, and maybe the name of a policy after a space. HEX is the
+SHA-256 of the secret. --add-user draws a secret of 128 bits and prints it with its line. Empty lines
+and those that begin with # are ignored.
+
+A client gives name and secret as Basic credentials, or the secret alone as a Bearer token, in
+proxy-authorization or authorization.)";
+
+} // namespace
+
+Program ProxyProgram(ProxyProgramOptions &o) {
+  auto &proxy = o.proxy.proxy.proxy;
+  auto &routing = proxy.routing;
+  auto &server = o.proxy.server;
+  auto &policy = o.proxy.proxy.policy;
+  Program program{.name = "ngmasque-proxy",
+                  .purpose = "proxy for UDP over HTTP/3 that forwards QUIC packets",
+                  .description = kDescription};
+  const auto row = [](std::string section, std::string name, std::string argument,
+                      std::string help) {
+    return Option{.section = std::move(section),
+                  .name = std::move(name),
+                  .argument = std::move(argument),
+                  .help = std::move(help)};
+  };
+  program.options = {
+    Endpoints(row("Network", "listen", "<ADDRESS:PORT>",
+                  "Listen there. Port 0 is one that the system chooses."),
+              o.proxy.listener.addresses),
+    Path(row("Network", "cert", "<FILE>", "The certificate, with those of its issuers, in PEM."),
+         server.certificate_file),
+    Path(row("Network", "key", "<FILE>", "Its private key, in PEM."), server.key_file),
+    Template(row("Network", "template", "<PATH>",
+                 "Path and query of the URI template (RFC 9298, section 2)."),
+             proxy.path_template),
+    Duration(row("Network", "timeout", "<DURATION>",
+                 "Connections end that nothing has come on for so long."),
+             server.idle_timeout),
+    Duration(row("Network", "handshake-timeout", "<DURATION>", "Handshakes end that take longer."),
+             server.handshake_timeout),
+
+    Path(row("Clients", "users", "<FILE>", "Who may use the proxy: see USERS FILE."), o.users),
+    Switch(row("Clients", "open", "",
+               "Let everybody in, without users, on other than loopback addresses, too."),
+           o.open),
+
+    Blocks(
+      row("Targets", "allow", "<CIDR>",
+          "Allow targets in <CIDR>, for example 10.0.0.0/8. Otherwise only global addresses are; "
+          "all others are answered with 403. Those of this machine never are, except for loopback "
+          "ones."),
+      policy.allow),
+    Ports(row("Targets", "ports", "<PORT>[-<PORT>][,...]",
+              "Allow targets on these ports only. Otherwise they are 80, 443, and those from 1024 "
+              "on, but for "
+              "those that are known to amplify."),
+          policy.ports),
+
+    Switch(
+      row("Forwarding", "forwarding", "",
+          "Forward short header packets without encrypting them again. If false, such requests are "
+          "answered with 403, and in RFC 9298's form their clients are told."),
+      proxy.forwarding),
+    Switch(row("Forwarding", "connection-ids", "",
+               "Look at connection IDs at all. If false, it is a plain proxy which ignores their "
+               "header fields."),
+           proxy.connection_ids),
+    Switch(
+      row("Forwarding", "port-sharing", "", "Use one socket for all flows to the same target."),
+      proxy.port_sharing),
+    Transforms(row("Forwarding", "transforms", "<NAME>[,<NAME>]",
+                   "Packet transforms that clients may choose from."),
+               proxy.transforms),
+    MinConnectionId(row("Forwarding", "min-connection-id", "<N>",
+                        "Requests with shorter connection IDs are answered with 409."),
+                    routing.min_connection_id),
+
+    Number(row("Bounds", "max-connections", "<N>", "Connections of all clients. More are refused."),
+           routing.max_connections),
+    Number(row("Bounds", "max-connections-per-client", "<N>",
+               "The same of one client: a user, or else an IPv4 address or an IPv6 /64. Requests "
+               "on any more are "
+               "answered with 429."),
+           routing.max_connections_per_client),
+    Number(row("Bounds", "max-flows-per-client", "<N>",
+               "Tunnels of one client, on all of its connections. More are answered with 429."),
+           routing.max_flows_per_client),
+    Number(row("Bounds", "max-connection-ids-per-client", "<N>",
+               "Connection IDs that one client has registered. More are answered with 429."),
+           routing.max_streams_per_client),
+    Number(row("Bounds", "max-sockets", "<N>",
+               "Sockets towards the targets, of all clients. A request that needs one more is "
+               "answered with 503."),
+           routing.max_sockets),
+    Number(row("Bounds", "max-lookups-per-client", "<N>",
+               "Names that are looked up at a time for one client. More are answered with 429."),
+           proxy.max_lookups_per_client),
+    Number(
+      row("Bounds", "max-lookups", "<N>", "The same for all clients. More are answered with 503."),
+      proxy.max_lookups),
+    Number(row("Bounds", "max-early-datagrams", "<N>",
+               "Datagrams that are kept for a tunnel without answer. More are dropped."),
+           proxy.max_early_datagrams, 0),
+    Number(row("Bounds", "rate-per-client", "<SIZE>",
+               "Bytes per second of one client, both ways. What exceeds it is dropped. 0 means "
+               "that there is "
+               "no limit."),
+           proxy.max_bytes_per_second_per_client, 0),
+    Number(row("Bounds", "max-waiting-per-client", "<SIZE>",
+               "Bytes that wait to be sent to one client, or until its request is there. More are "
+               "dropped."),
+           routing.max_waiting_bytes_per_client, 0),
+    Number(row("Bounds", "max-waiting", "<SIZE>", "The same for all clients."),
+           routing.max_waiting_bytes, 0),
+    Number(
+      row("Bounds", "max-handshakes", "<N>", "Handshakes at a time. More connections are refused."),
+      server.max_handshakes),
+    Number(row("Bounds", "retry-from", "<N>",
+               "From so many handshakes at a time on clients have to show by Retry that they are "
+               "where they say."),
+           server.retry_from, 0),
+
+    Level(row("Logs", "log-level", "<LEVEL>",
+              "Lines that are less important are left out: debug, info, warning, "
+              "error. They go to stderr."),
+          o.log_level),
+  };
+  program.options.push_back(Path(
+    {.section = "Logs",
+     .name = "qlog-dir",
+     .argument = "<DIR>",
+     .help =
+       "Write a qlog of each connection there, without bound: to look for an error, and not for "
+       "every day.",
+     .environment = "QLOGDIR"},
+    server.qlog_dir));
+  program.options.push_back(Path(
+    {.section = "Logs",
+     .name = "key-log",
+     .argument = "<FILE>",
+     .help = "Append the secrets of all connections there, with which others can decrypt them.",
+     .environment = "SSLKEYLOGFILE"},
+    server.key_log_file));
+  program.options.push_back(Path(row("Logs", "access-log", "<FILE>",
+                                     "Append a line of JSON there for each tunnel that has ended "
+                                     "and each request that was refused."),
+                                 o.access_log));
+  program.options.push_back(Metrics(row("Logs", "metrics", "<ADDRESS:PORT>",
+                                        "Answer there, over HTTP/1.1: /metrics is for Prometheus, "
+                                        "/health says 200, or 503 as soon as no more "
+                                        "tunnels are taken."),
+                                    o.metrics));
+  auto add_user =
+    Text(row("Program", "add-user", "<NAME>",
+             "Draw a secret for a user, print it, and the line for the file of --users, and end."),
+         o.add_user);
+  add_user.command_line_only = true;
+  program.options.push_back(std::move(add_user));
+  AddStandardOptions(program);
+  for (auto &option : program.options) {
+    option.reloaded = std::ranges::contains(kReloaded, option.name);
+  }
+  program.group = "policy";
+  program.group_help =
+    "Targets of the users whose line in the file of --users has this name at its end.";
+  program.notes = {{.title = "SIGNALS", .text = kSignals},
+                   {.title = "USERS FILE", .text = kUsersFile}};
+  return program;
+}
+
+} // namespace ngmasque::programs

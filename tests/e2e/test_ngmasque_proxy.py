@@ -1,0 +1,239 @@
+#!/usr/bin/env python3
+"""ngmasque-proxy as its operators use it.
+
+    tests/e2e/test_ngmasque_proxy.py --build build [--filter TEXT]
+"""
+
+import shutil
+import signal
+import socket
+import unittest
+from pathlib import Path
+
+import net
+import tap
+from operated import TIMEOUT, Operated, basic, bearer, get, metrics
+from procs import run
+from udp_case import UdpCase
+from udp_client import Tunnel, UdpClient
+from udp_target import Target
+
+ALLOW = "allow = '127.0.0.0/8'"
+
+
+class OperatedTest(UdpCase, unittest.TestCase):
+    build: Path
+
+    @classmethod
+    def setUpClass(cls):
+        cls.work = tap.temporary_directory(cls)
+
+    def operated(self, *options: str, **how) -> Operated:
+        return Operated(self.build, self.work / self._testMethodName, *options, **how)
+
+    def with_users(self, *options: str) -> Operated:
+        directory = self.work / self._testMethodName
+        return self.operated(f"users = '{directory}/users'", f"access-log = '{directory}/access.json'", ALLOW,
+                             *options)
+
+    def answer(self, client: UdpClient, target: net.Addr, *fields: tuple[str, str]) -> tuple[int, Tunnel]:
+        client.check_settings()
+        tunnel = client.connect(*target, [*fields])
+        return tunnel.status(), tunnel
+
+    # Before it runs
+
+    def test_what_it_says_of_itself(self):
+        binary = self.operated().binary
+        for option, words in (("--help", "--max-sockets=<N>"), ("--version", "draft-ietf-masque-quic-proxy-06"),
+                              ("--man-page", ".SH EXIT STATUS"), ("--completion", "complete -o filenames"),
+                              ("--sample-config", "#max-sockets = 20000")):
+            status, out, err = run([binary, option])
+            self.assertEqual((status, err), (0, b""))
+            self.assertIn(words, out.decode())
+
+    def test_sample_configuration_is_one(self):
+        world = self.operated()
+        sample = run([world.binary, "--sample-config"])[1].decode()
+        world.file.write_text(sample)
+        self.assertEqual(world.run("--check", f"--listen={world.addr}", f"--cert={world.cert}", f"--key={world.key}"),
+                         (0, ""))
+
+    def test_check(self):
+        """One line, which says where and what to do; and nothing is begun."""
+        world = self.operated()
+        self.assertEqual(world.run("--check"), (0, ""))
+        for line, words in (("max-sokets = 5", f"{world.file}:4: there is no option max-sokets: did you mean max-sockets?"),
+                            ("max-sockets = 'many'", f"{world.file}:4: max-sockets must be a number"),
+                            ("allow = ['10.0.0.1/8']", f"{world.file}:4: allow must be an address"),
+                            ("users = '/nowhere/users'", "/nowhere/users: No such file or directory"),
+                            ("cert = 'twice'", f"{world.file}:4: this is no TOML")):
+            world.write(line)
+            for option in ("--check", "--log-level=info"):
+                status, err = world.run(option)
+                self.assertEqual((status, err.count("\n")), (2, 1), err)
+                self.assertIn(words, err)
+        world.write("")
+        status, err = world.run("--check", f"--key={world.cert}")
+        self.assertEqual(status, 2)
+        self.assertIn("its own key", err)
+
+    def test_no_open_proxy_by_accident(self):
+        world = self.operated(host="0.0.0.0")
+        status, err = world.run()
+        self.assertEqual(status, 2)
+        self.assertIn("--users=<FILE>, listen on a loopback address, or say --open", err)
+        self.assertEqual(world.run("--check", "--open"), (0, ""))
+        world.add_user("alice")
+        self.assertEqual(world.run("--check", f"--users={world.users}"), (0, ""))
+
+    def test_port_in_use(self):
+        world = self.operated()
+        with socket.socket(world.addr.family, socket.SOCK_DGRAM) as taken:
+            taken.bind(world.addr)
+            status, err = world.run()
+        self.assertEqual(status, 1)
+        self.assertIn(f"{world.addr}", err)
+
+    # Users
+
+    def test_users(self):
+        world = self.with_users()
+        secret = world.add_user("alice")
+        with world, Target() as target:
+            with UdpClient(world.addr) as client:
+                for fields in ([], [basic("alice", "wrong")], [basic("nobody", secret)], [bearer("wrong")],
+                               [("proxy-authorization", "Basic ###")]):
+                    status, tunnel = self.answer(client, target.addr, *fields)
+                    self.assertEqual(status, 407, fields)
+                    challenges = [value for name, value in tunnel.fields if name == "proxy-authenticate"]
+                    self.assertEqual([challenge.split()[0] for challenge in challenges], ["Basic", "Bearer"])
+                status, tunnel = self.answer(client, target.addr, basic("alice", secret))
+                self.assertEqual(status, 200)
+                self.check_tunnel(tunnel, target)
+            with UdpClient(world.addr) as client:
+                status, tunnel = self.answer(client, target.addr, bearer(secret))
+                self.assertEqual(status, 200)
+                self.check_tunnel(tunnel, target)
+            records = world.records(7)
+        self.assertEqual([record["event"] for record in records], 5 * ["refused"] + 2 * ["tunnel"])
+        for record in records[:5]:
+            self.assertEqual((record["status"], record["user"], record["target"]), (407, None, str(target.addr)))
+        for record in records[5:]:
+            self.assertEqual((record["user"], record["status"], record["address"]), ("alice", 200, str(target.addr)))
+            for way in ("to_target", "to_client"):
+                self.assertEqual(record[way]["tunnelled"]["packets"], 1, record)
+        self.assertNotIn(secret, world.log() + world.access_log.read_text())
+
+    def test_users_of_an_origin(self):
+        """What a URI template leads to may be taken for an origin, which has fields of its own."""
+        world = self.with_users()
+        secret = world.add_user("alice")
+        with world, Target() as target, UdpClient(world.addr) as client:
+            for scheme in ("Bearer", "bearer"):
+                status, tunnel = self.answer(client, target.addr, ("authorization", f"{scheme} wrong"))
+                self.assertEqual(status, 401)
+                self.assertEqual([value.split()[0] for name, value in tunnel.fields if name == "www-authenticate"],
+                                 ["Basic", "Bearer"])
+                self.assertEqual(self.answer(client, target.addr, ("authorization", f"{scheme} {secret}"))[0], 200)
+
+    def test_many_wrong_secrets(self):
+        """After some of them nobody listens to that address, whatever it says."""
+        world = self.with_users()
+        secret = world.add_user("alice")
+        with world, Target() as target, UdpClient(world.addr) as client, UdpClient(world.addr, "127.0.0.9") as other:
+            seen = [self.answer(client, target.addr, bearer(f"wrong{number}"))[0] for number in range(20)]
+            self.assertEqual((seen[0], seen[-1]), (407, 429))
+            self.assertEqual(seen, sorted(seen))
+            self.assertEqual(self.answer(client, target.addr, bearer(secret))[0], 429)
+            self.assertEqual(self.answer(other, target.addr, bearer(secret))[0], 200)
+
+    def test_policy_of_a_user(self):
+        world = self.with_users("[policy.narrow]", "allow = '127.0.0.0/8'", "ports = '1-1023'")
+        narrow, wide = world.add_user("narrow", "narrow"), world.add_user("wide")
+        with world, Target() as target:
+            for secret, status in ((narrow, 403), (wide, 200)):
+                with UdpClient(world.addr) as client:
+                    self.assertEqual(self.answer(client, target.addr, bearer(secret))[0], status)
+            # Whoever has one of their own does not get to the proxy either.
+            with UdpClient(world.addr) as client:
+                self.assertEqual(self.answer(client, world.addr, bearer(wide))[0], 403)
+            records = world.records(2)
+        self.assertEqual((records[0]["user"], records[0]["status"]), ("narrow", 403))
+
+    def test_denied_target(self):
+        world = self.operated(f"access-log = '{self.work / self._testMethodName}/access.json'")
+        with world, Target() as target, UdpClient(world.addr) as client:
+            self.assertEqual(self.answer(client, target.addr)[0], 403)
+            record, = world.records(1)
+        self.assertEqual((record["event"], record["status"], record["target"]), ("refused", 403, str(target.addr)))
+        self.assertTrue(record["error"])
+
+    # Signals
+
+    def test_reload(self):
+        """New users, another certificate and another access log; what is there stays."""
+        world = self.with_users()
+        alice = world.add_user("alice")
+        with world, Target() as target, UdpClient(world.addr) as client:
+            status, tunnel = self.answer(client, target.addr, bearer(alice))
+            self.assertEqual(status, 200)
+            world.users.unlink()
+            bob = world.add_user("bob")
+            shutil.move(world.access_log, world.directory / "access.json.1")
+            world.program.send_signal(signal.SIGHUP)
+            world.program.wait_output("info: reloaded")
+            self.check_tunnel(tunnel, target)
+            with UdpClient(world.addr) as other:
+                self.assertEqual(self.answer(other, target.addr, bearer(alice))[0], 407)
+                self.assertEqual(self.answer(other, target.addr, bearer(bob))[0], 200)
+            self.assertEqual(world.records(1)[0]["status"], 407)
+            self.assertEqual(world.program.stop(TIMEOUT), 0, world.log())
+
+    def test_wrong_reload(self):
+        """All stays as it was, and a line says what is wrong."""
+        world = self.with_users()
+        alice = world.add_user("alice")
+        with world, Target() as target, UdpClient(world.addr) as client:
+            for wrong, words in (("listn = 'x'", "there is no option listn"), ("users = '/nowhere'", "/nowhere"),
+                                 ("access-log = '/nowhere/a'", "/nowhere/a")):
+                world.write(wrong, ALLOW)
+                world.program.send_signal(signal.SIGHUP)
+                world.program.wait_output("error: not reloaded, all stays as it was", words)
+            status, tunnel = self.answer(client, target.addr, bearer(alice))
+            self.assertEqual(status, 200)
+            self.check_tunnel(tunnel, target)
+
+    def test_what_needs_a_new_start(self):
+        world = self.operated()
+        with world:
+            world.write("max-sockets = 5")
+            world.program.send_signal(signal.SIGHUP)
+            world.program.wait_output("max-sockets has changed, which needs a new start")
+            world.program.wait_output("info: reloaded")
+
+    # Metrics
+
+    def test_metrics(self):
+        addr, = net.free_addrs("127.0.0.1")
+        world = self.operated(f"metrics = '{addr}'", ALLOW)
+        with world, Target() as target, UdpClient(world.addr) as client:
+            self.assertEqual(get(addr, "/health"), (200, "ok\n"))
+            self.assertEqual(get(addr, "/other")[0], 404)
+            self.assertEqual(get(addr, "/metrics", "POST")[0], 405)
+            before = metrics(get(addr, "/metrics")[1])
+            self.assertEqual((before["ngmasque_tunnels"], before["ngmasque_requests_total"]), (0, 0))
+            _, tunnel = self.answer(client, target.addr)
+            self.check_tunnel(tunnel, target)
+            self.answer(client, world.addr)
+            after = metrics(get(addr, "/metrics")[1])
+        self.assertEqual((after["ngmasque_tunnels"], after["ngmasque_requests_total"],
+                          after["ngmasque_requests_accepted_total"]), (1, 2, 1))
+        self.assertEqual(after['ngmasque_requests_refused_total{status="403"}'], 1)
+        for way in ("to_target", "to_client"):
+            self.assertEqual(after[f'ngmasque_packets_total{{mode="tunnelled",direction="{way}"}}'], 1)
+        self.assertEqual(after["ngmasque_connections"], 1)
+
+
+if __name__ == "__main__":
+    tap.main(OperatedTest)
