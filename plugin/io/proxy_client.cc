@@ -39,6 +39,8 @@ std::string_view ProxyClient::dialect() const { return impl_->dialect(); }
 
 const std::optional<CloseReason> &ProxyClient::close_reason() const { return impl_->close_reason(); }
 
+std::optional<FourTuple> ProxyClient::path() const { return impl_->path(); }
+
 std::size_t ProxyClient::tunnels() const { return impl_->tunnels(); }
 
 bool ProxyClient::draining() const { return impl_->draining(); }

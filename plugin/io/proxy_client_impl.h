@@ -49,6 +49,7 @@ public:
   std::string_view dialect() const { return dialect_ ? dialect_->name() : ""; }
   const ProxyClientStatistics &statistics() const { return statistics_; }
   const std::optional<CloseReason> &close_reason() const { return close_reason_; }
+  std::optional<FourTuple> path() const;
   std::optional<ProxyTunnelStatistics> via_statistics() const;
   Nanoseconds silence() const { return heard_ == Nanoseconds{} ? Nanoseconds{} : SteadyNow() - heard_; }
 

@@ -11,6 +11,13 @@
 
 namespace ngmasque {
 
+std::optional<FourTuple> ProxyClient::Impl::path() const {
+  if (!ready_ || over_ || closed_ || chained_) {
+    return std::nullopt;
+  }
+  return FourTuple{.local = current_->link->local(), .remote = current_->link->remote()};
+}
+
 namespace {
 
 // That in use, and those before it.  A proxy that moves between more addresses is followed from

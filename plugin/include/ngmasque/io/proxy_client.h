@@ -10,6 +10,7 @@
 #include "ngmasque/quic/packet_size.h"
 #include "ngmasque/quic/types.h"
 #include "ngmasque/routing/connection_id.h"
+#include "ngmasque/routing/types.h"
 #include "ngmasque/session/authority.h"
 #include "ngmasque/session/client_dialect.h"
 #include "ngmasque/session/proxy_authorization.h"
@@ -159,6 +160,10 @@ public:
   /// How QUIC has ended the outer connection, to the address that was tried last; nothing if it has
   /// not, or was over for another reason.  Of use in OnClosed: `kind` says whether to try again.
   [[nodiscard]] const std::optional<CloseReason> &close_reason() const;
+
+  /// Where the outer connection is, between its sockets; nothing before OnReady, after its end, and
+  /// with Options::via.
+  [[nodiscard]] std::optional<FourTuple> path() const;
 
   /// How long nothing has come from the proxy, forwarded packets included; 0 before Start.
   [[nodiscard]] std::chrono::nanoseconds silence() const;
