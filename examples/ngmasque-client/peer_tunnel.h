@@ -1,0 +1,95 @@
+// One local peer's way to one target: a tunnel through the proxy that is opened when the peer
+// sends, and again when it was lost.
+#pragma once
+
+#include "backoff.h"
+#include "inner_ids.h"
+#include "packet_queue.h"
+#include "target_statistics.h"
+
+#include <ngmasque/io/proxy_tunnel.h>
+#include <ngmasque/session/authority.h>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include <ev.h>
+
+namespace ngmasque::programs {
+
+class Carrier;
+
+class PeerTunnel final : private ProxyTunnel::Handler {
+public:
+  class Owner {
+  public:
+    /// A packet of the target for the peer; `ecn` is 0 to 3.  May destroy nothing.
+    virtual void OnTargetPacket(PeerTunnel &tunnel, std::span<const std::uint8_t> packet,
+                                unsigned ecn) = 0;
+
+  protected:
+    ~Owner() = default;
+  };
+
+  /// How long packets of a connection that begins on a port with others wait for the proxy to know
+  /// its connection ID: less than it takes a QUIC client to send them again (RFC 9002,
+  /// section 6.2.2).
+  static constexpr double kMaxHoldSeconds = 0.5;
+
+  /// `carrier` and `owner` have to outlive it.
+  PeerTunnel(Carrier &carrier, Authority target, Owner &owner);
+  ~PeerTunnel() override;
+
+  /// A packet of the peer, with the ECN bits that it came with.
+  void Send(std::span<const std::uint8_t> packet, unsigned ecn);
+
+  /// There is a connection to the proxy.
+  void OnCarrierReady();
+
+  [[nodiscard]] const Authority &target() const { return target_; }
+  /// When a packet went either way for the last time, in nanoseconds of the carrier's clock.
+  [[nodiscard]] std::uint64_t used() const { return used_; }
+  [[nodiscard]] TargetStatistics statistics() const;
+
+private:
+  enum class Mode : std::uint8_t { kUndecided, kQuic, kPlain };
+
+  // ProxyTunnel::Handler.
+  void OnOpened() override;
+  void OnPacket(std::span<const std::uint8_t> packet, unsigned ecn) override;
+  void OnReleaseClientId(const ConnectionId &id) override { Release(id); }
+  void OnDiscardClientId(const ConnectionId &id) override { Release(id); }
+  void OnWritable() override { SendWaiting(); }
+  void OnEnded(const TunnelEnd &end) override;
+
+  void Decide(std::span<const std::uint8_t> packet);
+  void Open();
+  void Tell(const InnerIds::News &news);
+  void Submit(std::span<const std::uint8_t> packet, unsigned ecn);
+  void SendWaiting();
+  void Release(const ConnectionId &id);
+  void SendHeld();
+  /// Keeps statistics() of a tunnel that is over.
+  void Drop();
+
+  Carrier &carrier_;
+  const Authority target_;
+  Owner &owner_;
+  std::unique_ptr<ProxyTunnel> tunnel_;
+  Mode mode_ = Mode::kUndecided;
+  bool quic_ = false; // That tunnel_ has connection IDs.
+  InnerIds ids_;
+  PacketQueue waiting_; // For a tunnel, or room in it.
+  // Of connections whose IDs the proxy does not know yet, and these IDs: as many as InnerIds has.
+  PacketQueue held_;
+  std::vector<ConnectionId> held_ids_;
+  ev_timer hold_timer_{};
+  Backoff pauses_; // After a refusal.
+  std::uint64_t not_before_ = 0;
+  std::uint64_t used_;
+  TargetStatistics earlier_{};
+};
+
+} // namespace ngmasque::programs
