@@ -13,7 +13,7 @@ read -ra server_params <<<"${SERVER_PARAMS:-}"
 target=127.0.0.1
 # ... and where it moves to
 target_moves=127.0.0.2
-# What servers announce, as often as that
+# Servers that move announce where to at once, as a download may be short, and again as often as that.
 interval=50ms
 
 # What the runner does to the packets is a matter of its own: names of its cases that are others to it.
@@ -48,7 +48,7 @@ started() {
 }
 
 server() {
-  local options=(--no-quic-dump --no-http-dump "--qlog-dir=$QLOGDIR") moves=("--migrate-every=$interval")
+  local options=(--no-quic-dump --no-http-dump "--qlog-dir=$QLOGDIR") moves=(--migrate-after=0s "--migrate-every=$interval")
   local files=("--htdocs=$WWW") certificate=("$CERTS/priv.key" "$CERTS/cert.pem")
   local name=gtls${http}server
   case $TESTCASE in
