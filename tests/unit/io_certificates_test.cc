@@ -32,8 +32,14 @@ TEST_F(CertificatesProxyTest, ClientsHaveToShowOne) {
   auto options = Options();
   options.server.client_certificates = ClientCertificates::kRequired;
   options.server.client_ca_file = issuer.file;
+  std::vector<std::string> names;
+  options.proxy.proxy.access = [&names](const AccessRequest &request) -> AccessDecision {
+    names.emplace_back(request.certificate);
+    return Admission{.user = names.back()};
+  };
   Begin(std::move(options));
   EXPECT_TRUE(Echoes(Connect(With(alice))));
+  EXPECT_EQ(names, std::vector<std::string>{"alice"});
   auto &expired = Add(With(bob));
   ASSERT_TRUE(RunUntil([&] { return expired.closed.has_value(); }));
   EXPECT_TRUE(expired.closed->contains("QUIC error 0x12d (TLS: ")) << *expired.closed;
