@@ -76,6 +76,10 @@ Carrier::Carrier(struct ev_loop *loop, Options options, const Log &log, Fatal fa
     log_(log),
     fatal_(std::move(fatal)),
     pauses_(options_.first_pause, options_.longest_pause) {
+  // What it means for the program is said here, and so its own words matter less.
+  options_.proxy.log = [this](LogLevel level, std::string_view line) {
+    log_.Write(level == LogLevel::kWarning ? LogLevel::kInfo : LogLevel::kDebug, line);
+  };
   ev_timer_init(
     &retry_,
     [](struct ev_loop *, ev_timer *timer, int) {

@@ -37,12 +37,17 @@ class Host(NamedTuple):
     statistics: TextIO
 
 
+def unshare_network() -> None:
+    """Puts the calling process into a namespace of its own, in which nothing is up."""
+    if _libc.unshare(_CLONE_NEWNET):
+        raise NotPermitted(f"unshare: {os.strerror(ctypes.get_errno())}")
+
+
 def make_host(addresses: list[str], mtu: int = 1500) -> Host:
     """A namespace with `addresses` whose only way out is the device.  All addresses
     of a prefix (one with a length) belong to it as well.  The calling process is in
     it afterwards."""
-    if _libc.unshare(_CLONE_NEWNET):
-        raise NotPermitted(f"unshare: {os.strerror(ctypes.get_errno())}")
+    unshare_network()
     try:
         tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         fcntl.ioctl(tun, _TUNSETIFF, struct.pack("16sH22x", _DEVICE.encode(), _IFF_TUN | _IFF_NO_PI))

@@ -5,8 +5,11 @@
 """
 
 import os
+import pty
+import re
 import signal
 import subprocess
+import termios
 
 import files
 import net
@@ -185,6 +188,31 @@ class NgmasqueClientTest(ClientCase):
             text = line.read()
         self.assertIn("--proxy-user=*", text)
         self.assertNotIn("sesame", text)
+
+    def test_status_in_a_terminal(self):
+        """A table that begins at the upper left corner again each time, and is no larger than the terminal."""
+        target = Echo()
+        proxy, _ = self.proxy()
+        addr, = net.free_addrs("127.0.0.1")
+        master, slave = pty.openpty()
+        self.addCleanup(os.close, master)
+        termios.tcsetwinsize(slave, (5, 60))
+        client = self.stack.enter_context(subprocess.Popen(
+            [self.program, f"--proxy=https://{proxy}", "--proxy-insecure", "--status", f"--listen={addr}", str(target.addr)],
+            stdin=subprocess.DEVNULL, stdout=slave, stderr=subprocess.DEVNULL, env=environment()))
+        self.stack.callback(client.kill)
+        os.close(slave)
+        seen = b""
+        while not re.search(rb"127\.0\.0\.2:\d+ +1 +1 +5 B", seen):
+            seen += os.read(master, 65536)
+            if b"connected to" in seen and not target.came:
+                self.assertEqual(Peer(addr).ask(b"query", target), b"query")
+        client.send_signal(signal.SIGINT)
+        self.assertEqual(client.wait(PATIENCE), 0)
+        for screen in seen.split(b"\x1b[H\x1b[J")[1:-1]:
+            lines = screen.split(b"\r\n")
+            self.assertLessEqual(len(lines), 5)
+            self.assertLessEqual(max(map(len, lines)), 60)
 
     def test_status(self):
         """Where there is no terminal, a line a second; SIGUSR1 writes the statistics."""
