@@ -65,6 +65,8 @@ local function read_decrypted(packet, all, from, to)
         packet:note(frame)
       else
         frame.datagram = connection:read_datagram(frame.data)
+        -- The payload is in the packet, and need not be kept.
+        frame.length, frame.data = #frame.data, nil
         packet:note(frame)
       end
     end

@@ -117,7 +117,7 @@ end
 
 function kinds.datagram(note, at, tree)
   local tvb = at.payloads[note.payload]
-  local item = tree:add(field.datagram, part(tvb, { note.at, #note.data }))
+  local item = tree:add(field.datagram, part(tvb, { note.at, note.length }))
   local datagram = note.datagram
   if not datagram then
     item:append_text(": too short")
@@ -140,7 +140,7 @@ function kinds.datagram(note, at, tree)
     return "datagram"
   end
   item:append_text(": " .. text)
-  local length = #note.data - datagram.payload_at + 1
+  local length = note.length - datagram.payload_at + 1
   if length > 0 and (datagram.context or 0) == 0 then
     add_udp(item, part(tvb, { note.at + datagram.payload_at - 1, length }))
   end
