@@ -22,7 +22,12 @@ void Access::Replace(std::shared_ptr<const Users> users, Policies policies) {
 Admission Access::Admit(std::string name) const {
   const auto *user = users_ ? users_->Find(name) : nullptr;
   const auto policy = user ? policies_.find(user->policy) : policies_.end();
-  return {.user = std::move(name), .policy = policy == policies_.end() ? nullptr : policy->second};
+  Admission admission{.user = std::move(name)};
+  if (policy != policies_.end()) {
+    admission.policy = policy->second.targets;
+    admission.max_bytes_per_second = policy->second.max_bytes_per_second;
+  }
+  return admission;
 }
 
 AccessDecision Access::Decide(const AccessRequest &request, std::uint64_t now) {

@@ -7,14 +7,19 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <ngmasque/session/access.h>
 
 namespace ngmasque::programs {
 
-/// Of users without one of their own: null.
-using Policies = std::map<std::string, std::shared_ptr<const TargetPolicy>, std::less<>>;
+/// What is decided about users of a policy.
+struct Privileges {
+  std::shared_ptr<const TargetPolicy> targets;
+  std::optional<std::uint64_t> max_bytes_per_second = std::nullopt;
+};
+using Policies = std::map<std::string, Privileges, std::less<>>;
 
 class Access {
 public:

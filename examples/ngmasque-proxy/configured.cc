@@ -1,16 +1,13 @@
 #include "configured.h"
 
+#include "certificates.h"
+
 #include <algorithm>
-#include <chrono>
-#include <ctime>
 #include <format>
 #include <optional>
 #include <span>
-#include <type_traits>
 #include <utility>
 
-#include <gnutls/gnutls.h>
-#include <gnutls/x509.h>
 #include <ngmasque/quic/socket_address.h>
 #include <sys/socket.h>
 
@@ -20,56 +17,60 @@ namespace {
 
 using Done = std::expected<void, Complaint>;
 
-using Credentials = std::unique_ptr<std::remove_pointer_t<gnutls_certificate_credentials_t>,
-                                    decltype(&gnutls_certificate_free_credentials)>;
-
-// When the first of them expires, in seconds since 1970; nothing if that is not known.
-std::optional<std::time_t> Expiry(const Credentials &credentials) {
-  gnutls_x509_crt_t *chain = nullptr;
-  unsigned size = 0;
-  if (gnutls_certificate_get_x509_crt(credentials.get(), 0, &chain, &size) != 0) {
-    return std::nullopt;
-  }
-  std::optional<std::time_t> first;
-  for (auto *certificate : std::span(chain, size)) {
-    const auto expiry = gnutls_x509_crt_get_expiration_time(certificate);
-    first = std::min(first.value_or(expiry), expiry);
-    gnutls_x509_crt_deinit(certificate);
-  }
-  gnutls_free(chain);
-  return first;
-}
-
-// Whether a certificate and its key can be used.
-Done CheckCertificate(const std::filesystem::path &certificate, const std::filesystem::path &key,
-                      std::vector<std::string> &warnings) {
-  for (const auto &file : {certificate, key}) {
-    if (auto read = ReadFile(file); !read) {
-      return std::unexpected(std::move(read.error()));
+Done ReadCertificates(Configured &setup) {
+  const auto &[certificates, keys] = std::pair(setup.options.certificates, setup.options.keys);
+  for (const auto &[files, name] : {std::pair(&certificates, "cert"), std::pair(&keys, "key")}) {
+    if (files->empty()) {
+      return std::unexpected(std::format(
+        "{0} is missing: no client connects without a certificate: --{0}=<FILE>", name));
     }
   }
-  gnutls_certificate_credentials_t made = nullptr;
-  if (const int error = gnutls_certificate_allocate_credentials(&made); error != 0) {
-    return std::unexpected(gnutls_strerror(error));
+  if (certificates.size() != keys.size()) {
+    return std::unexpected(std::format(
+      "{} of cert, but {} of key: the first key is that of the first certificate, and so on",
+      certificates.size(), keys.size()));
   }
-  const Credentials credentials(made, gnutls_certificate_free_credentials);
-  const int error = gnutls_certificate_set_x509_key_file2(made, certificate.c_str(), key.c_str(),
-                                                          GNUTLS_X509_FMT_PEM, nullptr, 0);
-  if (error < 0) {
+  for (std::size_t i = 0; i < keys.size(); ++i) {
+    setup.certificates.push_back({.certificate_file = certificates[i], .key_file = keys[i]});
+    if (auto checked = CheckCertificate(setup.certificates.back(), setup.warnings); !checked) {
+      return checked;
+    }
+  }
+  const auto &authorities = setup.options.proxy.server.client_ca_file;
+  return authorities.empty() ? Done() : CheckAuthorities(authorities);
+}
+
+// Whom TLS asks for a certificate.
+ClientCertificates AskedOfClients(const Configured &setup) {
+  if (setup.options.proxy.server.client_ca_file.empty()) {
+    return ClientCertificates::kNone;
+  }
+  return setup.users || setup.options.open ? ClientCertificates::kRequested
+                                           : ClientCertificates::kRequired;
+}
+
+Done CheckMoves(const ProxyProgramOptions &options) {
+  const bool moves = options.migrate_every.count() > 0 || options.migrate_on_handshake;
+  if (moves && options.alternates.empty()) {
     return std::unexpected(
-      std::format("{} and {}: {}; a certificate in PEM and its own key are needed",
-                  certificate.string(), key.string(), gnutls_strerror(error)));
+      "there is nowhere to move to: name an address of this machine with --alternate-addr");
   }
-  if (const auto expiry = Expiry(credentials); expiry && *expiry < std::time(nullptr)) {
-    warnings.push_back(
-      std::format("{} has expired on {:%F}: clients that verify it do not connect; renew it",
-                  certificate.string(), std::chrono::system_clock::from_time_t(*expiry)));
+  if (!options.alternates.empty() && options.listen.empty()) {
+    return std::unexpected("alternate-addr needs listen: sockets of a service manager do not move");
+  }
+  for (const auto &address : options.alternates) {
+    if (std::ranges::all_of(std::span(address.address).subspan(12),
+                            [](auto b) { return b == 0; })) {
+      return std::unexpected(std::format(
+        "alternate-addr must be one address, and {} is all of them", EndpointText(address)));
+    }
   }
   return {};
 }
 
 Done CheckListeners(const Configured &setup, const std::vector<int> &passed) {
-  auto addresses = setup.options.proxy.listener.addresses;
+  auto addresses = setup.options.listen;
+  addresses.append_range(setup.options.alternates);
   for (const int fd : passed) {
     sockaddr_storage storage{};
     auto *name = reinterpret_cast<sockaddr *>(&storage);
@@ -88,10 +89,11 @@ Done CheckListeners(const Configured &setup, const std::vector<int> &passed) {
       "listen is missing: where clients connect to, such as --listen=127.0.0.1:443");
   }
   const auto far = std::ranges::find_if_not(addresses, IsLoopback);
-  if (far != addresses.end() && !setup.users && !setup.options.open) {
+  if (far != addresses.end() && !setup.users && !setup.options.open &&
+      setup.options.proxy.server.client_ca_file.empty()) {
     return std::unexpected(std::format(
-      "without users everybody could use {}: name them with --users=<FILE>, listen on a "
-      "loopback address, or say --open",
+      "without users everybody could use {}: name them with --users=<FILE> or --client-ca=<FILE>, "
+      "listen on a loopback address, or say --open",
       EndpointText(*far)));
   }
   return {};
@@ -124,13 +126,26 @@ Done ReadUsers(Configured &setup) {
   return {};
 }
 
+// What is not in the table is as for everybody: an address that is denied to all stays so.
 Done ReadPolicies(Configured &setup) {
-  for (const auto &[name, values] : setup.settings.groups) {
+  for (const auto &[name, own] : setup.settings.groups) {
     ProxyProgramOptions options;
-    if (auto applied = Apply(ProxyProgram(options), values); !applied) {
+    const auto program = ProxyProgram(options);
+    auto values = own;
+    for (const auto &option : program.options) {
+      const auto above = setup.settings.values.find(option.name);
+      if (option.grouped && above != setup.settings.values.end()) {
+        values.insert(*above);
+      }
+    }
+    if (auto applied = Apply(program, values); !applied) {
       return applied;
     }
-    setup.policies.emplace(name, std::move(options.proxy.proxy.policy));
+    const auto rate = values.contains("rate-per-client")
+                        ? std::optional(options.proxy.proxy.proxy.max_bytes_per_second_per_client)
+                        : std::nullopt;
+    setup.policies.emplace(name, UserPolicy{.targets = std::move(options.proxy.proxy.policy),
+                                            .max_bytes_per_second = rate});
   }
   return {};
 }
@@ -145,19 +160,8 @@ Done ReadAll(Configured &setup, const Settings &command_line, const std::vector<
   if (auto applied = Apply(program, setup.settings.values); !applied) {
     return applied;
   }
-  auto &server = setup.options.proxy.server;
-  for (const auto &[file, name] :
-       {std::pair(&server.certificate_file, "cert"), std::pair(&server.key_file, "key")}) {
-    if (file->empty()) {
-      return std::unexpected(
-        std::format("{0} is missing: no client connects without a certificate: "
-                    "--{0}=<FILE>",
-                    name));
-    }
-  }
-  if (auto checked = CheckCertificate(server.certificate_file, server.key_file, setup.warnings);
-      !checked) {
-    return checked;
+  if (auto read = ReadCertificates(setup); !read) {
+    return read;
   }
   if (auto read = ReadPolicies(setup); !read) {
     return read;
@@ -165,7 +169,21 @@ Done ReadAll(Configured &setup, const Settings &command_line, const std::vector<
   if (auto read = ReadUsers(setup); !read) {
     return read;
   }
+  if (auto checked = CheckMoves(setup.options); !checked) {
+    return checked;
+  }
   return CheckListeners(setup, passed);
+}
+
+// What the library is given of it.
+void Fill(Configured &setup) {
+  auto &[listener, server, proxy, log] = setup.options.proxy;
+  listener.addresses = setup.options.listen;
+  listener.addresses.append_range(setup.options.alternates);
+  server.certificate_file = setup.certificates.front().certificate_file;
+  server.key_file = setup.certificates.front().key_file;
+  server.more_certificates.assign(setup.certificates.begin() + 1, setup.certificates.end());
+  server.client_certificates = AskedOfClients(setup);
 }
 
 } // namespace
@@ -176,6 +194,7 @@ std::expected<Configured, Complaint> Load(const Settings &command_line,
   if (auto read = ReadAll(setup, command_line, passed); !read) {
     return std::unexpected(std::move(read.error()));
   }
+  Fill(setup);
   return setup;
 }
 

@@ -9,16 +9,23 @@
 #include <expected>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace ngmasque::programs {
 
+/// Of users that `[policy.NAME]` is for.
+struct UserPolicy {
+  TargetPolicy::Options targets;
+  std::optional<std::uint64_t> max_bytes_per_second = std::nullopt; ///< Instead of everybody's.
+};
+
 struct Configured {
   ProxyProgramOptions options;
-  std::shared_ptr<const Users> users; ///< Null: there is no file of them.
-  /// Of `[policy.NAME]`, without the addresses of this machine: see ConnectUdpProxy.
-  std::map<std::string, TargetPolicy::Options, std::less<>> policies;
+  std::shared_ptr<const Users> users;                      ///< Null: there is no file of them.
+  std::map<std::string, UserPolicy, std::less<>> policies; ///< Of `[policy.NAME]`.
+  std::vector<CertificateAndKey> certificates;             ///< One at least.
   Settings settings;
   std::vector<std::string> warnings; ///< What works, but probably not as it should.
 };

@@ -16,7 +16,8 @@ int Complain(std::string_view complaint) {
   return kUsage;
 }
 
-// Both lines are for people: the secret is nowhere else.
+// The line for the file on stdout, and on stderr what the user needs, in the form that
+// ngmasque-client and curl take: it is nowhere else.
 int AddUser(std::string_view name) {
   if (!IsUserName(name)) {
     return Complain("--add-user must be a name of 1 to 64 letters, digits, '-', '_' and '.'");
@@ -26,8 +27,8 @@ int AddUser(std::string_view name) {
     std::println(stderr, "ngmasque-proxy: {}", secret.error());
     return kFailed;
   }
-  std::println("# The secret of {}, which is not kept anywhere: {}", name, *secret);
   std::println("{}", UserLine(name, *secret));
+  std::println(stderr, "{}:{}", name, *secret);
   return kEnded;
 }
 

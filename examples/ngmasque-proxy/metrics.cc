@@ -54,6 +54,8 @@ void AddConnections(Page &page, const ConnectUdpProxy &proxy) {
   page.Counter("handshakes_total", "Handshakes that were completed.", server.handshakes);
   page.Counter("retries_total", "Clients that had to show where they are.", server.retries);
   page.Counter("connections_refused_total", "Connections that were refused.", server.refused);
+  page.Counter("moves_announced_total", "Addresses that clients were sent to.", server.announced);
+  page.Counter("moves_total", "Clients that have gone on at another address.", server.moves);
   page.Counter("stateless_resets_total", "Stateless resets that were sent.", server.resets);
   const auto &sockets = proxy.listener_statistics();
   page.Begin("listener_packets_total", "counter", "UDP packets between clients and proxy.");
@@ -71,8 +73,20 @@ void AddRequests(Page &page, const ProxyCounters &counters) {
   for (const auto &[status, requests] : counters.refused) {
     page.Value(requests, std::format("status=\"{}\"", status));
   }
+  page.Begin("requests_refused_by_error_total", "counter", "The same, by why.");
+  for (const auto &[error, requests] : counters.errors) {
+    page.Value(requests, std::format("error=\"{}\"", ErrorName(error)));
+  }
+  page.Begin("tunnels_ended_total", "counter", "Tunnels that have ended, by why.");
+  for (std::size_t reason = 0; reason < kEndReasons; ++reason) {
+    page.Value(counters.ended[reason], std::format("reason=\"{}\"", ReasonName(EndReason(reason))));
+  }
   page.Counter("tunnels_reset_total", "Tunnels that the proxy has ended.", counters.reset);
   page.Counter("lookups_total", "Names that were looked up.", counters.lookups);
+  page.Gauge("lookups", "Those of them that run.", counters.lookups_running);
+  page.Gauge("clients", "Users, and addresses of those who are none.", counters.counts.clients);
+  page.Gauge("waiting_bytes", "Bytes that wait, for clients and for their targets.",
+             counters.waiting_bytes);
   page.Gauge("tunnels", "Tunnels, those without an answer included.", counters.flows.now);
   page.Gauge("tunnels_highest", "The most that there were at a time.", counters.flows.highest);
   page.Gauge("target_sockets", "Sockets towards targets.", counters.sockets.now);

@@ -36,6 +36,24 @@ Option Blocks(Option row, std::vector<AddressBlock> &member) {
   return row;
 }
 
+Option Names(Option row, std::vector<std::string> &member) {
+  row.repeatable = row.grouped = true;
+  row.set = [&member](std::string_view text) -> Result {
+    auto name = ParseNameSuffix(text);
+    if (!name) {
+      return std::unexpected("a name or the end of one, such as example.com");
+    }
+    member.push_back(*std::move(name));
+    return {};
+  };
+  return row;
+}
+
+Option Grouped(Option row) {
+  row.grouped = true;
+  return row;
+}
+
 Option Ports(Option row, std::optional<std::vector<PortRange>> &member) {
   row.grouped = true;
   row.set = [&member](std::string_view text) -> Result {

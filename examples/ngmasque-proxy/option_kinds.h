@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include <ngmasque/io/common.h>
@@ -19,6 +20,10 @@ namespace ngmasque::programs {
 [[nodiscard]] Option MinConnectionId(Option row, std::size_t &member);
 /// Blocks are added, in their order.
 [[nodiscard]] Option Blocks(Option row, std::vector<AddressBlock> &member);
+/// Ends of names, the same.
+[[nodiscard]] Option Names(Option row, std::vector<std::string> &member);
+/// May stand in `[policy.NAME]` as well.
+[[nodiscard]] Option Grouped(Option row);
 [[nodiscard]] Option Ports(Option row, std::optional<std::vector<PortRange>> &member);
 [[nodiscard]] Option Template(Option row, UriTemplate &member);
 [[nodiscard]] Option Transforms(Option row, std::vector<Transform> &member);

@@ -13,23 +13,27 @@ constexpr auto kDescription =
   R"(A proxy for UDP over HTTP/3 (CONNECT-UDP, RFC 9298), which forwards short header packets of QUIC
 connections without encrypting them again (draft-ietf-masque-quic-proxy).
 
-Clients may use it who are in the file of --users. Without users it listens on loopback addresses
-only, unless --open lets everybody in. Targets are global addresses, on ports that nothing known to
+Clients may use it who are in the file of --users, or have a certificate of --client-ca. Without either
+it listens on loopback addresses only, unless --open lets everybody in. Targets are global addresses, on ports that nothing known to
 amplify has, and whatever --allow and --ports say.)";
 
 // What SIGHUP takes.
-constexpr std::string_view kReloaded[] = {"cert", "key", "users", "log-level", "access-log"};
+constexpr std::string_view kReloaded[] = {"cert",  "key",           "client-ca",  "users",
+                                          "allow", "deny",          "allow-name", "deny-name",
+                                          "ports", "drain-timeout", "log-level",  "access-log"};
 
 constexpr auto kSignals =
   R"(SIGHUP reads the configuration again, and takes of it what --help says. Tunnels stay. If anything
 is wrong with it, everything stays as it was, and a line in the log says why.
 
-SIGTERM and SIGINT end it.)";
+SIGTERM and SIGQUIT let it drain: no more connections and tunnels are taken, and clients are told so.
+It ends when the last tunnel is over, or after --drain-timeout. A second one of these, or SIGINT, ends
+it at once.)";
 
 constexpr auto kUsersFile =
   R"(A line for each user: NAME:sha256:HEX, and maybe the name of a policy after a space. HEX is the
-SHA-256 of the secret. --add-user draws a secret of 128 bits and prints it with its line. Empty lines
-and those that begin with # are ignored.
+SHA-256 of the secret. --add-user draws a secret of 128 bits and prints it with its line: ngmasque-proxy
+--add-user=alice >>users 2>alice. Empty lines and those that begin with # are ignored.
 
 A client gives name and secret as Basic credentials, or the secret alone as a Bearer token, in
 proxy-authorization or authorization.)";
@@ -54,10 +58,14 @@ Program ProxyProgram(ProxyProgramOptions &o) {
   program.options = {
     Endpoints(row("Network", "listen", "<ADDRESS:PORT>",
                   "Listen there. Port 0 is one that the system chooses."),
-              o.proxy.listener.addresses),
-    Path(row("Network", "cert", "<FILE>", "The certificate, with those of its issuers, in PEM."),
-         server.certificate_file),
-    Path(row("Network", "key", "<FILE>", "Its private key, in PEM."), server.key_file),
+              o.listen),
+    Paths(
+      row("Network", "cert", "<FILE>",
+          "A certificate, with those of its issuers, in PEM. Of several a client gets the one for "
+          "the name that it asks for, or else the first one."),
+      o.certificates),
+    Paths(row("Network", "key", "<FILE>", "Its private key, in PEM: as many, in the same order."),
+          o.keys),
     Template(row("Network", "template", "<PATH>",
                  "Path and query of the URI template (RFC 9298, section 2)."),
              proxy.path_template),
@@ -66,8 +74,17 @@ Program ProxyProgram(ProxyProgramOptions &o) {
              server.idle_timeout),
     Duration(row("Network", "handshake-timeout", "<DURATION>", "Handshakes end that take longer."),
              server.handshake_timeout),
+    Duration(row("Network", "drain-timeout", "<DURATION>",
+                 "When it is to end, tunnels may go on for so long: see SIGNALS."),
+             o.drain_timeout),
 
     Path(row("Clients", "users", "<FILE>", "Who may use the proxy: see USERS FILE."), o.users),
+    Path(
+      row(
+        "Clients", "client-ca", "<FILE>",
+        "Ask clients for a certificate that one in <FILE> has signed, PEM: a user is who it names. "
+        "With neither --users nor --open those without one do not get in."),
+      server.client_ca_file),
     Switch(row("Clients", "open", "",
                "Let everybody in, without users, on other than loopback addresses, too."),
            o.open),
@@ -78,11 +95,41 @@ Program ProxyProgram(ProxyProgramOptions &o) {
           "all others are answered with 403. Those of this machine never are, except for loopback "
           "ones."),
       policy.allow),
+    Blocks(row("Targets", "deny", "<CIDR>", "Deny them, whatever allows them."), policy.deny),
+    Names(
+      row(
+        "Targets", "allow-name", "<NAME>",
+        "Allow targets only by names that are equal to <NAME> or end with a dot and <NAME>; where "
+        "they lead to has to be allowed as well. Targets that are addresses have to be in "
+        "--allow."),
+      policy.allow_names),
+    Names(row("Targets", "deny-name", "<NAME>",
+              "Deny such names. It keeps nobody from an address that has another name as well: "
+              "that takes "
+              "--deny."),
+          policy.deny_names),
     Ports(row("Targets", "ports", "<PORT>[-<PORT>][,...]",
               "Allow targets on these ports only. Otherwise they are 80, 443, and those from 1024 "
               "on, but for "
               "those that are known to amplify."),
           policy.ports),
+
+    Endpoints(
+      row("Moves", "alternate-addr", "<ADDRESS:PORT>",
+          "Listen there as well, to send clients there in the middle of their connections, if "
+          "they enable server migration (draft-saa-ali-quic)."),
+      o.alternates),
+    Duration(row("Moves", "migrate-every", "<DURATION>",
+                 "Send them to the next address, in turn: those of --alternate-addr, and then the "
+                 "first of --listen."),
+             o.migrate_every),
+    Switch(row("Moves", "migrate-on-handshake", "",
+               "Send each new client to the first of --alternate-addr, so that whatever balances "
+               "connections has to carry their handshakes only."),
+           o.migrate_on_handshake),
+    Switch(row("Moves", "alternate-addr-same-path", "",
+               "They share the path to clients: congestion state is kept when a connection moves."),
+           server.same_path),
 
     Switch(
       row("Forwarding", "forwarding", "",
@@ -129,11 +176,12 @@ Program ProxyProgram(ProxyProgramOptions &o) {
     Number(row("Bounds", "max-early-datagrams", "<N>",
                "Datagrams that are kept for a tunnel without answer. More are dropped."),
            proxy.max_early_datagrams, 0),
-    Number(row("Bounds", "rate-per-client", "<SIZE>",
-               "Bytes per second of one client, both ways. What exceeds it is dropped. 0 means "
-               "that there is "
-               "no limit."),
-           proxy.max_bytes_per_second_per_client, 0),
+    Grouped(
+      Number(row("Bounds", "rate-per-client", "<SIZE>",
+                 "Bytes per second of one client, both ways. What exceeds it is dropped. 0 means "
+                 "that there is "
+                 "no limit."),
+             proxy.max_bytes_per_second_per_client, 0)),
     Number(row("Bounds", "max-waiting-per-client", "<SIZE>",
                "Bytes that wait to be sent to one client, or until its request is there. More are "
                "dropped."),
@@ -180,7 +228,8 @@ Program ProxyProgram(ProxyProgramOptions &o) {
                                     o.metrics));
   auto add_user =
     Text(row("Program", "add-user", "<NAME>",
-             "Draw a secret for a user, print it, and the line for the file of --users, and end."),
+             "Draw a secret for a user, print the line for the file of --users on stdout and "
+             "<NAME>:SECRET, which nobody keeps, on stderr, and end."),
          o.add_user);
   add_user.command_line_only = true;
   program.options.push_back(std::move(add_user));
@@ -190,7 +239,8 @@ Program ProxyProgram(ProxyProgramOptions &o) {
   }
   program.group = "policy";
   program.group_help =
-    "Targets of the users whose line in the file of --users has this name at its end.";
+    "Of the users whose line in the file of --users has this name at its end. What is "
+    "not set there is as above; what is, counts instead.";
   program.notes = {{.title = "SIGNALS", .text = kSignals},
                    {.title = "USERS FILE", .text = kUsersFile}};
   return program;

@@ -13,8 +13,14 @@
 namespace ngmasque::programs {
 
 struct ProxyProgramOptions {
-  // Where its policy is that of users without a `[policy.NAME]`.
+  /// Its policy is that of users without a `[policy.NAME]`.
   ConnectUdpProxy::Options proxy;
+  std::vector<Endpoint> listen;
+  std::vector<std::filesystem::path> certificates;
+  std::vector<std::filesystem::path> keys; ///< In the same order.
+  std::vector<Endpoint> alternates;
+  std::chrono::nanoseconds migrate_every{}; ///< Zero: never.
+  bool migrate_on_handshake = false;
   bool open = false;
   std::filesystem::path users;
   std::chrono::nanoseconds drain_timeout = std::chrono::minutes(1);

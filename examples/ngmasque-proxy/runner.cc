@@ -6,10 +6,10 @@
 #include <csignal>
 #include <cstring>
 #include <format>
+#include <span>
 #include <utility>
 
 #include <gnutls/crypto.h>
-#include <ngmasque/io/local_addresses.h>
 #include <unistd.h>
 
 namespace ngmasque::programs {
@@ -42,29 +42,41 @@ Runner::Runner(Settings command_line, Configured setup)
     static_cast<Runner *>(watcher->data)->Reload();
   });
   static constexpr auto kStop = [](struct ev_loop *, ev_signal *watcher, int) {
-    static_cast<Runner *>(watcher->data)->End(::strsignal(watcher->signum));
+    static_cast<Runner *>(watcher->data)->Stop(watcher->signum);
   };
   watch(signals_[1], SIGINT, kStop);
   watch(signals_[2], SIGTERM, kStop);
   watch(signals_[3], SIGQUIT, kStop);
+  ev_init(&drain_timer_, [](struct ev_loop *, ev_timer *watcher, int) {
+    auto &self = *static_cast<Runner *>(watcher->data);
+    self.log_.Warning(
+      std::format("{} tunnels are cut off: --drain-timeout is over", self.proxy_->tunnels()));
+    self.End();
+  });
+  drain_timer_.data = this;
+  ev_init(&move_timer_, [](struct ev_loop *, ev_timer *watcher, int) {
+    static_cast<Runner *>(watcher->data)->MoveOn();
+  });
+  move_timer_.data = this;
   // A pipe as access log may lose its reader.
   std::signal(SIGPIPE, SIG_IGN);
 }
 
 Runner::~Runner() {
+  ev_timer_stop(loop_, &drain_timer_);
+  ev_timer_stop(loop_, &move_timer_);
   for (auto &watcher : signals_) {
     ev_signal_stop(loop_, &watcher);
   }
 }
 
-// As ConnectUdpProxy does with its own: no user gets to what only this machine should get to.
-Policies Runner::MakePolicies(const Configured &setup) const {
+// What is the proxy's own is so for everybody: the library sees to it.
+Policies Runner::MakePolicies(const Configured &setup) {
   Policies policies;
-  for (const auto &[name, options] : setup.policies) {
-    auto whole = options;
-    whole.own = proxy_->addresses();
-    whole.local = LocalAddresses();
-    policies.emplace(name, std::make_shared<const TargetPolicy>(std::move(whole)));
+  for (const auto &[name, policy] : setup.policies) {
+    policies.emplace(name,
+                     Privileges{.targets = std::make_shared<const TargetPolicy>(policy.targets),
+                                .max_bytes_per_second = policy.max_bytes_per_second});
   }
   return policies;
 }
@@ -97,6 +109,9 @@ std::expected<void, Complaint> Runner::Start(std::vector<int> passed) {
   proxy_ = *std::move(proxy);
   access_.Replace(setup_.users, MakePolicies(setup_));
 
+  if (auto moved = StartMoves(); !moved) {
+    return moved;
+  }
   if (!setup_.options.metrics.empty()) {
     auto metrics =
       MetricsServer::Create(loop_, {.address = setup_.options.metrics.front(),
@@ -109,6 +124,37 @@ std::expected<void, Complaint> Runner::Start(std::vector<int> passed) {
     log_.Info(std::format("metrics on {}", EndpointText(metrics_->address())));
   }
   return {};
+}
+
+// The sockets are those of --listen, then of --alternate-addr, then passed ones.
+std::expected<void, Complaint> Runner::StartMoves() {
+  const auto &options = setup_.options;
+  const auto addresses = proxy_->addresses();
+  const auto alternates =
+    std::span(addresses).subspan(options.listen.size(), options.alternates.size());
+  ring_.assign(alternates.begin(), alternates.end());
+  if (options.migrate_on_handshake) {
+    if (auto set = proxy_->MoveOnHandshake(ring_.front()); !set) {
+      return std::unexpected(ErrorText(set.error()));
+    }
+  }
+  if (options.migrate_every.count() > 0) {
+    ring_.push_back(addresses.front());
+    const std::chrono::duration<double> every = options.migrate_every;
+    ev_timer_set(&move_timer_, every.count(), every.count());
+    ev_timer_start(loop_, &move_timer_);
+  }
+  return {};
+}
+
+void Runner::MoveOn() {
+  const auto &address = ring_[next_++ % ring_.size()];
+  // It listens there.
+  if (const auto moved = proxy_->Move(address); !moved) {
+    log_.Error(ErrorText(moved.error()));
+  } else {
+    log_.Write(LogLevel::kDebug, std::format("clients are sent to {}", EndpointText(address)));
+  }
 }
 
 ExitCode Runner::Run(std::vector<int> passed) {
@@ -139,9 +185,7 @@ std::expected<Configured, Complaint> Runner::TryReload() {
   if (!file) {
     return std::unexpected(file.error());
   }
-  const auto &server = setup->options.proxy.server;
-  if (const auto replaced = proxy_->ReplaceCertificate(server.certificate_file, server.key_file);
-      !replaced) {
+  if (const auto replaced = proxy_->ReplaceCertificates(setup->certificates); !replaced) {
     ::close(*file);
     return std::unexpected(ErrorText(replaced.error()));
   }
@@ -166,15 +210,41 @@ void Runner::Reload() {
     log_.Warning(std::format("{} has changed, which needs a new start", name));
   }
   log_.set_least(setup->options.log_level);
+  proxy_->SetPolicy(setup->options.proxy.proxy.policy);
   access_.Replace(setup->users, MakePolicies(*setup));
   setup_ = *std::move(setup);
   log_.Info("reloaded");
   NotifyReady();
 }
 
-void Runner::End(const char *why) {
-  log_.Info(std::format("ended by a signal: {}", why));
+void Runner::Stop(int signal) {
+  log_.Info(std::format("{}: {}", ::strsignal(signal),
+                        counters_.draining ? "ended at once" : "no more tunnels are taken"));
+  if (counters_.draining || signal == SIGINT) {
+    End();
+  } else {
+    Drain();
+  }
+}
+
+void Runner::Drain() {
+  counters_.draining = true;
   NotifyStopping();
+  const std::chrono::duration<double> limit = setup_.options.drain_timeout;
+  ev_timer_set(&drain_timer_, limit.count(), 0.);
+  ev_timer_start(loop_, &drain_timer_);
+  log_.Info(std::format("{} tunnels may go on for {}", proxy_->tunnels(),
+                        DurationText(setup_.options.drain_timeout)));
+  proxy_->Drain([this] {
+    log_.Info("the last tunnel is over");
+    End();
+  });
+}
+
+void Runner::End() {
+  if (!counters_.draining) {
+    NotifyStopping();
+  }
   proxy_->Close();
   ev_break(loop_);
 }

@@ -33,8 +33,12 @@ private:
   [[nodiscard]] std::expected<void, Complaint> Start(std::vector<int> passed);
   void Reload();
   [[nodiscard]] std::expected<Configured, Complaint> TryReload();
-  void End(const char *why);
-  [[nodiscard]] Policies MakePolicies(const Configured &setup) const;
+  void Stop(int signal);
+  void Drain();
+  void End();
+  [[nodiscard]] std::expected<void, Complaint> StartMoves();
+  void MoveOn();
+  [[nodiscard]] static Policies MakePolicies(const Configured &setup);
   [[nodiscard]] ProgramCounters counters() const;
 
   Settings command_line_;
@@ -42,10 +46,14 @@ private:
   Log log_;
   struct ev_loop *loop_;
   std::array<ev_signal, 4> signals_{};
+  ev_timer drain_timer_{}; // Active while it drains.
+  ev_timer move_timer_{};  // Of --migrate-every.
   Access access_;
   AccessLog access_log_;
   std::unique_ptr<ConnectUdpProxy> proxy_;
   std::unique_ptr<MetricsServer> metrics_;
+  std::vector<Endpoint> ring_; // Where clients are sent, in turn.
+  std::size_t next_ = 0;
   std::vector<int> passed_; // As numbers for Load; the listener has them.
   ProgramCounters counters_;
 };

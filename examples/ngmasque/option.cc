@@ -85,6 +85,15 @@ Option Any(Option row, auto &member) {
 Option Text(Option row, std::string &member) { return Any(std::move(row), member); }
 Option Path(Option row, std::filesystem::path &member) { return Any(std::move(row), member); }
 
+Option Paths(Option row, std::vector<std::filesystem::path> &member) {
+  row.repeatable = true;
+  row.set = [&member](std::string_view text) -> std::expected<void, Wrong> {
+    std::filesystem::path path;
+    return Any({}, path).set(text).transform([&] { member.push_back(std::move(path)); });
+  };
+  return row;
+}
+
 Option Endpoints(Option row, std::vector<Endpoint> &member) {
   row.repeatable = true;
   row.set = [&member](std::string_view text) -> std::expected<void, Wrong> {

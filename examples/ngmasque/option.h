@@ -95,6 +95,7 @@ template <std::unsigned_integral T> Option Number(Option row, T &member, std::ui
 [[nodiscard]] Option Path(Option row, std::filesystem::path &member);
 
 /// Values are added, in their order.
+[[nodiscard]] Option Paths(Option row, std::vector<std::filesystem::path> &member);
 [[nodiscard]] Option Endpoints(Option row, std::vector<Endpoint> &member);
 
 } // namespace ngmasque::programs

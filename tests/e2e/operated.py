@@ -48,10 +48,12 @@ class Operated:
         status, out, err = run([self.binary, f"--add-user={name}"])
         if status != 0:
             raise ProgramError(err.decode())
-        said, line = out.decode().splitlines()
         with self.users.open("a") as file:
-            file.write(f"{line} {policy}\n")
-        return said.split(": ")[1]
+            file.write(f"{out.decode().strip()} {policy}\n")
+        whose, secret = err.decode().strip().split(":")
+        if whose != name or len(secret) != 32:
+            raise ProgramError(f"no secret: {err.decode()}")
+        return secret
 
     def argv(self, *options: str) -> list[str | Path]:
         return [self.binary, f"--config={self.file}", *options]

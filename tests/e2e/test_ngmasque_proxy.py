@@ -14,6 +14,8 @@ import net
 import tap
 from operated import TIMEOUT, Operated, basic, bearer, get, metrics
 from procs import run
+from proxy_client import REQUEST_CANCELLED
+from quic_packets import QuicError
 from udp_case import UdpCase
 from udp_client import Tunnel, UdpClient
 from udp_target import Target
@@ -82,7 +84,7 @@ class OperatedTest(UdpCase, unittest.TestCase):
         world = self.operated(host="0.0.0.0")
         status, err = world.run()
         self.assertEqual(status, 2)
-        self.assertIn("--users=<FILE>, listen on a loopback address, or say --open", err)
+        self.assertIn("--users=<FILE> or --client-ca=<FILE>, listen on a loopback address, or say --open", err)
         self.assertEqual(world.run("--check", "--open"), (0, ""))
         world.add_user("alice")
         self.assertEqual(world.run("--check", f"--users={world.users}"), (0, ""))
@@ -149,17 +151,21 @@ class OperatedTest(UdpCase, unittest.TestCase):
             self.assertEqual(self.answer(other, target.addr, bearer(secret))[0], 200)
 
     def test_policy_of_a_user(self):
-        world = self.with_users("[policy.narrow]", "allow = '127.0.0.0/8'", "ports = '1-1023'")
-        narrow, wide = world.add_user("narrow", "narrow"), world.add_user("wide")
-        with world, Target() as target:
-            for secret, status in ((narrow, 403), (wide, 200)):
-                with UdpClient(world.addr) as client:
-                    self.assertEqual(self.answer(client, target.addr, bearer(secret))[0], status)
-            # Whoever has one of their own does not get to the proxy either.
-            with UdpClient(world.addr) as client:
-                self.assertEqual(self.answer(client, world.addr, bearer(wide))[0], 403)
-            records = world.records(2)
-        self.assertEqual((records[0]["user"], records[0]["status"]), ("narrow", 403))
+        world = self.with_users("[policy.narrow]", "allow = '127.0.0.0/8'", "ports = '1-1023'", "[policy.home]",
+                                "allow = '127.0.0.0/8'", "deny = '127.0.0.3'", "rate-per-client = '1G'")
+        narrow, home, any_of_them = (world.add_user(name, policy)
+                                     for name, policy in (("narrow", "narrow"), ("home", "home"), ("any", "")))
+        with world, Target() as target, Target("127.0.0.3") as denied:
+            for secret, asked, status in ((narrow, target.addr, 403), (any_of_them, target.addr, 200),
+                                          (any_of_them, denied.addr, 200), (home, target.addr, 200),
+                                          (home, denied.addr, 403),
+                                          # Whatever is allowed, that is nobody's target.
+                                          (home, world.addr, 403), (any_of_them, world.addr, 403)):
+                with self.subTest(str((secret, asked))), UdpClient(world.addr) as client:
+                    self.assertEqual(self.answer(client, asked, bearer(secret))[0], status)
+            records = world.records(7)
+        self.assertEqual({(record["user"], record["status"]) for record in records},
+                         {("narrow", 403), ("any", 200), ("home", 200), ("home", 403), ("any", 403)})
 
     def test_denied_target(self):
         world = self.operated(f"access-log = '{self.work / self._testMethodName}/access.json'")
@@ -190,6 +196,23 @@ class OperatedTest(UdpCase, unittest.TestCase):
             self.assertEqual(world.records(1)[0]["status"], 407)
             self.assertEqual(world.program.stop(TIMEOUT), 0, world.log())
 
+    def test_reloaded_policy(self):
+        """It is for new tunnels."""
+        world = self.operated()
+        with world, Target() as target, UdpClient(world.addr) as client:
+            self.assertEqual(self.answer(client, target.addr)[0], 403)
+            world.write(ALLOW)
+            world.program.send_signal(signal.SIGHUP)
+            world.program.wait_output("info: reloaded")
+            status, tunnel = self.answer(client, target.addr)
+            self.assertEqual(status, 200)
+            world.write(ALLOW, "deny-name = 'example.com'", f"deny = '{target.addr.host}'")
+            world.program.send_signal(signal.SIGHUP)
+            client.wait(lambda: world.log().count("info: reloaded") == 2, "it is not reloaded")
+            for host in (target.addr.host, "www.example.com"):
+                self.assertEqual(self.answer(client, net.Addr(host, target.addr.port))[0], 403)
+            self.check_tunnel(tunnel, target)
+
     def test_wrong_reload(self):
         """All stays as it was, and a line says what is wrong."""
         world = self.with_users()
@@ -211,6 +234,41 @@ class OperatedTest(UdpCase, unittest.TestCase):
             world.program.send_signal(signal.SIGHUP)
             world.program.wait_output("max-sockets has changed, which needs a new start")
             world.program.wait_output("info: reloaded")
+
+    def test_drain(self):
+        """The tunnel goes on, nobody else gets one, and it ends with the last."""
+        addr, = net.free_addrs("127.0.0.1")
+        world = self.operated(f"metrics = '{addr}'", ALLOW)
+        with world, Target() as target, UdpClient(world.addr) as client:
+            _, tunnel = self.answer(client, target.addr)
+            world.program.send_signal(signal.SIGTERM)
+            world.program.wait_output("1 tunnels may go on for 1m")
+            self.assertEqual(get(addr, "/health"), (503, "draining\n"))
+            self.assertEqual(metrics(get(addr, "/metrics")[1])["ngmasque_draining"], 1)
+            self.check_tunnel(tunnel, target)
+            with self.assertRaises(QuicError):
+                with UdpClient(world.addr):
+                    pass
+            self.check_tunnel(tunnel, target)
+            client.connection.reset_stream(tunnel.stream, REQUEST_CANCELLED)
+            client.work()
+            self.assertEqual(world.program.wait(TIMEOUT), 0)
+            self.assertIn("the last tunnel is over", world.log())
+
+    def test_drain_is_cut_off(self):
+        """By a second signal, and by the time limit."""
+        for how, words in (("signal", "ended at once"), ("timeout", "1 tunnels are cut off: --drain-timeout is over")):
+            with self.subTest(how):
+                world = Operated(self.build, self.work / f"cut-off-{how}", ALLOW)
+                world.start(*(["--drain-timeout=1ms"] if how == "timeout" else []))
+                with world, Target() as target, UdpClient(world.addr) as client:
+                    self.answer(client, target.addr)
+                    world.program.send_signal(signal.SIGQUIT)
+                    if how == "signal":
+                        world.program.wait_output("1 tunnels may go on")
+                        world.program.send_signal(signal.SIGTERM)
+                    self.assertEqual(world.program.wait(TIMEOUT), 0)
+                    self.assertIn(words, world.log())
 
     # Metrics
 

@@ -146,7 +146,7 @@ protected:
   ProgramAccess() { Use(Line("alice") + " wide\n" + Line("bob", kOther)); }
 
   void Use(const std::string &text) {
-    access_.Replace(std::make_shared<const Users>(Users::Parse(text, "users").value()), {{"wide", wide_}});
+    access_.Replace(std::make_shared<const Users>(Users::Parse(text, "users").value()), {{"wide", {.targets = wide_, .max_bytes_per_second = 5}}});
   }
   // What the fields and the certificate say; empty: it is not there.
   struct Said {
@@ -172,20 +172,24 @@ protected:
       return std::unexpected(decision.error().error);
     }
     policy_ = decision->policy;
+    rate_ = decision->max_bytes_per_second;
     return decision->user;
   }
 
   Access access_{HashKey{.k0 = 1, .k1 = 2}};
   std::shared_ptr<const TargetPolicy> wide_ = std::make_shared<const TargetPolicy>();
   std::shared_ptr<const TargetPolicy> policy_;
+  std::optional<std::uint64_t> rate_;
   AccessRefusal last_;
 };
 
 TEST_F(ProgramAccess, EitherField) {
   EXPECT_EQ(Decide({.proxy_authorization = "Bearer secret"}), "alice");
   EXPECT_EQ(policy_, wide_);
+  EXPECT_EQ(rate_, 5U);
   EXPECT_EQ(Decide({.authorization = "Bearer other"}), "bob");
   EXPECT_EQ(policy_, nullptr);
+  EXPECT_EQ(rate_, std::nullopt);
   // The proxy's own counts.
   EXPECT_EQ(Decide({.proxy_authorization = "Bearer no", .authorization = "Bearer other"}),
             std::unexpected(SessionError::kUnauthenticated));

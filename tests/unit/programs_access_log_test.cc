@@ -1,15 +1,12 @@
-// ngmasque-proxy's configuration, and what it writes.
+// The access log of ngmasque-proxy.
 
 #include "access_log.h"
-#include "metrics.h"
-#include "options.h"
-#include "programs_support.h"
-#include "configured.h"
 
-#include "ngmasque/manual.h"
+#include "ngmasque/values.h"
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include <nlohmann/json.hpp>
@@ -18,71 +15,6 @@
 
 namespace ngmasque::programs {
 namespace {
-
-class ProgramSetup : public testing::Test {
-protected:
-  ~ProgramSetup() override { std::filesystem::remove_all(directory_); }
-
-  // Its path.
-  std::string Write(const char *name, std::string_view text) {
-    const auto file = directory_ / name;
-    std::ofstream(file) << text;
-    return file.string();
-  }
-  std::expected<Configured, Complaint> Read(std::vector<std::string> words, const std::vector<int> &passed = {}) {
-    ProxyProgramOptions options;
-    return Load(ReadWords(ProxyProgram(options), std::move(words)).value(), passed);
-  }
-  std::string Wrong(std::vector<std::string> words) {
-    const auto setup = Read(std::move(words));
-    return setup ? "" : setup.error();
-  }
-
-  static std::filesystem::path MakeDirectory() {
-    auto name = testing::TempDir() + "/ngmasque-proxy-XXXXXX";
-    return ::mkdtemp(name.data()) ? name : "";
-  }
-  std::filesystem::path directory_ = MakeDirectory();
-};
-
-TEST_F(ProgramSetup, SaysWhatIsMissing) {
-  EXPECT_EQ(Wrong({}), "cert is missing: no client connects without a certificate: --cert=<FILE>");
-  EXPECT_EQ(Wrong({"--cert=/nowhere/c"}), "key is missing: no client connects without a certificate: --key=<FILE>");
-  EXPECT_EQ(Wrong({"--cert=/nowhere/c", "--key=/nowhere/k"}), "/nowhere/c: No such file or directory");
-  const auto text = Write("text.pem", "no certificate");
-  EXPECT_TRUE(Wrong({"--cert", text, "--key", text}).contains("a certificate in PEM and its own key are needed"));
-  EXPECT_EQ(Wrong({"--metrics=192.0.2.1:9100"}),
-            "--metrics must be a port of a loopback address, such as 127.0.0.1:9100: everybody who gets there can "
-            "read it");
-  EXPECT_EQ(Wrong({"--min-connection-id=256"}), "--min-connection-id must be a number of 0 to 255");
-}
-
-TEST_F(ProgramSetup, SampleAndTableAgree) {
-  ProxyProgramOptions options;
-  const auto program = ProxyProgram(options);
-  const auto read = ParseConfiguration(program, SampleConfiguration(program), "sample");
-  ASSERT_TRUE(read) << read.error();
-  EXPECT_TRUE(read->values.empty());
-  std::set<std::string> names;
-  for (const auto &option : program.options) {
-    EXPECT_TRUE(names.insert(option.name).second) << option.name;
-    EXPECT_TRUE(option.command_line_only || option.set) << option.name;
-    // Its own default can be set.
-    if (!option.initial.empty()) {
-      EXPECT_TRUE(option.set(option.initial)) << option.name;
-    }
-  }
-}
-
-TEST_F(ProgramSetup, WhatNeedsANewStart) {
-  Configured before, after;
-  before.settings.values["listen"] = {{.text = "127.0.0.1:1", .where = ""}};
-  before.settings.values["cert"] = {{.text = "a", .where = ""}};
-  after.settings.values["cert"] = {{.text = "b", .where = ""}};
-  after.settings.values["rate-per-client"] = {{.text = "5", .where = ""}};
-  EXPECT_EQ(NeedRestart(before, after), (std::vector<std::string>{"listen", "rate-per-client"}));
-  EXPECT_TRUE(NeedRestart(before, before).empty());
-}
 
 TunnelRecord Ended() {
   TunnelRecord record{.connection = OuterConnection{7},
@@ -146,9 +78,10 @@ TEST(ProgramAccessLog, NamesOfPeersStayInOneString) {
   EXPECT_EQ(nlohmann::json::parse(text)["user"], "a\"}\n\xef\xbf\xbd\x01");
 }
 
-TEST_F(ProgramSetup, AccessLogIsAppendedTo) {
+TEST(ProgramAccessLog, IsAppendedTo) {
   const Log log(LogLevel::kError);
-  const auto file = directory_ / "access.json";
+  const auto file =
+    std::filesystem::path(testing::TempDir()) / ("access-" + std::to_string(::getpid()) + ".json");
   {
     AccessLog access(log);
     access.Write(Ended()); // Nowhere.
@@ -172,6 +105,7 @@ TEST_F(ProgramSetup, AccessLogIsAppendedTo) {
   struct stat info{};
   ASSERT_EQ(::stat(file.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 007, 0U) << "not for everybody";
+  std::filesystem::remove(file);
   EXPECT_EQ(AccessLog::Open("/nowhere/a").error(), "/nowhere/a: No such file or directory");
 }
 
