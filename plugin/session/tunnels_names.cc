@@ -4,6 +4,8 @@
 
 namespace ngmasque {
 
+static_assert(kEndReasons == static_cast<std::size_t>(EndReason::kProtocol) + 1);
+
 std::string_view ReasonName(EndReason reason) {
   switch (reason) {
   case EndReason::kRefused: return "refused";

@@ -17,6 +17,11 @@ using quic_test::Issuer;
 
 class ProxyUsers : public RunningProxyTest {
 protected:
+  ~ProxyUsers() override {
+    clients.clear();
+    proxy.reset(); // It still has something to record.
+  }
+
   // Alice may, by her secret or by her certificate.
   ConnectUdpProxy::Options ForAlice() {
     auto options = Options();

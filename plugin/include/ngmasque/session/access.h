@@ -47,7 +47,8 @@ struct Admission {
 
 /// It may not.
 struct AccessRefusal {
-  /// kUnauthenticated, kTooManyFailures or kNotAllowed, but any other error will do.
+  /// kUnauthenticated, kTooManyFailures or kNotAllowed, but any other one that a request can be
+  /// answered with will do (HttpStatus).
   SessionError error = SessionError::kUnauthenticated;
   /// With kUnauthenticated: the challenges that the client is sent, one a line, such as
   /// `Basic realm="proxy"`.  With none the answer is 403.
