@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import demo_moves
+import demo_operator
 import demo_proxy
 import demo_rotation
 import net
@@ -80,12 +81,12 @@ def migration(stage: Stage, result: Result) -> None:
 
 
 SCENARIOS = {"no-migration": no_migration, "migration": migration, **demo_rotation.SCENARIOS, **demo_proxy.SCENARIOS,
-             **demo_moves.SCENARIOS}
+             **demo_moves.SCENARIOS, **demo_operator.SCENARIOS}
 
 
 def run_scenario(stage: Stage, name: str) -> Result:
     size = (demo_rotation.SIZE if name in demo_rotation.SCENARIOS else
-            (stage.proxied_site if name in (*demo_proxy.SCENARIOS, *demo_moves.SCENARIOS) else stage.site).size)
+            (stage.proxied_site if name in (*demo_proxy.SCENARIOS, *demo_moves.SCENARIOS, *demo_operator.SCENARIOS) else stage.site).size)
     step(f"{name}: downloading {size >> 20} MiB")
     result = Result(name)
     try:
@@ -149,7 +150,7 @@ class Unusable(Exception):
 
 
 def check_build(build: Path) -> None:
-    for name in ("gtlsclient", "gtlsserver"):
+    for name in ("gtlsclient", "gtlsserver", "ngmasque-client/ngmasque-client", "ngmasque-proxy/ngmasque-proxy"):
         if not os.access(build / "examples" / name, os.X_OK):
             raise Unusable(f"{build}/examples/{name} is missing: run ci/setup first")
 

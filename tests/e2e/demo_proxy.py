@@ -32,7 +32,7 @@ def record(stage: Stage, result: Result, outcome: Outcome, proxy: stats.Stats | 
     result.longest_gap_ms = outcome.stats["longest_gap_ms"]
     if proxy:
         result.proxy = {
-            way: {"client": _packets(outcome.stats, at_client), "proxy": _packets(proxy, at_proxy)}
+            way: {"client": packets_of(outcome.stats, at_client), "proxy": packets_of(proxy, at_proxy)}
             for way, (at_client, at_proxy) in DIRECTIONS.items()}
     result.check_content(stage.proxied_site.size)
 
@@ -46,7 +46,7 @@ def _download(stage: Stage, result: Result, mode: str | None, options: tuple[str
     record(stage, result, outcome, proxy if mode else None)
 
 
-def _packets(counted: stats.Stats, way: str) -> dict[str, int | float]:
+def packets_of(counted: stats.Stats, way: str) -> dict[str, int | float]:
     """Of one direction, as one side counts them."""
     forwarded, tunnelled = (counted["proxy"][f"{how}_{way}"] for how in ("forwarded", "tunnelled"))
     return {"forwarded": forwarded["packets"], "forwarded_bytes": forwarded["bytes"],

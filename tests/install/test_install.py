@@ -52,7 +52,7 @@ class InstallTest(PacketCase):
         return self.tell("pkg-config", *argv, PKG_CONFIG_PATH=str(self.prefix / "lib" / "pkgconfig")).split()
 
     def test_files(self):
-        """The libraries, shared and static, their headers, what pkg-config reads, and nothing else."""
+        """The libraries, shared and static, their headers, what pkg-config reads, the programs, and nothing else."""
         files = {str(path.relative_to(self.prefix)) for path in self.prefix.rglob("*") if not path.is_dir()}
         headers = ROOT / "plugin" / "include"
         public = {f"include/{path.relative_to(headers)}" for path in headers.rglob("*.h")}
@@ -60,10 +60,26 @@ class InstallTest(PacketCase):
         libraries = ("libngmasque", "libngtcp2", "libngtcp2_crypto_gnutls", "libnghttp3")
         for name in libraries:
             self.assertLessEqual({f"lib/{name}.a", f"lib/{name}.so", f"lib/pkgconfig/{name}.pc"}, files)
-        for name in files - public:
+        programs = {name for program in ("proxy", "client") for name in (
+            f"bin/ngmasque-{program}", f"share/man/man1/ngmasque-{program}.1", f"etc/ngmasque/{program}.toml",
+            f"share/bash-completion/completions/ngmasque-{program}.bash")}
+        self.assertLessEqual(programs, files)
+        for name in files - public - programs:
             self.assertTrue(name.startswith(("include/ngtcp2/", "include/nghttp3/", "lib/pkgconfig/lib",
                                              *(f"lib/{library}." for library in libraries))), name)
         self.assertEqual([path.name for path in self.destdir.rglob("*") if not path.is_dir()], [], "outside of the prefix")
+
+    def test_programs(self):
+        """They find the library beside them, and what goes with them is theirs."""
+        for program in ("proxy", "client"):
+            binary = self.prefix / "bin" / f"ngmasque-{program}"
+            libraries = self.tell("ldd", binary)
+            for name in ("libngmasque", "libngtcp2", "libnghttp3"):
+                self.assertRegex(libraries, rf"{name}\.so\S* => {self.prefix.resolve()}/bin/\.\./lib/|"
+                                            rf"{name}\.so\S* => {self.prefix.resolve()}/lib/")
+            for option, file in (("--man-page", f"share/man/man1/ngmasque-{program}.1"),
+                                 ("--sample-config", f"etc/ngmasque/{program}.toml")):
+                self.assertEqual(self.tell(binary, option), (self.prefix / file).read_text())
 
     def test_headers(self):
         """Each public header compiles by itself, with what pkg-config says."""
