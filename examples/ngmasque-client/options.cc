@@ -71,11 +71,6 @@ std::expected<void, Complaint> FinishAuthorization(ClientOptions &options) {
   return {};
 }
 
-bool IsLoopbackAddress(const Endpoint &endpoint) {
-  const auto text = EndpointText(endpoint);
-  return text.starts_with("127.") || text.starts_with("[::1]");
-}
-
 std::expected<void, Complaint> FinishSocks(ClientOptions &options) {
   const auto user = Secret(options.socks_user, options.socks_user_file, "socks-user");
   if (!user) {
@@ -95,7 +90,7 @@ std::expected<void, Complaint> FinishSocks(ClientOptions &options) {
     return {};
   }
   for (const auto &address : options.socks.addresses) {
-    if (!IsLoopbackAddress(address)) {
+    if (!IsLoopback(address)) {
       return std::unexpected(std::format(
         "--socks={} is for others than this machine, who could use the proxy in your name: "
         "set --socks-user, or listen on 127.0.0.1",

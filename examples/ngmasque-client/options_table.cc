@@ -183,8 +183,8 @@ void AddLocalOptions(std::vector<Option> &rows, ClientOptions &options) {
   rows.push_back(
     Endpoints(row("listen", "<ADDRESS>:<PORT>",
                   "A UDP port whose packets go to the target. Each local address and port "
-                  "that sends there has a tunnel of its own. Port 0 is one that the system "
-                  "chooses."),
+                  "that sends there has a tunnel of its own. Whoever gets to the port can use "
+                  "it. Port 0 is one that the system chooses."),
               options.local.addresses));
   rows.push_back(
     Endpoints(row("socks", "<ADDRESS>:<PORT>",

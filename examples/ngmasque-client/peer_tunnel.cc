@@ -49,6 +49,9 @@ void PeerTunnel::Send(std::span<const std::uint8_t> packet, unsigned ecn) {
     ++earlier_.not_sent;
     return;
   }
+  if (tunnel_ && tunnel_->over()) {
+    Drop(); // InnerIds has forgotten what it began with, before the proxy had answered.
+  }
   if (!tunnel_) {
     if (!waiting_.PushLatest(packet, ecn)) {
       ++earlier_.not_sent; // An older one, or this one if it is too large to wait.
