@@ -14,7 +14,8 @@ AccessRefusal Refuse(SessionError error) {
 
 } // namespace
 
-void Access::Replace(std::shared_ptr<const Users> users, Policies policies) {
+void Access::Replace(std::shared_ptr<const Users> users, Policies policies, bool everybody) {
+  everybody_ = everybody;
   users_ = std::move(users);
   policies_ = std::move(policies);
 }
@@ -40,8 +41,11 @@ AccessDecision Access::Decide(const AccessRequest &request, std::uint64_t now) {
     }
     return Admit(std::string(request.certificate));
   }
-  if (!users_) {
+  if (!users_ && everybody_) {
     return Admission{};
+  }
+  if (!users_) {
+    return std::unexpected(AccessRefusal{.error = SessionError::kNotAllowed});
   }
   // Before anything is computed for it.
   if (!failures_.MayTry(request.client, now)) {

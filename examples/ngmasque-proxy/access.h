@@ -26,8 +26,9 @@ public:
   /// `key`: see HashKey.
   explicit Access(const HashKey &key) : failures_(key) {}
 
-  /// From now on these count; tunnels that are there stay.  `users` null: everybody may.
-  void Replace(std::shared_ptr<const Users> users, Policies policies);
+  /// From now on these count; tunnels that are there stay.  `users` null: there are none.
+  /// `everybody`: whether those without a certificate may use the proxy when there are no users.
+  void Replace(std::shared_ptr<const Users> users, Policies policies, bool everybody);
 
   /// For AccessFunction.  `now` in nanoseconds.
   [[nodiscard]] AccessDecision Decide(const AccessRequest &request, std::uint64_t now);
@@ -36,6 +37,7 @@ private:
   [[nodiscard]] Admission Admit(std::string name) const;
 
   std::shared_ptr<const Users> users_;
+  bool everybody_ = false;
   Policies policies_;
   Failures failures_;
 };

@@ -68,7 +68,9 @@ Done CheckMoves(const ProxyProgramOptions &options) {
   return {};
 }
 
-Done CheckListeners(const Configured &setup, const std::vector<int> &passed) {
+// Where it will listen.
+std::expected<std::vector<Endpoint>, Complaint> Listeners(const Configured &setup,
+                                                          const std::vector<int> &passed) {
   auto addresses = setup.options.listen;
   addresses.append_range(setup.options.alternates);
   for (const int fd : passed) {
@@ -77,10 +79,8 @@ Done CheckListeners(const Configured &setup, const std::vector<int> &passed) {
     socklen_t size = sizeof(storage);
     const auto local = ::getsockname(fd, name, &size) == 0 ? ToEndpoint(name) : std::nullopt;
     if (!local) {
-      return std::unexpected(
-        std::format("socket {} of the service manager is none of UDP: it needs "
-                    "ListenDatagram=",
-                    fd));
+      return std::unexpected(std::format(
+        "socket {} of the service manager is none of UDP: it needs ListenDatagram=", fd));
     }
     addresses.push_back(*local);
   }
@@ -88,15 +88,7 @@ Done CheckListeners(const Configured &setup, const std::vector<int> &passed) {
     return std::unexpected(
       "listen is missing: where clients connect to, such as --listen=127.0.0.1:443");
   }
-  const auto far = std::ranges::find_if_not(addresses, IsLoopback);
-  if (far != addresses.end() && !setup.users && !setup.options.open &&
-      setup.options.proxy.server.client_ca_file.empty()) {
-    return std::unexpected(std::format(
-      "without users everybody could use {}: name them with --users=<FILE> or --client-ca=<FILE>, "
-      "listen on a loopback address, or say --open",
-      EndpointText(*far)));
-  }
-  return {};
+  return addresses;
 }
 
 Done ReadUsers(Configured &setup) {
@@ -172,7 +164,9 @@ Done ReadAll(Configured &setup, const Settings &command_line, const std::vector<
   if (auto checked = CheckMoves(setup.options); !checked) {
     return checked;
   }
-  return CheckListeners(setup, passed);
+  return Listeners(setup, passed).and_then([&](const auto &addresses) {
+    return CheckListeners(setup, addresses);
+  });
 }
 
 // What the library is given of it.
@@ -196,6 +190,21 @@ std::expected<Configured, Complaint> Load(const Settings &command_line,
   }
   Fill(setup);
   return setup;
+}
+
+bool KnowsClients(const Configured &setup) {
+  return setup.users || !setup.options.proxy.server.client_ca_file.empty();
+}
+
+Done CheckListeners(const Configured &setup, const std::vector<Endpoint> &addresses) {
+  const auto far = std::ranges::find_if_not(addresses, IsLoopback);
+  if (far == addresses.end() || setup.options.open || KnowsClients(setup)) {
+    return {};
+  }
+  return std::unexpected(std::format(
+    "without users everybody could use {}: name them with --users=<FILE> or --client-ca=<FILE>, "
+    "listen on a loopback address, or say --open",
+    EndpointText(*far)));
 }
 
 std::vector<std::string> NeedRestart(const Configured &before, const Configured &after) {

@@ -35,6 +35,13 @@ struct Configured {
 [[nodiscard]] std::expected<Configured, Complaint> Load(const Settings &command_line,
                                                         const std::vector<int> &passed);
 
+/// Whether the proxy knows who its clients are, as it has to if others than this machine get to it.
+[[nodiscard]] bool KnowsClients(const Configured &setup);
+
+/// What is wrong if it listens at these addresses.
+[[nodiscard]] std::expected<void, Complaint> CheckListeners(const Configured &setup,
+                                                            const std::vector<Endpoint> &addresses);
+
 /// Names of options that differ between the two and that a reload does not take.
 [[nodiscard]] std::vector<std::string> NeedRestart(const Configured &before,
                                                    const Configured &after);

@@ -18,7 +18,7 @@ it listens on loopback addresses only, unless --open lets everybody in. Targets 
 amplify has, and whatever --allow and --ports say.)";
 
 // What SIGHUP takes.
-constexpr std::string_view kReloaded[] = {"cert",  "key",           "client-ca",  "users",
+constexpr std::string_view kReloaded[] = {"cert",  "key",           "open",       "users",
                                           "allow", "deny",          "allow-name", "deny-name",
                                           "ports", "drain-timeout", "log-level",  "access-log"};
 
@@ -83,7 +83,8 @@ Program ProxyProgram(ProxyProgramOptions &o) {
       row(
         "Clients", "client-ca", "<FILE>",
         "Ask clients for a certificate that one in <FILE> has signed, PEM: a user is who it names. "
-        "With neither --users nor --open those without one do not get in."),
+        "With neither --users nor --open those without one do not get in. SIGHUP reads <FILE> "
+        "again."),
       server.client_ca_file),
     Switch(row("Clients", "open", "",
                "Let everybody in, without users, on other than loopback addresses, too."),

@@ -81,6 +81,12 @@ Policies Runner::MakePolicies(const Configured &setup) {
   return policies;
 }
 
+// A certificate that TLS has not insisted on may be missing: then users count, or nobody gets in.
+void Runner::Admit(const Configured &setup) {
+  const bool everybody = !KnowsClients(setup) || setup.options.open;
+  access_.Replace(setup.users, MakePolicies(setup), everybody);
+}
+
 ProgramCounters Runner::counters() const {
   auto counters = counters_;
   counters.lost_access_lines = access_log_.lost();
@@ -107,7 +113,7 @@ std::expected<void, Complaint> Runner::Start(std::vector<int> passed) {
     return std::unexpected(ErrorText(proxy.error()));
   }
   proxy_ = *std::move(proxy);
-  access_.Replace(setup_.users, MakePolicies(setup_));
+  Admit(setup_);
 
   if (auto moved = StartMoves(); !moved) {
     return moved;
@@ -181,6 +187,10 @@ std::expected<Configured, Complaint> Runner::TryReload() {
   if (!setup) {
     return setup;
   }
+  // By where it really listens, which a reload does not change.
+  if (const auto checked = CheckListeners(*setup, proxy_->addresses()); !checked) {
+    return std::unexpected(checked.error());
+  }
   const auto file = AccessLog::Open(setup->options.access_log);
   if (!file) {
     return std::unexpected(file.error());
@@ -211,7 +221,7 @@ void Runner::Reload() {
   }
   log_.set_least(setup->options.log_level);
   proxy_->SetPolicy(setup->options.proxy.proxy.policy);
-  access_.Replace(setup->users, MakePolicies(*setup));
+  Admit(*setup);
   setup_ = *std::move(setup);
   log_.Info("reloaded");
   NotifyReady();

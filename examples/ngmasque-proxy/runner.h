@@ -38,6 +38,7 @@ private:
   void End();
   [[nodiscard]] std::expected<void, Complaint> StartMoves();
   void MoveOn();
+  void Admit(const Configured &setup);
   [[nodiscard]] static Policies MakePolicies(const Configured &setup);
   [[nodiscard]] ProgramCounters counters() const;
 

@@ -30,6 +30,4 @@ void NotifyReloading() {
 
 void NotifyStopping() { sd_notify(0, "STOPPING=1"); }
 
-void NotifyStatus(std::string_view line) { sd_notify(0, std::format("STATUS={}", line).c_str()); }
-
 } // namespace ngmasque::programs

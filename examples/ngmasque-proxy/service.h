@@ -1,7 +1,6 @@
 // The service manager: its sockets, and what it is told.
 #pragma once
 
-#include <string_view>
 #include <vector>
 
 namespace ngmasque::programs {
@@ -15,7 +14,5 @@ namespace ngmasque::programs {
 void NotifyReady();
 void NotifyReloading();
 void NotifyStopping();
-/// A line for `systemctl status`.
-void NotifyStatus(std::string_view line);
 
 } // namespace ngmasque::programs

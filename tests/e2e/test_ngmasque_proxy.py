@@ -227,6 +227,17 @@ class OperatedTest(UdpCase, unittest.TestCase):
             self.assertEqual(status, 200)
             self.check_tunnel(tunnel, target)
 
+    def test_no_open_proxy_by_a_reload(self):
+        """Where it listens does not change, whatever the file says by then."""
+        world = self.operated(ALLOW, f"users = '{self.work / self._testMethodName}/users'", host="0.0.0.0")
+        secret = world.add_user("alice")
+        with world, Target() as target, UdpClient(net.Addr("127.0.0.1", world.addr.port)) as client:
+            world.file.write_text(f"listen = '127.0.0.1:1'\ncert = '{world.cert}'\nkey = '{world.key}'\n{ALLOW}\n")
+            world.program.send_signal(signal.SIGHUP)
+            world.program.wait_output("not reloaded, all stays as it was: without users everybody could use", str(world.addr))
+            self.assertEqual(self.answer(client, target.addr)[0], 407)
+            self.assertEqual(self.answer(client, target.addr, bearer(secret))[0], 200)
+
     def test_what_needs_a_new_start(self):
         world = self.operated()
         with world:

@@ -146,7 +146,7 @@ protected:
   ProgramAccess() { Use(Line("alice") + " wide\n" + Line("bob", kOther)); }
 
   void Use(const std::string &text) {
-    access_.Replace(std::make_shared<const Users>(Users::Parse(text, "users").value()), {{"wide", {.targets = wide_, .max_bytes_per_second = 5}}});
+    access_.Replace(std::make_shared<const Users>(Users::Parse(text, "users").value()), {{"wide", {.targets = wide_, .max_bytes_per_second = 5}}}, false);
   }
   // What the fields and the certificate say; empty: it is not there.
   struct Said {
@@ -221,8 +221,14 @@ TEST_F(ProgramAccess, ReplacedUsers) {
   Use(Line("bob"));
   EXPECT_EQ(Decide({.proxy_authorization = "Bearer secret"}), "bob");
   EXPECT_EQ(Decide({.proxy_authorization = "Bearer other"}), std::unexpected(SessionError::kUnauthenticated));
-  access_.Replace(nullptr, {});
+  access_.Replace(nullptr, {}, true);
   EXPECT_EQ(Decide({}), "");
+  EXPECT_EQ(Decide({.proxy_authorization = "Bearer other"}), "");
+  // Those with certificates only.
+  access_.Replace(nullptr, {}, false);
+  EXPECT_EQ(Decide({}), std::unexpected(SessionError::kNotAllowed));
+  EXPECT_EQ(Decide({.proxy_authorization = "Bearer other"}), std::unexpected(SessionError::kNotAllowed));
+  EXPECT_EQ(Decide({.certificate = "alice"}), "alice");
 }
 
 } // namespace
