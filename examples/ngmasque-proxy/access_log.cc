@@ -46,7 +46,7 @@ std::uint64_t Now() {
 
 } // namespace
 
-std::string AccessLine(const TunnelRecord &record, std::int64_t time) {
+std::string AccessLine(const TunnelRecord &record, std::int64_t time, std::uint64_t left_out) {
   const std::chrono::sys_time<std::chrono::milliseconds> at{std::chrono::milliseconds(time)};
   Json line;
   line["time"] = std::format("{:%FT%T}Z", at);
@@ -70,6 +70,9 @@ std::string AccessLine(const TunnelRecord &record, std::int64_t time) {
     line["to_client"] = {{"tunnelled", TrafficOf(ways[Way::kTunnelledToClient])},
                          {"forwarded", TrafficOf(ways[Way::kForwardedToClient])}};
     line["drops"] = DropsOf(ways);
+  }
+  if (left_out > 0) {
+    line["left_out"] = left_out;
   }
   // Names come from peers: what is no UTF-8 is replaced, and nothing throws.
   return line.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
@@ -98,12 +101,14 @@ void AccessLog::Use(int fd) {
 }
 
 void AccessLog::Write(const TunnelRecord &record) {
-  if (fd_ == -1) {
+  const bool stranger = record.error && record.user.empty();
+  if (fd_ == -1 || (stranger && !strangers_.Take(Now()))) {
     return;
   }
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const auto line =
-    AccessLine(record, std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+    AccessLine(record, std::chrono::duration_cast<std::chrono::milliseconds>(now).count(),
+               strangers_.TakeLeftOut());
   // In one piece, so that lines of other processes do not get into it.
   const auto written = ::write(fd_, line.data(), line.size());
   if (written == ssize_t(line.size())) {

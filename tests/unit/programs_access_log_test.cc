@@ -70,6 +70,23 @@ TEST(ProgramAccessLog, RefusedRequest) {
   EXPECT_FALSE(line.contains("to_client"));
 }
 
+TEST(ProgramAccessLog, StrangersDoNotFillIt) {
+  StrangersLimit limit;
+  constexpr std::uint64_t kSecond = 1'000'000'000;
+  std::uint64_t now = 5 * kSecond;
+  for (unsigned i = 0; i < StrangersLimit::kMost; ++i) {
+    EXPECT_TRUE(limit.Take(now + i));
+  }
+  EXPECT_EQ(limit.TakeLeftOut(), 0U);
+  EXPECT_FALSE(limit.Take(now + kSecond - 1));
+  EXPECT_FALSE(limit.Take(now + kSecond - 1));
+  EXPECT_TRUE(limit.Take(now + kSecond));
+  EXPECT_EQ(limit.TakeLeftOut(), 2U);
+  EXPECT_EQ(limit.TakeLeftOut(), 0U);
+  EXPECT_EQ(nlohmann::json::parse(AccessLine(Ended(), 0, 2))["left_out"], 2);
+  EXPECT_FALSE(nlohmann::json::parse(AccessLine(Ended(), 0)).contains("left_out"));
+}
+
 TEST(ProgramAccessLog, NamesOfPeersStayInOneString) {
   auto record = Ended();
   record.user = "a\"}\n\xff\x01";
