@@ -20,7 +20,7 @@ using quic_test::Request;
 
 constexpr ngmasque::Nanoseconds kSecond = 1'000'000'000;
 
-class Http3ServerMoves : public testing::Test {
+class Http3ServerAnnounces : public testing::Test {
 protected:
   // The client goes to ports 444 and 445 of the server, too, from ports of its own.
   Network::Client &Connect(Network &network) {
@@ -53,7 +53,7 @@ protected:
   }
 };
 
-TEST_F(Http3ServerMoves, ConnectionsGoOnAtAnotherAddress) {
+TEST_F(Http3ServerAnnounces, ConnectionsGoOnAtAnotherAddress) {
   Network network;
   auto &client = Connect(network);
   const auto stream = Open(network, client);
@@ -77,7 +77,7 @@ TEST_F(Http3ServerMoves, ConnectionsGoOnAtAnotherAddress) {
   EXPECT_EQ(network.server->statistics().moves, 1u);
 }
 
-TEST_F(Http3ServerMoves, BackAndForthOnABadNetwork) {
+TEST_F(Http3ServerAnnounces, BackAndForthOnABadNetwork) {
   for (const std::uint64_t seed : {1, 2, 3, 4}) {
     SCOPED_TRACE(seed);
     Network network({.same_path = seed % 2 == 0},
@@ -104,7 +104,7 @@ TEST_F(Http3ServerMoves, BackAndForthOnABadNetwork) {
   }
 }
 
-TEST_F(Http3ServerMoves, TheLastAddressCounts) {
+TEST_F(Http3ServerAnnounces, TheLastAddressCounts) {
   Network network;
   auto &client = Connect(network);
   for (int i = 0; i < 50; ++i) {
@@ -116,7 +116,7 @@ TEST_F(Http3ServerMoves, TheLastAddressCounts) {
 }
 
 // Each costs a connection ID, and the client has only so many.
-TEST_F(Http3ServerMoves, MoreMovesThanConnectionIds) {
+TEST_F(Http3ServerAnnounces, MoreMovesThanConnectionIds) {
   Network network;
   auto &client = Connect(network);
   (void)Open(network, client);
@@ -134,7 +134,7 @@ TEST_F(Http3ServerMoves, MoreMovesThanConnectionIds) {
   (void)Open(network, client);
 }
 
-TEST_F(Http3ServerMoves, AClientThatMayNotBeToldStays) {
+TEST_F(Http3ServerAnnounces, AClientThatMayNotBeToldStays) {
   Network network;
   auto &stays = network.Connect();
   auto &goes = Connect(network);
@@ -146,7 +146,7 @@ TEST_F(Http3ServerMoves, AClientThatMayNotBeToldStays) {
   EXPECT_EQ(network.server->statistics().announced, 1u);
 }
 
-TEST_F(Http3ServerMoves, AClientThatDoesNotWantToStays) {
+TEST_F(Http3ServerAnnounces, AClientThatDoesNotWantToStays) {
   Network network;
   auto &client = Connect(network);
   network.server->Move(Local(500));
@@ -157,7 +157,7 @@ TEST_F(Http3ServerMoves, AClientThatDoesNotWantToStays) {
   EXPECT_TRUE(network.RunUntil([&] { return IsAt(network, client, 444); }));
 }
 
-TEST_F(Http3ServerMoves, WhereItIsAlreadyItIsNotTold) {
+TEST_F(Http3ServerAnnounces, WhereItIsAlreadyItIsNotTold) {
   Network network;
   auto &client = Connect(network);
   network.server->Move(Local(443));
@@ -166,7 +166,7 @@ TEST_F(Http3ServerMoves, WhereItIsAlreadyItIsNotTold) {
   EXPECT_TRUE(client.recorder.addresses.empty());
 }
 
-TEST_F(Http3ServerMoves, EachNewConnectionFromTheEndOfItsHandshakeOn) {
+TEST_F(Http3ServerAnnounces, EachNewConnectionFromTheEndOfItsHandshakeOn) {
   Network network({}, {.loss = 50, .jitter = 3'000'000});
   auto &before = Connect(network);
   network.server->MoveOnHandshake(Local(444));
@@ -188,7 +188,7 @@ TEST_F(Http3ServerMoves, EachNewConnectionFromTheEndOfItsHandshakeOn) {
 }
 
 // Of the connections that are to end, those with requests move all the same.
-TEST_F(Http3ServerMoves, WhileItDrains) {
+TEST_F(Http3ServerAnnounces, WhileItDrains) {
   Network network;
   auto &client = Connect(network);
   const auto stream = Open(network, client);
