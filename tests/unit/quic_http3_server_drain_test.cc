@@ -163,9 +163,16 @@ TEST(Http3ServerDrain, ManyClientsOnABadNetwork) {
     client->CloseStream(0);
   }
   ASSERT_TRUE(all([](auto &client) { return client.recorder.closed.has_value(); }));
+  std::size_t unheard = 0;
   for (const auto &client : network.clients) {
-    ExpectClosedInOrder(client);
+    // The network may lose the last packet, and then the server knows nothing of the connection any more.
+    if (client.recorder.closed->kind == CloseKind::kStatelessReset) {
+      ++unheard;
+    } else {
+      ExpectClosedInOrder(client);
+    }
   }
+  EXPECT_LT(unheard, kClients / 2);
   EXPECT_TRUE(network.RunOut());
 }
 

@@ -67,7 +67,8 @@ server() {
   connectudp | forwarded | both)
     local proxy=() behind=()
     if [ "$TESTCASE" = both ]; then
-      proxy=("--alternate-addr=$(own_address):$OTHER_PORT" "${moves[@]}")
+      # Rarely enough that what is registered for the target's address is there before the next move
+      proxy=("--alternate-addr=$(own_address):$OTHER_PORT" --migrate-after=0s --migrate-every=300ms)
       behind=("--alternate-addr=$target_moves:$TARGET_PORT" "${moves[@]}")
     fi
     started gtlsserver target.log "${options[@]}" "${files[@]}" "--stats=$LOGS/target-stats.json" "${behind[@]}" \
@@ -98,6 +99,7 @@ server() {
 counted() {
   tr -d ' \n' <"$1" | grep -qE "$2" || {
     echo "run_endpoint: $TESTCASE: $1 has nothing that matches $2" >&2
+    cat "$1" >&2
     return 1
   }
 }
