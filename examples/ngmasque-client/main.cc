@@ -119,7 +119,7 @@ private:
         "when nothing comes from it for a while");
     }
     if (const auto started = carrier_.Start(); !started) {
-      log_.Error(std::format("{}; see --proxy-cacert, --proxy-cert, --qlog-dir and --key-log-file",
+      log_.Error(std::format("{}; see --proxy-cacert, --proxy-cert, --qlog-dir and --key-log",
                              ErrorText(started.error())));
       return false;
     }

@@ -236,7 +236,7 @@ void AddOutputOptions(std::vector<Option> &rows, ClientOptions &options) {
   qlog.environment = "QLOGDIR";
   rows.push_back(std::move(qlog));
   auto keys =
-    Path(row("key-log-file", "<FILE>",
+    Path(row("key-log", "<FILE>",
              "The keys of the connection to the proxy are appended to it, for Wireshark."),
          options.carrier.proxy.key_log_file);
   keys.environment = "SSLKEYLOGFILE";
