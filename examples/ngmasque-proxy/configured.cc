@@ -3,6 +3,8 @@
 #include "certificates.h"
 
 #include <algorithm>
+#include <array>
+#include <cstdint>
 #include <format>
 #include <optional>
 #include <span>
@@ -59,8 +61,7 @@ Done CheckMoves(const ProxyProgramOptions &options) {
     return std::unexpected("alternate-addr needs listen: sockets of a service manager do not move");
   }
   for (const auto &address : options.alternates) {
-    if (std::ranges::all_of(std::span(address.address).subspan(12),
-                            [](auto b) { return b == 0; })) {
+    if (IsWildcard(address)) {
       return std::unexpected(std::format(
         "alternate-addr must be one address, and {} is all of them", EndpointText(address)));
     }
@@ -222,6 +223,11 @@ std::vector<std::string> NeedRestart(const Configured &before, const Configured 
     }
   }
   return names;
+}
+
+bool IsWildcard(const Endpoint &address) {
+  constexpr std::array<std::uint8_t, 16> kIpv4{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  return address.address == std::array<std::uint8_t, 16>{} || address.address == kIpv4;
 }
 
 } // namespace ngmasque::programs

@@ -122,7 +122,7 @@ Program ProxyProgram(ProxyProgramOptions &o) {
       o.alternates),
     Duration(row("Moves", "migrate-every", "<DURATION>",
                  "Send them to the next address, in turn: those of --alternate-addr, and then the "
-                 "first of --listen."),
+                 "first of --listen, unless that is all addresses."),
              o.migrate_every),
     Switch(row("Moves", "migrate-on-handshake", "",
                "Send each new client to the first of --alternate-addr, so that whatever balances "

@@ -145,7 +145,9 @@ std::expected<void, Complaint> Runner::StartMoves() {
     }
   }
   if (options.migrate_every.count() > 0) {
-    ring_.push_back(addresses.front());
+    if (!IsWildcard(addresses.front())) {
+      ring_.push_back(addresses.front());
+    }
     const std::chrono::duration<double> every = options.migrate_every;
     ev_timer_set(&move_timer_, every.count(), every.count());
     ev_timer_start(loop_, &move_timer_);

@@ -86,10 +86,14 @@ void ProxyServer::State::Perform(ProxyActions actions) {
                  [&](const proxy_action::GrowSocket &a) { Grow(a); },
                  [&](const proxy_action::CloseSocket &a) { Close(a.socket); },
                  [&](const proxy_action::Respond &a) {
-                   Log(LogLevel::kInfo,
-                       std::format("connection {} stream {}: {}",
-                                   std::to_underlying(a.stream.connection), a.stream.stream,
-                                   a.status));
+                   const auto line = std::format("connection {} stream {}: {}",
+                                                 std::to_underlying(a.stream.connection),
+                                                 a.stream.stream, a.status);
+                   if (a.refused) {
+                     Log(refused_lines, LogLevel::kInfo, "{}", line);
+                   } else { // Of these a client has only so many.
+                     Log(LogLevel::kInfo, line);
+                   }
                    if (auto *client = Find(a.stream.connection)) {
                      client->Respond(a.stream.stream, a.status, a.fields);
                    }

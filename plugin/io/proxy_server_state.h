@@ -114,7 +114,7 @@ struct ProxyServer::State {
   bool reading = false;
   std::deque<ProxyAction> todo; // Empty but during Perform.
   bool performing = false;
-  LogLimit lookup_lines, open_lines, reset_lines, unreachable_lines, moved_lines;
+  LogLimit refused_lines, lookup_lines, open_lines, reset_lines, unreachable_lines, moved_lines;
   std::array<LogLimit, kDropReasons> drop_lines;
   std::set<std::string> gave_up; // What has been logged of SendOutcome::gave_up, a few texts.
 
