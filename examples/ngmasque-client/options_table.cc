@@ -5,6 +5,7 @@
 
 #include "ngmasque/log.h"
 
+#include <ngmasque/quic/packet_size.h>
 #include <ngmasque/wire/uri_template.h>
 
 #include <algorithm>
@@ -153,6 +154,12 @@ void AddProxyOptions(std::vector<Option> &rows, ClientOptions &options) {
                  "The proxy's URI template (RFC 9298, section 2). Without it, that of RFC "
                  "9298, section 3.1, at the proxy."),
              proxy.dialects.uri_template));
+  rows.push_back(
+    Number(row("max-udp-payload-size", "<SIZE>",
+               "UDP payload of packets to the proxy, 1200 to 65527. A tunnelled packet may have some "
+               "45 bytes less; longer ones are dropped, and the proxy has the same option for the way "
+               "back. Where the path does not take that much, the connection finds out what it takes."),
+           proxy.max_udp_payload, kMinUdpPayload));
   rows.push_back(
     Duration(row("proxy-timeout", "<DURATION>",
                  "The connection to the proxy is over when nothing has come for so long; a "

@@ -2,6 +2,8 @@
 
 #include "option_kinds.h"
 
+#include <ngmasque/quic/packet_size.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -72,6 +74,11 @@ Program ProxyProgram(ProxyProgramOptions &o) {
     Duration(row("Network", "timeout", "<DURATION>",
                  "Connections end that nothing has come on for so long."),
              server.idle_timeout),
+    Number(row("Network", "max-udp-payload-size", "<SIZE>",
+               "UDP payload of packets to clients, 1200 to 65527. A tunnelled packet may have some "
+               "45 bytes less; longer ones are dropped. Where the path does not take that much, "
+               "connections find out what it takes."),
+           server.max_udp_payload, kMinUdpPayload),
     Duration(row("Network", "handshake-timeout", "<DURATION>", "Handshakes end that take longer."),
              server.handshake_timeout),
     Duration(row("Network", "drain-timeout", "<DURATION>",
