@@ -1,4 +1,4 @@
-// What nearly every file of the library includes, compiled once for the sanitizers' build.
+// What nearly every file of the library includes, compiled once for each part of it.
 #include <algorithm>
 #include <array>
 #include <chrono>

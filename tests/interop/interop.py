@@ -21,7 +21,7 @@ import stats
 from procs import Program, ProgramError
 from transfer import Site
 
-from peers import PEERS, Download, Mismatch, Peer, Row
+from peers import OBJECTS, PEERS, Download, Mismatch, Peer, Row
 from root import Root
 from servers import serve_files, wait_for_port
 from through import CASES, Through
@@ -38,6 +38,12 @@ class Interop:
         self.root = root
         self.site = Site(root.shared / "site", SIZE)
         shutil.copy(HERE / "page.html", self.site.htdocs)
+        # Fetched all at once, run one after the other, and counted before the page is complete
+        objects = "".join(f'<script src="/object.js?{number}"></script>\n' for number in range(OBJECTS))
+        (self.site.htdocs / "objects.html").write_text(
+            f'<!doctype html>\n<p id="result">no result</p>\n<script>let arrived = 0;</script>\n{objects}<script>\n'
+            f"document.getElementById('result').textContent = `${{arrived}} of {OBJECTS} objects`;\n</script>\n")
+        (self.site.htdocs / "object.js").write_text("++arrived;\n")
         self.mime_types = root.shared / "mime.types"
         self.mime_types.write_text("text/html html\n")
 

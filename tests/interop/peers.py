@@ -50,6 +50,10 @@ class Peer:
     note: str = ""
 
 
+# In objects.html
+OBJECTS = 100
+
+
 class Mismatch(Exception):
     """What was downloaded is not what was served."""
 
@@ -81,7 +85,7 @@ def aioquic(root: Root, download: Download) -> list[str]:
     return ["python3", script, download.host, str(download.port), "/file", root.inside(download.run / "file")]
 
 
-def chromium(root: Root, download: Download) -> list[str]:
+def chromium(root: Root, download: Download, page: str = "page.html") -> list[str]:
     public_key = subprocess.run(["openssl", "x509", "-in", download.certificate, "-noout", "-pubkey"],
                                 check=True, capture_output=True).stdout
     der = base64.b64decode(b"".join(public_key.splitlines()[1:-1]))
@@ -92,7 +96,7 @@ def chromium(root: Root, download: Download) -> list[str]:
             f"--origin-to-force-quic-on=localhost:{download.port}",
             f"--host-resolver-rules=MAP localhost {download.host}",
             f"--ignore-certificate-errors-spki-list={spki}", "--timeout=60000", "--dump-dom",
-            f"https://localhost:{download.port}/page.html"]
+            f"https://localhost:{download.port}/{page}"]
 
 
 def shown_in_page(root: Root, download: Download, output: bytes) -> None:
@@ -101,6 +105,13 @@ def shown_in_page(root: Root, download: Download, output: bytes) -> None:
         checksum = (checksum ^ byte) * 0x01000193 & 0xffffffff
     wanted = f"status 200, {len(content)} bytes, checksum {checksum}"
     if wanted.encode() not in output:
+        found = re.search(rb'id="result">([^<]*)', output)
+        raise Mismatch(found.group(1).decode() if found else "the page did not load")
+
+
+def check_objects(output: bytes) -> None:
+    """Of objects.html: all are there, and each is what it should be."""
+    if f"{OBJECTS} of {OBJECTS} objects".encode() not in output:
         found = re.search(rb'id="result">([^<]*)', output)
         raise Mismatch(found.group(1).decode() if found else "the page did not load")
 
@@ -118,6 +129,7 @@ error_log stderr info;
 events {{}}
 http {{
   access_log off;
+  types {{ text/html html; text/javascript js; }}
   client_body_temp_path {root.inside(download.run)}/body;
   server {{
     listen {download.host}:{download.port} quic;

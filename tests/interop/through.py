@@ -10,12 +10,12 @@ from pathlib import Path
 import net
 import stats
 from net import Addr
+from operated import Operated
 from procs import Program, ProgramError
 from relay import Impairment, Relay
 from transfer import Site
 
-from peers import PEERS, Download, Mismatch, Peer, Row
-from pump import Pump
+from peers import OBJECTS, PEERS, Download, Mismatch, Peer, Row, check_objects
 from root import Root
 from servers import serve_files, wait_for_port
 
@@ -41,6 +41,7 @@ class Case:
     run: Callable[["Through", "Run"], str]
     capsules: bool = False
     bad: bool = False
+    page: str = ""  # Instead of the one that fetches the file
 
 
 @dataclass
@@ -178,21 +179,44 @@ class Through:
         note = f"{self.site.size:,} bytes, forwarded: {shares[0]:.1%} up, {shares[1]:.1%} down"
         return f"{note}; attempts before that got no answer: {vain}" if vain else note
 
-    def pumped(self, run: Run) -> str:
-        """A client that knows of no proxy: something that does is in front of it."""
-        peer: Peer = PEER[run.case.name]
-        target, (proxy, program) = self.target(run), self.proxy(run)
-        listen, = net.free_addrs("127.0.0.1")
+    def programs(self, run: Run) -> str:
+        """A client that knows of no proxy: ngmasque-client leads it through ngmasque-proxy, to nginx."""
+        peer, server = PEER[run.case.name], PEER["nginx"]
+        if not (self.root.path / server.needs).exists():
+            raise Skipped(f"/{server.needs} is not in the root directory")
+        target, listen = net.free_addrs("127.0.0.1", "127.0.0.1")
+        behind = Download(*target, self.site.file, self.site.certificate.cert, run.directory)
+        nginx = run.stack.enter_context(Program(self.root.command(*server.serve(self.root, behind, self.site.htdocs, 0)),
+                                                run.directory / "nginx.log", "nginx"))
+        wait_for_port(nginx, target)
+        directory = run.directory / "proxy"
+        world = Operated(self.examples.parent, directory, f"users = '{directory}/users'", f"access-log = '{directory}/access.json'",
+                         "allow = '127.0.0.0/8'")
+        secret = world.add_user("alice")
+        run.stack.enter_context(world)
+        counted = run.directory / "client.json"
+        client = run.stack.enter_context(Program(
+            [self.examples / "ngmasque-client" / "ngmasque-client", f"--proxy=https://{world.addr}", "--proxy-sni=localhost",
+             f"--proxy-cacert={world.cert}", f"--proxy-user=alice:{secret}", f"--stats={counted}", f"--listen={listen}", str(target)],
+            run.directory / "client.log", "ngmasque-client"))
+        client.wait_bound([listen])
         download = Download(*listen, self.site.file, self.site.certificate.cert, run.directory)
         log = run.directory / "peer.log"
-        with Program(self.root.command(*peer.command(self.root, download)), log, peer.name) as client:
-            Pump(listen, proxy, target).run(lambda: client.status is not None)
-            if client.wait(TIMEOUT) != 0:
-                raise ProgramError(client.epitaph())
-        peer.check(self.root, download, log.read_bytes())
-        counts = self.stop_proxy(run, program)
-        return (f"{self.site.size:,} bytes tunnelled by a client in front of it; "
-                f"payloads: {counts['tunnelled_rx']['packets']:,} up, {counts['tunnelled_tx']['packets']:,} down")
+        page = [run.case.page] if run.case.page else []
+        with Program(self.root.command(*peer.command(self.root, download, *page)), log, peer.name) as program:
+            if program.wait(TIMEOUT) != 0:
+                raise ProgramError(program.epitaph())
+        if page:
+            check_objects(log.read_bytes())
+        else:
+            peer.check(self.root, download, log.read_bytes())
+        if client.stop(TIMEOUT) != 0:
+            raise ProgramError(client.epitaph())
+        ours = {"proxy": stats.load_json(counted)["total"]}
+        if {record["user"] for record in world.records(ours["proxy"]["tunnels"])} != {"alice"}:
+            raise Mismatch("the access log has somebody else's tunnels")
+        up, down = (stats.forwarded_share(ours, way) for way in ("tx", "rx"))
+        return f"{ours['proxy']['tunnels']} tunnels, forwarded: {up:.1%} of the short headers up, {down:.1%} down"
 
     def curl(self, run: Run) -> str:
         with Program(self.root.command("curl", "--help", "all"), run.directory / "help", "curl") as program:
@@ -217,7 +241,8 @@ def _cases() -> list[Case]:
             case = Case("aioquic", role, "capsules" if capsules else "datagrams", run, capsules)
             cases += [case, dataclasses.replace(case, how=f"{case.how}, loss and reordering", bad=True)]
     cases += [Case(name, "server behind our proxy", "forwarded", Through.their_server) for name in ("nginx", "HAProxy")]
-    cases += [Case(name, "client through our proxy", "datagrams", Through.pumped) for name in ("curl", "Chromium")]
+    cases += [Case(name, "client through our programs", "to nginx", Through.programs) for name in ("curl", "aioquic", "Chromium")]
+    cases += [Case("Chromium", "client through our programs", f"a page of {OBJECTS} objects", Through.programs, page="objects.html")]
     return cases
 
 
