@@ -19,9 +19,11 @@ from relay import Impairment
 SIZES = {"first": 5_000, "second": 60_000, "third": 300_000}
 LARGE = {"one": 1_000_000, "two": 800_000, "three": 600_000}
 # Bytes per second at which a download takes long enough for what happens in it
-SLOW = Impairment(delay=5, rate=4_000_000, queue=1 << 20)
+SLOW = Impairment(delay=5, rate=4_000_000)
 # ... that what comes next is in the middle of it, however busy the machine is
 SLOWER = Impairment(delay=5, rate=2_000_000, queue=1 << 20)
+# ... that what a full queue has lost is sent again in the middle of it
+MOVING = Impairment(delay=5, rate=2_000_000)
 SENT, RECEIVED = "transport:packet_sent", "transport:packet_received"
 V2 = "0x6b3343cf"
 
@@ -231,7 +233,7 @@ class RunnerCase(unittest.TestCase):
         self.assertGreater(paths.get(str(case.other), 0), 0, paths)
 
     def test_serveraltaddr(self):
-        with self.case("serveraltaddr", self.large, down=SLOW) as case:
+        with self.case("serveraltaddr", self.large, down=MOVING) as case:
             case.start()
             case.finish()
         self.assertGreater(case.stats("server")["server_migrations"], 0)
@@ -239,7 +241,7 @@ class RunnerCase(unittest.TestCase):
 
     def proxied(self, name: str) -> tuple[dict, dict]:
         """What the target and the proxy have counted."""
-        with self.case(name, self.large, down=SLOW) as case:
+        with self.case(name, self.large, down=MOVING) as case:
             case.start()
             case.finish()
         target, proxy = case.stats("server", "target"), case.stats("server")["proxy"]

@@ -13,9 +13,6 @@ read -ra server_params <<<"${SERVER_PARAMS:-}"
 target=127.0.0.1
 # ... and where it moves to
 target_moves=127.0.0.2
-# Servers that move announce where to at once, as a download may be short, and again as often as that.
-interval=50ms
-
 # What the runner does to the packets is a matter of its own: names of its cases that are others to it.
 case $TESTCASE in
 longrtt | amplificationlimit) TESTCASE=handshake ;;
@@ -48,7 +45,8 @@ started() {
 }
 
 server() {
-  local options=(--no-quic-dump --no-http-dump "--qlog-dir=$QLOGDIR") moves=(--migrate-after=0s "--migrate-every=$interval")
+  # Those that move do so at once and once, as a download may be short.
+  local options=(--no-quic-dump --no-http-dump "--qlog-dir=$QLOGDIR") moves=(--migrate-after=1ms)
   local files=("--htdocs=$WWW") certificate=("$CERTS/priv.key" "$CERTS/cert.pem")
   local name=gtls${http}server
   case $TESTCASE in
@@ -67,8 +65,8 @@ server() {
   connectudp | forwarded | both)
     local proxy=() behind=()
     if [ "$TESTCASE" = both ]; then
-      # Rarely enough that what is registered for the target's address is there before the next move
-      proxy=("--alternate-addr=$(own_address):$OTHER_PORT" --migrate-after=0s --migrate-every=300ms)
+      # After the target: what is registered for that one's address is there by then.
+      proxy=("--alternate-addr=$(own_address):$OTHER_PORT" --migrate-after=500ms)
       behind=("--alternate-addr=$target_moves:$TARGET_PORT" "${moves[@]}")
     fi
     started gtlsserver target.log "${options[@]}" "${files[@]}" "--stats=$LOGS/target-stats.json" "${behind[@]}" \
@@ -116,6 +114,7 @@ client() {
   read -ra urls <<<"${REQUESTS:?URLs}"
   host=${urls[0]#https://} host=${host%%/*} port=$PORT
   if [[ $host =~ ^(.*):([0-9]+)$ ]]; then host=${BASH_REMATCH[1]} port=${BASH_REMATCH[2]}; fi
+  # Those that move do so at once and once, as a download may be short.
   local options=(--no-quic-dump --no-http-dump "--qlog-dir=$QLOGDIR" "--download=$DOWNLOADS" --exit-on-all-streams-close)
   local to=("$host" "$port")
   # Not local: it is removed when there is no function any more.
