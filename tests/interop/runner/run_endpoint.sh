@@ -66,8 +66,8 @@ server() {
     local proxy=() behind=()
     if [ "$TESTCASE" = both ]; then
       # After the target: what is registered for that one's address is there by then.
-      proxy=("--alternate-addr=$(own_address):$OTHER_PORT" --migrate-after=500ms)
-      behind=("--alternate-addr=$target_moves:$TARGET_PORT" "${moves[@]}")
+      proxy=("--alternate-addr=$(own_address):$OTHER_PORT" --migrate-after=900ms)
+      behind=("--alternate-addr=$target_moves:$TARGET_PORT" "${moves[@]}" --migrate-every=200ms)
     fi
     started gtlsserver target.log "${options[@]}" "${files[@]}" "--stats=$LOGS/target-stats.json" "${behind[@]}" \
       "$target" "$TARGET_PORT" "${certificate[@]}"
