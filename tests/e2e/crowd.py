@@ -147,7 +147,7 @@ class Crowd:
         directory = self.work / "proxy"
         self.metrics, = net.free_addrs("127.0.0.1")
         self.world = Operated(self.build, directory, f"users = '{directory}/users'", "allow = '127.0.0.0/8'",
-                              "log-level = 'warning'", "timeout = '30s'", f"metrics = '{self.metrics}'")
+                              "log-level = 'warning'", "timeout = '30s'", f"max-connections-per-client = {10 * self.clients}", f"metrics = '{self.metrics}'")
         self.secrets = {name: self.world.add_user(name) for name in ("alice", "guest", "mallory")}
         self.world.start()
         self.stack.enter_context(self.world.program)
