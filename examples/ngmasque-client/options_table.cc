@@ -3,13 +3,12 @@
 
 #include "exit.h"
 
-#include "ngmasque/log.h"
-
 #include <ngmasque/quic/packet_size.h>
 #include <ngmasque/wire/uri_template.h>
 
 #include <algorithm>
 #include <format>
+#include <functional>
 #include <ranges>
 #include <utility>
 
@@ -19,34 +18,22 @@ namespace {
 
 using Result = std::expected<void, Wrong>;
 
-template <typename Value> struct Word {
-  std::string_view text;
-  Value value;
+struct DialectName {
+  std::string_view name;
+  ProxyDialect dialect;
 };
-
-constexpr Word<ProxyDialect> kDialects[] = {{"rfc9298", ProxyDialect::kRfc9298},
+constexpr DialectName kDialects[] = {{"rfc9298", ProxyDialect::kRfc9298},
                                             {"draft-00", ProxyDialect::kDraft00},
                                             {"auto", ProxyDialect::kAuto}};
 
-constexpr Word<LogLevel> kLevels[] = {{"debug", LogLevel::kDebug},
-                                      {"info", LogLevel::kInfo},
-                                      {"warning", LogLevel::kWarning},
-                                      {"error", LogLevel::kError}};
-
-// One of several words.
-template <typename Value, std::size_t size>
-Option Choice(Option row, Value &member, const Word<Value> (&words)[size]) {
-  row.initial = std::ranges::find(words, member, &Word<Value>::value)->text;
-  row.set = [&member, &words](std::string_view text) -> Result {
-    const auto *const found = std::ranges::find(words, text, &Word<Value>::text);
-    if (found == std::end(words)) {
-      std::string all;
-      for (const auto &word : words) {
-        all += std::format("{}{}", all.empty() ? "" : ", ", word.text);
-      }
-      return std::unexpected("one of " + all);
+Option Dialect(Option row, ProxyDialect &member) {
+  row.initial = std::ranges::find(kDialects, member, &DialectName::dialect)->name;
+  row.set = [&member](std::string_view text) -> Result {
+    const auto *const found = std::ranges::find(kDialects, text, &DialectName::name);
+    if (found == std::end(kDialects)) {
+      return std::unexpected("one of rfc9298, draft-00, auto");
     }
-    member = found->value;
+    member = found->dialect;
     return {};
   };
   return row;
@@ -100,12 +87,7 @@ Option Template(Option row, std::string &member) {
 
 void AddProxyOptions(std::vector<Option> &rows, ClientOptions &options) {
   auto &proxy = options.carrier.proxy;
-  const auto row = [](std::string name, std::string argument, std::string help) {
-    return Option{.section = "Proxy",
-                  .name = std::move(name),
-                  .argument = std::move(argument),
-                  .help = std::move(help)};
-  };
+  const auto row = std::bind_front(Row, "Proxy");
   rows.push_back(Proxy(row("proxy", "https://<HOST>:<PORT>",
                            "The CONNECT-UDP proxy. The port is 443 if it is left out."),
                        proxy));
@@ -144,11 +126,11 @@ void AddProxyOptions(std::vector<Option> &rows, ClientOptions &options) {
   rows.push_back(Path(row("proxy-bearer-file", "<FILE>", "The same, the first line of a file."),
                       options.proxy_bearer_file));
   rows.push_back(
-    Choice(row("proxy-dialect", "<DIALECT>",
+    Dialect(row("proxy-dialect", "<DIALECT>",
                "rfc9298: RFC 9298, with the capsules of draft-ietf-masque-quic-proxy. "
                "draft-00: draft-pauly-masque-quic-proxy-00. auto: what the proxy speaks. "
                "Forwarded mode is with rfc9298 only."),
-           proxy.dialects.dialect, kDialects));
+           proxy.dialects.dialect));
   rows.push_back(
     Template(row("proxy-template", "<URI>",
                  "The proxy's URI template (RFC 9298, section 2). Without it, that of RFC "
@@ -156,9 +138,10 @@ void AddProxyOptions(std::vector<Option> &rows, ClientOptions &options) {
              proxy.dialects.uri_template));
   rows.push_back(
     Number(row("max-udp-payload-size", "<SIZE>",
-               "UDP payload of packets to the proxy, 1200 to 65527. A tunnelled packet may have some "
-               "45 bytes less; longer ones are dropped, and the proxy has the same option for the way "
-               "back. Where the path does not take that much, the connection finds out what it takes."),
+               "UDP payload of packets to the proxy, 1200 to 65527. A tunnelled packet may have "
+               "some 45 bytes less; longer ones are dropped, and the proxy has the same option for "
+               "the way back. Where the path does not take that much, the connection finds out "
+               "what it takes."),
            proxy.max_udp_payload, kMinUdpPayload));
   rows.push_back(
     Duration(row("proxy-timeout", "<DURATION>",
@@ -176,12 +159,7 @@ void AddProxyOptions(std::vector<Option> &rows, ClientOptions &options) {
 }
 
 void AddLocalOptions(std::vector<Option> &rows, ClientOptions &options) {
-  const auto row = [](std::string name, std::string argument, std::string help) {
-    return Option{.section = "Local side",
-                  .name = std::move(name),
-                  .argument = std::move(argument),
-                  .help = std::move(help)};
-  };
+  const auto row = std::bind_front(Row, "Local side");
   auto target = Target(
     row("target", "<HOST>:<PORT>", "Where packets of --listen go. The proxy looks the name up."),
     options.local.target);
@@ -223,12 +201,7 @@ void AddLocalOptions(std::vector<Option> &rows, ClientOptions &options) {
 }
 
 void AddOutputOptions(std::vector<Option> &rows, ClientOptions &options) {
-  const auto row = [](std::string name, std::string argument, std::string help) {
-    return Option{.section = "What it does",
-                  .name = std::move(name),
-                  .argument = std::move(argument),
-                  .help = std::move(help)};
-  };
+  const auto row = std::bind_front(Row, "What it does");
   rows.push_back(
     Switch(row("status", "",
                "Print what goes which way: in a terminal a table that is kept up to date, "
@@ -248,9 +221,9 @@ void AddOutputOptions(std::vector<Option> &rows, ClientOptions &options) {
          options.carrier.proxy.key_log_file);
   keys.environment = "SSLKEYLOGFILE";
   rows.push_back(std::move(keys));
-  rows.push_back(Choice(row("log-level", "<LEVEL>",
-                            "The least important lines on stderr: debug, info, warning or error."),
-                        options.log_level, kLevels));
+  rows.push_back(Level(row("log-level", "<LEVEL>",
+                           "The least important lines on stderr: debug, info, warning or error."),
+                       options.log_level));
 }
 
 } // namespace

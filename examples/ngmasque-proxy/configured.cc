@@ -225,9 +225,4 @@ std::vector<std::string> NeedRestart(const Configured &before, const Configured 
   return names;
 }
 
-bool IsWildcard(const Endpoint &address) {
-  constexpr std::array<std::uint8_t, 16> kIpv4{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-  return address.address == std::array<std::uint8_t, 16>{} || address.address == kIpv4;
-}
-
 } // namespace ngmasque::programs

@@ -46,7 +46,4 @@ struct Configured {
 [[nodiscard]] std::vector<std::string> NeedRestart(const Configured &before,
                                                    const Configured &after);
 
-/// Whether it is all addresses of a family, which is none that a client can be sent to.
-[[nodiscard]] bool IsWildcard(const Endpoint &address);
-
 } // namespace ngmasque::programs

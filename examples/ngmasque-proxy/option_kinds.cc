@@ -1,7 +1,5 @@
 #include "option_kinds.h"
 
-#include "ngmasque/log.h"
-
 #include <algorithm>
 #include <format>
 #include <ranges>
@@ -92,19 +90,6 @@ Option Transforms(Option row, std::vector<Transform> &member) {
       transforms.push_back(*transform);
     }
     member = std::move(transforms);
-    return {};
-  };
-  return row;
-}
-
-Option Level(Option row, LogLevel &member) {
-  row.initial = LogLevelText(member);
-  row.set = [&member](std::string_view text) -> Result {
-    const auto level = ParseLogLevel(text);
-    if (!level) {
-      return std::unexpected("debug, info, warning or error");
-    }
-    member = *level;
     return {};
   };
   return row;

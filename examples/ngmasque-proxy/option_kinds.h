@@ -8,7 +8,6 @@
 #include <string>
 #include <vector>
 
-#include <ngmasque/io/common.h>
 #include <ngmasque/routing/connection_id.h>
 #include <ngmasque/session/forwarding_fields.h>
 #include <ngmasque/session/target_policy.h>
@@ -27,7 +26,6 @@ namespace ngmasque::programs {
 [[nodiscard]] Option Ports(Option row, std::optional<std::vector<PortRange>> &member);
 [[nodiscard]] Option Template(Option row, UriTemplate &member);
 [[nodiscard]] Option Transforms(Option row, std::vector<Transform> &member);
-[[nodiscard]] Option Level(Option row, LogLevel &member);
 /// One endpoint, of a loopback address.
 [[nodiscard]] Option Metrics(Option row, std::vector<Endpoint> &member);
 

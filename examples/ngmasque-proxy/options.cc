@@ -50,161 +50,154 @@ Program ProxyProgram(ProxyProgramOptions &o) {
   Program program{.name = "ngmasque-proxy",
                   .purpose = "proxy for UDP over HTTP/3 that forwards QUIC packets",
                   .description = kDescription};
-  const auto row = [](std::string section, std::string name, std::string argument,
-                      std::string help) {
-    return Option{.section = std::move(section),
-                  .name = std::move(name),
-                  .argument = std::move(argument),
-                  .help = std::move(help)};
-  };
   program.options = {
-    Endpoints(row("Network", "listen", "<ADDRESS:PORT>",
+    Endpoints(Row("Network", "listen", "<ADDRESS:PORT>",
                   "Listen there. Port 0 is one that the system chooses."),
               o.listen),
     Paths(
-      row("Network", "cert", "<FILE>",
+      Row("Network", "cert", "<FILE>",
           "A certificate, with those of its issuers, in PEM. Of several a client gets the one for "
           "the name that it asks for, or else the first one."),
       o.certificates),
-    Paths(row("Network", "key", "<FILE>", "Its private key, in PEM: as many, in the same order."),
+    Paths(Row("Network", "key", "<FILE>", "Its private key, in PEM: as many, in the same order."),
           o.keys),
-    Template(row("Network", "template", "<PATH>",
+    Template(Row("Network", "template", "<PATH>",
                  "Path and query of the URI template (RFC 9298, section 2)."),
              proxy.path_template),
-    Duration(row("Network", "timeout", "<DURATION>",
+    Duration(Row("Network", "timeout", "<DURATION>",
                  "Connections end that nothing has come on for so long."),
              server.idle_timeout),
-    Number(row("Network", "max-udp-payload-size", "<SIZE>",
+    Number(Row("Network", "max-udp-payload-size", "<SIZE>",
                "UDP payload of packets to clients, 1200 to 65527. A tunnelled packet may have some "
                "45 bytes less; longer ones are dropped. Where the path does not take that much, "
                "connections find out what it takes."),
            server.max_udp_payload, kMinUdpPayload),
-    Duration(row("Network", "handshake-timeout", "<DURATION>", "Handshakes end that take longer."),
+    Duration(Row("Network", "handshake-timeout", "<DURATION>", "Handshakes end that take longer."),
              server.handshake_timeout),
-    Duration(row("Network", "drain-timeout", "<DURATION>",
+    Duration(Row("Network", "drain-timeout", "<DURATION>",
                  "When it is to end, tunnels may go on for so long: see SIGNALS."),
              o.drain_timeout),
 
-    Path(row("Clients", "users", "<FILE>", "Who may use the proxy: see USERS FILE."), o.users),
+    Path(Row("Clients", "users", "<FILE>", "Who may use the proxy: see USERS FILE."), o.users),
     Path(
-      row(
+      Row(
         "Clients", "client-ca", "<FILE>",
         "Ask clients for a certificate that one in <FILE> has signed, PEM: a user is who it names. "
         "With neither --users nor --open those without one do not get in. SIGHUP reads <FILE> "
         "again."),
       server.client_ca_file),
-    Switch(row("Clients", "open", "",
+    Switch(Row("Clients", "open", "",
                "Let everybody in, without users, on other than loopback addresses, too."),
            o.open),
 
     Blocks(
-      row("Targets", "allow", "<CIDR>",
+      Row("Targets", "allow", "<CIDR>",
           "Allow targets in <CIDR>, for example 10.0.0.0/8. Otherwise only global addresses are; "
           "all others are answered with 403. Those of this machine never are, except for loopback "
           "ones."),
       policy.allow),
-    Blocks(row("Targets", "deny", "<CIDR>", "Deny them, whatever allows them."), policy.deny),
+    Blocks(Row("Targets", "deny", "<CIDR>", "Deny them, whatever allows them."), policy.deny),
     Names(
-      row(
+      Row(
         "Targets", "allow-name", "<NAME>",
         "Allow targets only by names that are equal to <NAME> or end with a dot and <NAME>; where "
         "they lead to has to be allowed as well. Targets that are addresses have to be in "
         "--allow."),
       policy.allow_names),
-    Names(row("Targets", "deny-name", "<NAME>",
+    Names(Row("Targets", "deny-name", "<NAME>",
               "Deny such names. It keeps nobody from an address that has another name as well: "
               "that takes "
               "--deny."),
           policy.deny_names),
-    Ports(row("Targets", "ports", "<PORT>[-<PORT>][,...]",
+    Ports(Row("Targets", "ports", "<PORT>[-<PORT>][,...]",
               "Allow targets on these ports only. Otherwise they are 80, 443, and those from 1024 "
               "on, but for "
               "those that are known to amplify."),
           policy.ports),
 
     Endpoints(
-      row("Moves", "alternate-addr", "<ADDRESS:PORT>",
+      Row("Moves", "alternate-addr", "<ADDRESS:PORT>",
           "Listen there as well, to send clients there in the middle of their connections, if "
           "they enable server migration (draft-saa-ali-quic)."),
       o.alternates),
-    Duration(row("Moves", "migrate-every", "<DURATION>",
+    Duration(Row("Moves", "migrate-every", "<DURATION>",
                  "Send them to the next address, in turn: those of --alternate-addr, and then the "
                  "first of --listen, unless that is all addresses."),
              o.migrate_every),
-    Switch(row("Moves", "migrate-on-handshake", "",
+    Switch(Row("Moves", "migrate-on-handshake", "",
                "Send each new client to the first of --alternate-addr, so that whatever balances "
                "connections has to carry their handshakes only."),
            o.migrate_on_handshake),
-    Switch(row("Moves", "alternate-addr-same-path", "",
+    Switch(Row("Moves", "alternate-addr-same-path", "",
                "They share the path to clients: congestion state is kept when a connection moves."),
            server.same_path),
 
     Switch(
-      row("Forwarding", "forwarding", "",
+      Row("Forwarding", "forwarding", "",
           "Forward short header packets without encrypting them again. If false, such requests are "
           "answered with 403, and in RFC 9298's form their clients are told."),
       proxy.forwarding),
-    Switch(row("Forwarding", "connection-ids", "",
+    Switch(Row("Forwarding", "connection-ids", "",
                "Look at connection IDs at all. If false, it is a plain proxy which ignores their "
                "header fields."),
            proxy.connection_ids),
     Switch(
-      row("Forwarding", "port-sharing", "", "Use one socket for all flows to the same target."),
+      Row("Forwarding", "port-sharing", "", "Use one socket for all flows to the same target."),
       proxy.port_sharing),
-    Transforms(row("Forwarding", "transforms", "<NAME>[,<NAME>]",
+    Transforms(Row("Forwarding", "transforms", "<NAME>[,<NAME>]",
                    "Packet transforms that clients may choose from."),
                proxy.transforms),
-    MinConnectionId(row("Forwarding", "min-connection-id", "<N>",
+    MinConnectionId(Row("Forwarding", "min-connection-id", "<N>",
                         "Requests with shorter connection IDs are answered with 409."),
                     routing.min_connection_id),
 
-    Number(row("Bounds", "max-connections", "<N>", "Connections of all clients. More are refused."),
+    Number(Row("Bounds", "max-connections", "<N>", "Connections of all clients. More are refused."),
            routing.max_connections),
-    Number(row("Bounds", "max-connections-per-client", "<N>",
+    Number(Row("Bounds", "max-connections-per-client", "<N>",
                "The same of one client: a user, or else an IPv4 address or an IPv6 /64. Requests "
                "on any more are "
                "answered with 429."),
            routing.max_connections_per_client),
-    Number(row("Bounds", "max-flows-per-client", "<N>",
+    Number(Row("Bounds", "max-flows-per-client", "<N>",
                "Tunnels of one client, on all of its connections. More are answered with 429."),
            routing.max_flows_per_client),
-    Number(row("Bounds", "max-connection-ids-per-client", "<N>",
+    Number(Row("Bounds", "max-connection-ids-per-client", "<N>",
                "Connection IDs that one client has registered. More are answered with 429."),
            routing.max_streams_per_client),
-    Number(row("Bounds", "max-sockets", "<N>",
+    Number(Row("Bounds", "max-sockets", "<N>",
                "Sockets towards the targets, of all clients. A request that needs one more is "
                "answered with 503."),
            routing.max_sockets),
-    Number(row("Bounds", "max-lookups-per-client", "<N>",
+    Number(Row("Bounds", "max-lookups-per-client", "<N>",
                "Names that are looked up at a time for one client. More are answered with 429."),
            proxy.max_lookups_per_client),
     Number(
-      row("Bounds", "max-lookups", "<N>", "The same for all clients. More are answered with 503."),
+      Row("Bounds", "max-lookups", "<N>", "The same for all clients. More are answered with 503."),
       proxy.max_lookups),
-    Number(row("Bounds", "max-early-datagrams", "<N>",
+    Number(Row("Bounds", "max-early-datagrams", "<N>",
                "Datagrams that are kept for a tunnel without answer. More are dropped."),
            proxy.max_early_datagrams, 0),
     Grouped(
-      Number(row("Bounds", "rate-per-client", "<SIZE>",
+      Number(Row("Bounds", "rate-per-client", "<SIZE>",
                  "Bytes per second of one client, both ways. What exceeds it is dropped. 0 means "
                  "that there is "
                  "no limit."),
              proxy.max_bytes_per_second_per_client, 0)),
-    Number(row("Bounds", "max-waiting-per-client", "<SIZE>",
+    Number(Row("Bounds", "max-waiting-per-client", "<SIZE>",
                "Bytes that wait to be sent to one client, or until its request is there. More are "
                "dropped."),
            routing.max_waiting_bytes_per_client, 0),
-    Number(row("Bounds", "max-waiting", "<SIZE>", "The same for all clients."),
+    Number(Row("Bounds", "max-waiting", "<SIZE>", "The same for all clients."),
            routing.max_waiting_bytes, 0),
     Number(
-      row("Bounds", "max-handshakes", "<N>", "Handshakes at a time. More connections are refused."),
+      Row("Bounds", "max-handshakes", "<N>", "Handshakes at a time. More connections are refused."),
       server.max_handshakes),
-    Number(row("Bounds", "retry-from", "<N>",
+    Number(Row("Bounds", "retry-from", "<N>",
                "From so many handshakes at a time on clients have to show by Retry that they are "
                "where they say."),
            server.retry_from, 0),
 
-    Level(row("Logs", "log-level", "<LEVEL>",
+    Level(Row("Logs", "log-level", "<LEVEL>",
               "Lines that are less important are left out: debug, info, warning, "
               "error. They go to stderr."),
           o.log_level),
@@ -225,17 +218,17 @@ Program ProxyProgram(ProxyProgramOptions &o) {
      .help = "Append the secrets of all connections there, with which others can decrypt them.",
      .environment = "SSLKEYLOGFILE"},
     server.key_log_file));
-  program.options.push_back(Path(row("Logs", "access-log", "<FILE>",
+  program.options.push_back(Path(Row("Logs", "access-log", "<FILE>",
                                      "Append a line of JSON there for each tunnel that has ended "
                                      "and each request that was refused."),
                                  o.access_log));
-  program.options.push_back(Metrics(row("Logs", "metrics", "<ADDRESS:PORT>",
+  program.options.push_back(Metrics(Row("Logs", "metrics", "<ADDRESS:PORT>",
                                         "Answer there, over HTTP/1.1: /metrics is for Prometheus, "
                                         "/health says 200, or 503 as soon as no more "
                                         "tunnels are taken."),
                                     o.metrics));
   auto add_user =
-    Text(row("Program", "add-user", "<NAME>",
+    Text(Row("Program", "add-user", "<NAME>",
              "Draw a secret for a user, print the line for the file of --users on stdout and "
              "<NAME>:SECRET, which nobody keeps, on stderr, and end."),
          o.add_user);

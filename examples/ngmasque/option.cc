@@ -1,16 +1,24 @@
 #include "option.h"
 
+#include "log.h"
+
 #include <algorithm>
+#include <utility>
 
 namespace ngmasque::programs {
 
+Option Row(std::string section, std::string name, std::string argument, std::string help) {
+  return {.section = std::move(section),
+          .name = std::move(name),
+          .argument = std::move(argument),
+          .help = std::move(help)};
+}
+
 void AddStandardOptions(Program &program) {
   const auto add = [&](std::string name, std::string argument, std::string help) {
-    program.options.push_back({.section = "Program",
-                               .name = std::move(name),
-                               .argument = std::move(argument),
-                               .help = std::move(help),
-                               .command_line_only = true});
+    auto &row = program.options.emplace_back(
+      Row("Program", std::move(name), std::move(argument), std::move(help)));
+    row.command_line_only = true;
   };
   add("config", "<FILE>",
       "Read options from <FILE>: each is a key there, without the dashes. Those of the command "
@@ -90,6 +98,19 @@ Option Paths(Option row, std::vector<std::filesystem::path> &member) {
   row.set = [&member](std::string_view text) -> std::expected<void, Wrong> {
     std::filesystem::path path;
     return Any({}, path).set(text).transform([&] { member.push_back(std::move(path)); });
+  };
+  return row;
+}
+
+Option Level(Option row, LogLevel &member) {
+  row.initial = LogLevelText(member);
+  row.set = [&member](std::string_view text) -> std::expected<void, Wrong> {
+    const auto level = ParseLogLevel(text);
+    if (!level) {
+      return std::unexpected("debug, info, warning or error");
+    }
+    member = *level;
+    return {};
   };
   return row;
 }

@@ -4,6 +4,8 @@
 
 #include "values.h"
 
+#include <ngmasque/io/common.h>
+
 #include <concepts>
 #include <cstdint>
 #include <expected>
@@ -49,6 +51,10 @@ struct Note {
   std::string text;  ///< Paragraphs with an empty line between them.
 };
 
+/// What most rows begin with.
+[[nodiscard]] Option Row(std::string section, std::string name, std::string argument,
+                         std::string help);
+
 /// What is said of a program.
 struct Program {
   std::string name;
@@ -93,6 +99,9 @@ template <std::unsigned_integral T> Option Number(Option row, T &member, std::ui
 /// Any text, which must not be empty.
 [[nodiscard]] Option Text(Option row, std::string &member);
 [[nodiscard]] Option Path(Option row, std::filesystem::path &member);
+
+/// How important the lines of a log have to be.
+[[nodiscard]] Option Level(Option row, LogLevel &member);
 
 /// Values are added, in their order.
 [[nodiscard]] Option Paths(Option row, std::vector<std::filesystem::path> &member);

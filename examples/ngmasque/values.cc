@@ -119,6 +119,11 @@ bool IsLoopback(const Endpoint &endpoint) {
   return IsIpv4(endpoint) ? endpoint.address[12] == 127 : endpoint.address == kIpv6;
 }
 
+bool IsWildcard(const Endpoint &endpoint) {
+  const auto bytes = std::span(endpoint.address).subspan(IsIpv4(endpoint) ? 12 : 0);
+  return std::ranges::all_of(bytes, [](std::uint8_t byte) { return byte == 0; });
+}
+
 std::expected<bool, Wrong> ParseSwitch(std::string_view text) {
   if (text == "on" || text == "true") {
     return true;

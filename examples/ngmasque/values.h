@@ -25,6 +25,8 @@ using Wrong = std::string;
 
 /// Whether only this machine gets there.
 [[nodiscard]] bool IsLoopback(const Endpoint &endpoint);
+/// Whether it is all addresses of a family, which is none that a client can be sent to.
+[[nodiscard]] bool IsWildcard(const Endpoint &endpoint);
 
 /// `on` or `off`, as well as `true` or `false`.
 [[nodiscard]] std::expected<bool, Wrong> ParseSwitch(std::string_view text);

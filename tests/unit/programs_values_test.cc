@@ -73,4 +73,12 @@ TEST(ProgramValues, Switches) {
 }
 
 } // namespace
+TEST(Wildcards, AreAllAddressesOfAFamily) {
+  using ngmasque::programs::IsWildcard;
+  for (const auto &[text, all] : {std::pair("0.0.0.0:1", true), {"[::]:1", true}, {"192.0.2.0:1", false},
+                                  {"[2001:db8::]:1", false}, {"127.0.0.1:1", false}}) {
+    EXPECT_EQ(IsWildcard(ngmasque::programs::ParseEndpoint(text).value()), all) << text;
+  }
+}
+
 } // namespace ngmasque::programs
