@@ -5,10 +5,7 @@
 namespace ngmasque {
 namespace {
 
-using quic_test::Bytes;
-using quic_test::Id;
 using quic_test::Local;
-using quic_test::Short;
 
 class MovingProxyTest : public RunningProxyTest {
 protected:
@@ -18,39 +15,9 @@ protected:
     RunningProxyTest::Begin(std::move(options));
   }
 
-  // In forwarded mode, both ways.
-  bool Forwards(Client &client) {
-    const auto before = client.tunnel->statistics();
-    return RunUntil([&] {
-      std::ignore = client.tunnel->Send(Short(0x55), 0);
-      const auto &now = client.tunnel->statistics();
-      return now.forwarded_tx.packets > before.forwarded_tx.packets &&
-             now.forwarded_rx.packets > before.forwarded_rx.packets;
-    });
-  }
-
-  // What comes to the target is answered with a packet for this one.
-  void AnswerTo(Client &client) {
-    answer = [id = client.id](const Bytes &packet) {
-      return packet.front() & 0x80 ? packet : Short(id);
-    };
-  }
-
-  std::function<Bytes(const Bytes &)> answer = [](const Bytes &packet) { return packet; };
-  Socket other{loop, [this](const Bytes &bytes, const Endpoint &from) {
-                 other.Send(from, answer(bytes));
-               }};
-
   Client &Forwarding(ClientDialectChoice dialects) {
-    auto &client = Add({.dialects = std::move(dialects)});
-    auto made = client.proxy.Open({.host = "127.0.0.1", .port = other.at.port}, Id(client.id),
-                                  client.recorder);
-    EXPECT_TRUE(made);
-    client.tunnel = *std::move(made);
-    AnswerTo(client);
-    client.tunnel->AddServerId(Id(0x55));
-    EXPECT_TRUE(RunUntil([&] { return client.recorder.opened == 1; }));
-    EXPECT_TRUE(Forwards(client));
+    auto &client = Connect({.dialects = std::move(dialects)});
+    BeginForwarding(client);
     return client;
   }
 
@@ -62,7 +29,7 @@ protected:
       ASSERT_TRUE(proxy->Move(proxy->addresses()[static_cast<std::size_t>(index)]));
       ++moves;
       ASSERT_TRUE(RunUntil([&] { // With packets on their way.
-        std::ignore = client.tunnel->Send(Short(0x55), 0);
+        std::ignore = SendShort(client);
         return client.proxy.statistics().server_migrations == moves &&
                proxy->server_statistics().moves == moves;
       })) << index;

@@ -58,7 +58,7 @@ TEST_F(ProxyUsers, BySecret) {
   EXPECT_EQ(proxy->counters().errors,
             (std::map<SessionError, std::uint64_t>{{SessionError::kUnauthenticated, 2}}));
   ASSERT_EQ(records.size(), 2u);
-  EXPECT_EQ(records[0].authority, (Authority{.host = "127.0.0.1", .port = target.at.port}));
+  EXPECT_EQ(records[0].authority, (Authority{.host = "127.0.0.1", .port = target->at.port}));
   proxy->Close();
   ASSERT_EQ(records.size(), 3u);
   EXPECT_EQ(records[2].user, "alice");

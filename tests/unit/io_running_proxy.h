@@ -1,4 +1,4 @@
-// A ConnectUdpProxy, ProxyClients with a tunnel each, and a target that sends back what comes, on the
+// A ConnectUdpProxy, ProxyClients with a tunnel each, and a target that answers what comes, on the
 // loopback interface.
 #pragma once
 
@@ -10,7 +10,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,6 +32,8 @@ inline quic_test::Bytes LongTo(std::uint8_t id, std::size_t size = 1200) {
 
 class RunningProxyTest : public testing::Test {
 protected:
+  static constexpr std::uint8_t kServerId = 0x55; ///< Eight times.
+
   struct Client final : ProxyClient::Handler {
     Client(struct ev_loop *loop, ProxyClient::Options options, std::uint8_t id_in)
       : id(id_in), proxy(loop, std::move(options), *this) {
@@ -77,9 +81,10 @@ protected:
     return *clients.back();
   }
 
-  void Open(Client &client) {
-    auto made = client.proxy.Open({.host = "127.0.0.1", .port = target.at.port},
-                                  quic_test::Id(client.id), client.recorder);
+  void Open(Client &client) { Open(client, target->at.port); }
+  void Open(Client &client, std::uint16_t port) {
+    auto made = client.proxy.Open({.host = "127.0.0.1", .port = port}, quic_test::Id(client.id),
+                                  client.recorder);
     ASSERT_TRUE(made);
     client.tunnel = *std::move(made);
   }
@@ -101,6 +106,31 @@ protected:
            RunUntil([&] { return client.recorder.packets.size() > before; });
   }
 
+  /// From now on a packet goes to the target and comes back in forwarded mode, once the proxy has
+  /// agreed.
+  void BeginForwarding(Client &client) {
+    answer = [id = client.id](const quic_test::Bytes &packet) {
+      return packet.front() & 0x80 ? packet : quic_test::Short(id);
+    };
+    client.tunnel->AddServerId(quic_test::Id(kServerId));
+    EXPECT_TRUE(Forwards(client));
+  }
+
+  /// In forwarded mode, both ways.
+  bool Forwards(Client &client) {
+    const auto before = client.tunnel->statistics();
+    return RunUntil([&] {
+      SendShort(client);
+      const auto &now = client.tunnel->statistics();
+      return now.forwarded_tx.packets > before.forwarded_tx.packets &&
+             now.forwarded_rx.packets > before.forwarded_rx.packets;
+    });
+  }
+
+  SendStatus SendShort(Client &client) {
+    return client.tunnel->Send(quic_test::Short(kServerId), 0);
+  }
+
   [[nodiscard]] bool Logged(std::string_view text) const {
     return std::ranges::any_of(lines,
                                [text](const std::string &line) { return line.contains(text); });
@@ -109,9 +139,13 @@ protected:
   quic_test::CertificateFiles certificate;
   std::vector<std::string> lines; ///< Of the proxy's log.
   Loop loop;
-  Socket target{loop, [this](const quic_test::Bytes &bytes, const Endpoint &from) {
-                  target.Send(from, bytes);
-                }};
+  /// Of the target.
+  std::function<quic_test::Bytes(const quic_test::Bytes &)> answer =
+    [](const quic_test::Bytes &packet) { return packet; };
+  std::optional<Socket> target{std::in_place, loop,
+                               [this](const quic_test::Bytes &bytes, const Endpoint &from) {
+                                 target->Send(from, answer(bytes));
+                               }};
   std::unique_ptr<ConnectUdpProxy> proxy;
   std::vector<std::unique_ptr<Client>> clients;
 };

@@ -40,25 +40,10 @@ Bytes ForgedInitial(std::uint8_t number, std::uint32_t version = 1, std::size_t 
   return bytes;
 }
 
-// Real first packets of clients that are never heard of again.
-Bytes FirstPacket(Network &network) {
-  Bytes first;
-  auto &client = network.Add();
-  client->WritePackets(network.now, [&](const ngmasque::OutgoingBurst &burst) {
-    if (first.empty()) {
-      const auto packet = burst.data.first(std::min(burst.data.size(), burst.segment));
-      first.assign(packet.begin(), packet.end());
-    }
-    return true;
-  });
-  network.Vanish(client);
-  return first;
-}
-
 TEST(Http3ServerAccept, FromManyHandshakesOnClientsShowTheirAddress) {
   Network network({.retry_from = 3});
   for (std::uint16_t i = 0; i < 3; ++i) {
-    network.Inject(9000 + i, FirstPacket(network));
+    network.Inject(9000 + i, network.FirstPacket());
   }
   EXPECT_EQ(network.server->connections(), 3u);
   EXPECT_EQ(network.server->statistics().retries, 0u);
@@ -142,7 +127,7 @@ TEST(Http3ServerAccept, AFloodOfInitialsCostsLittle) {
     return false;
   };
   for (std::uint16_t i = 0; i < 60; ++i) {
-    const auto packet = FirstPacket(network);
+    const auto packet = network.FirstPacket();
     const auto port = static_cast<std::uint16_t>(9000 + i);
     bytes[port].first += packet.size();
     network.Inject(port, packet);
@@ -184,7 +169,7 @@ TEST(Http3ServerAccept, GarbageLeavesNothing) {
 TEST(Http3ServerAccept, TooManyHandshakesAreRefused) {
   Network network({.max_handshakes = 2});
   for (std::uint16_t i = 0; i < 2; ++i) {
-    network.Inject(9000 + i, FirstPacket(network));
+    network.Inject(9000 + i, network.FirstPacket());
   }
   auto &client = network.Add();
   ASSERT_TRUE(network.RunUntil([&] { return client.recorder.closed.has_value(); }));

@@ -152,6 +152,20 @@ void Network::Vanish(Client &client) {
   std::erase_if(clients, [&](const auto &other) { return &other == &client; });
 }
 
+Bytes Network::FirstPacket() {
+  Bytes first;
+  auto &client = Add();
+  client->WritePackets(now, [&](const ngmasque::OutgoingBurst &burst) {
+    if (first.empty()) {
+      const auto packet = burst.data.first(std::min(burst.data.size(), burst.segment));
+      first.assign(packet.begin(), packet.end());
+    }
+    return true;
+  });
+  Vanish(client);
+  return first;
+}
+
 std::uint16_t Network::Move(Client &client) {
   const auto port = next_port_++;
   Route(port, client);

@@ -105,6 +105,8 @@ public:
   void CloseServer(std::uint64_t code);
   /// It is gone, and says nothing any more.
   void Vanish(Client &client);
+  /// The real first packet of a client that is never heard of again; it is not sent.
+  Bytes FirstPacket();
   /// Moves a client to a port that it has not had.
   std::uint16_t Move(Client &client);
   /// Has packets to this port come to the client.
