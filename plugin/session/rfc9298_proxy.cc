@@ -5,6 +5,7 @@
 #include "ngmasque/session/proxy.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace ngmasque {
 
@@ -54,7 +55,7 @@ void Rfc9298::OnRequest(StreamId stream, std::span<const HeaderField> fields, Tu
   //= draft-ietf-masque-quic-proxy, section 5.10
   //# If the client did not send a value of "?1" for the "Proxy-QUIC-Port-Sharing" header, port
   //# reuse is not permitted and the proxy MUST allocate a new UDP 4-tuple.
-  tunnel.alone = !request->port_sharing;
+  tunnel.alone = tunnel.own_socket = !request->port_sharing;
   //= RFC 9297, section 2
   //# HTTP Datagrams MUST only be sent with an association to an HTTP request that explicitly
   //# supports them.
@@ -219,9 +220,9 @@ void Rfc9298::OnMigrating(Tunnel &tunnel, TunnelModel &model) {
     return;
   }
   auto &request = RequestOf(tunnel);
-  tunnel.interrupted = true;
   for (auto &[id, client] : request.clients) {
-    client.mapping->acknowledged = false;
+    // What was only tunnelled, such as without a connection ID, still is.
+    tunnel.interrupted |= std::exchange(client.mapping->acknowledged, false);
     client.mapping->virtual_id = {};
     for (auto &[virtual_id, is_void] : client.offered) {
       is_void = true;

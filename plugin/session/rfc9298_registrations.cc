@@ -99,7 +99,8 @@ std::uint64_t Rfc9298::RegisterClient(Tunnel &tunnel, const CidCapsule &capsule,
   //# This MUST be a valid connection ID length for the QUIC version used in the client-to-proxy QUIC
   //# connection.
   //
-  // So there is none for a longer one.
+  // So there is none for a longer one; nor for one of zero length, as no packet has room for what
+  // would make it longer: it is tunnelled.
   ConnectionId virtual_id;
   //= draft-ietf-masque-quic-proxy, section 5.10
   //# If forwarded mode is not supported, the proxy MUST NOT send a client VCID by setting the

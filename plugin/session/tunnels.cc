@@ -138,7 +138,13 @@ Tunnels::AddMapping(Tunnel &tunnel, Direction direction, const ConnectionId &id,
                 .stream = stream};
   const auto &key = KeyOf(added);
   // What stands for it is not the client's choice.
-  if (virtual_id.empty() && key.size() < limits_.min_connection_id) {
+  //
+  //= draft-ietf-masque-quic-proxy, section 5.8
+  //# Since very short Connection IDs are more likely to lead to conflicts, particularly zero-length
+  //# Connection IDs, a proxy MAY choose to reject all registrations for very short Connection IDs as
+  //# conflicts, in anticipation of future conflicts.
+  const bool for_all = direction == Direction::kToClient && key.empty() && tunnel.own_socket;
+  if (virtual_id.empty() && key.size() < limits_.min_connection_id && !for_all) {
     return std::unexpected(SessionError::kTooShort);
   }
   auto &table = TableOf(tunnel, direction);

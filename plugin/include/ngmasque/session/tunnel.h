@@ -223,6 +223,9 @@ struct Tunnel {
   ServerSocket *socket = nullptr; ///< Otherwise null.
   std::uint64_t ticket = 0;       ///< See ServerSocket::users.
   bool alone = false;    ///< It needs a socket for itself, as the shared one is full.
+  /// It has asked for a socket that nobody else gets: a client connection ID of zero length, which
+  /// leads all that comes there to the client, is in nobody's way but its own.
+  bool own_socket = false;
   bool named = false;    ///< The socket is known by its authority because of it, too.
   bool answered = false; ///< The target has sent it something.
   /// The client has forwarded a packet, and can do so still.

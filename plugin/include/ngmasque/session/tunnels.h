@@ -29,7 +29,7 @@ namespace ngmasque {
 struct RoutingLimits {
   /// Connection IDs of requests that are shorter, in bytes, are refused as conflicts: kTooShort.
   /// The default takes those of the draft's own example and of the servers in use; 1 refuses only
-  /// zero length, 0 nothing.
+  /// zero length, 0 nothing.  Zero length is taken all the same on a Tunnel::own_socket.
   ///
   //= draft-00, section 2.4
   //# Since very short Connection IDs are more likely to lead to conflicts, particularly zero-length
@@ -183,8 +183,8 @@ public:
   // Mappings.
 
   /// The tunnel has a socket.  With kToClient `id` leads from the socket to the client, with
-  /// kToTarget from the 4-tuple to the socket.  With zero length it is never forwarded to the
-  /// client, which could not tell what it gets.  `virtual_id`: see Mapping; with kToTarget it is what
+  /// kToTarget from the 4-tuple to the socket.  With zero length, for which Tunnel::own_socket or no
+  /// least length is needed, it is never forwarded to the client, which could not tell what it gets.  `virtual_id`: see Mapping; with kToTarget it is what
   /// must be in no conflict, and `id` may have any length.
   /// Errors: the conflicts there, those with reserved connection IDs included, kTooManyIds,
   /// kTooManyLengths, kFlowInUse, kTooShort.  Cost: O(log n).
