@@ -181,6 +181,7 @@ void Carrier::OnReady() {
   ++connections_;
   pauses_.Reset();
   last_failure_.clear();
+  takes_empty_ids_ = true;
   log_.Info(state());
   for (auto *const tunnel : std::set(tunnels_)) {
     tunnel->OnCarrierReady();

@@ -74,6 +74,10 @@ public:
   /// among them, as draft-00 leaves to the proxy: target and local peer agree on others later,
   /// which nobody sees here, and packets with those would be dropped.
   [[nodiscard]] bool MayShowIds() const;
+  /// Whether the proxy may take client connection IDs of zero length: as far as is known of it, on
+  /// the latest connection.
+  [[nodiscard]] bool takes_empty_ids() const { return takes_empty_ids_; }
+  void OnEmptyIdRefused() { takes_empty_ids_ = false; }
   void Add(PeerTunnel &tunnel) { tunnels_.insert(&tunnel); }
   void Remove(PeerTunnel &tunnel);
   void OnNotOpened(const PeerTunnel &tunnel, const IoError &error);
@@ -119,6 +123,7 @@ private:
   Backoff pauses_;
   bool worked_ = false; // A tunnel was there.
   bool draining_ = false;
+  bool takes_empty_ids_ = true;
   std::uint64_t connections_ = 0;
   std::uint64_t moves_ = 0;
   std::uint64_t earlier_migrations_ = 0;

@@ -29,7 +29,7 @@ bool IsPossible(InnerIds::Packet id) { return id.size() <= ConnectionId::kInline
 // Of a packet with a short header.
 bool IsFor(InnerIds::Packet packet, const ConnectionId &id) {
   const auto rest = packet.subspan(1);
-  return !id.empty() && rest.size() >= id.size() &&
+  return rest.size() >= id.size() &&
          std::ranges::equal(rest.first(id.size()), id.bytes());
 }
 
@@ -50,7 +50,7 @@ InnerIds::Connection *InnerIds::Find(Packet client_id) {
 
 void InnerIds::Begin(const ConnectionId &client, std::uint64_t now, News &news) {
   // Packets could be for either of two that are in conflict.
-  if (client.size() < kMinIdLength ||
+  if (!MayAsk(client.bytes()) ||
       std::ranges::any_of(connections_, [&](const Connection &connection) {
         return Compare(connection.client.bytes(), client.bytes()) != Relation::kUnrelated;
       })) {
@@ -97,7 +97,8 @@ InnerIds::News InnerIds::FromClient(Packet packet, std::uint64_t now) {
   // first answer on, and in short headers until there is another one.  The client's own first
   // choice, and what somebody else has put into a packet for it, is never in both.
   const auto connection = std::ranges::find_if(connections_, [&](const Connection &one) {
-    return IsFor(packet, one.server) && std::ranges::contains(one.shown, one.server);
+    return !one.server.empty() && IsFor(packet, one.server) &&
+           std::ranges::contains(one.shown, one.server);
   });
   if (connection == connections_.end()) {
     unseen_to_target_ += !connections_.empty();

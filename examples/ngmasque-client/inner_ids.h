@@ -29,8 +29,14 @@ public:
   static constexpr std::size_t kMaxShown = 4;
 
   /// Client connection IDs below that many bytes are not asked for: proxies refuse them, as they
-  /// say too little of whose a packet is.
+  /// say too little of whose a packet is.  Those of zero length are, as browsers have them: a proxy
+  /// with a socket for this peer alone can take them.
   static constexpr std::size_t kMinIdLength = 4;
+
+  /// Whether a client connection ID can be asked for.
+  [[nodiscard]] static bool MayAsk(Packet client_id) {
+    return client_id.empty() || client_id.size() >= kMinIdLength;
+  }
 
   /// What a proxy is to be told because of a packet, in this order.
   struct News {
@@ -50,7 +56,8 @@ public:
   /// A packet of the target.
   void FromTarget(Packet packet);
 
-  /// Client connection IDs of the connections, the one that was used last first.
+  /// Client connection IDs of the connections, the one that was used last first.  One of zero length
+  /// is the only one.
   [[nodiscard]] std::vector<ConnectionId> client_ids() const;
 
   /// A new tunnel knows nothing: each server connection ID is news again.

@@ -249,7 +249,9 @@ Program ClientProgram(ClientOptions &options) {
                                  "be seen: in the long headers of "
                                  "the handshake. Those that the two ends agree on later are "
                                  "encrypted, and packets with them are "
-                                 "tunnelled; the status counts them.\n\n"
+                                 "tunnelled; the status counts them. Programs that choose none for "
+                                 "themselves, as browsers do, are "
+                                 "forwarded towards the target alone.\n\n"
                                  "SIGINT and SIGTERM end it. SIGUSR1 logs one line on what has "
                                  "gone which way, and writes --stats."};
   AddLocalOptions(program.options, options);

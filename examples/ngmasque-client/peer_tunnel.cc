@@ -65,13 +65,20 @@ void PeerTunnel::Send(std::span<const std::uint8_t> packet, unsigned ecn) {
   Submit(packet, ecn);
 }
 
-// A peer that does not speak QUIC, or speaks it with connection IDs that no proxy forwards by,
+// A peer that does not speak QUIC, or speaks it with connection IDs that no proxy takes,
 // needs a tunnel without them.
 void PeerTunnel::Decide(std::span<const std::uint8_t> packet) {
-  const bool quic = carrier_.forward() && InnerIds::BeginsConnection(packet) &&
-                    ParseLongHeader(packet)->scid.size() >= InnerIds::kMinIdLength;
-  mode_ = quic ? Mode::kQuic : Mode::kPlain;
-  earlier_.plain += !quic;
+  mode_ = Mode::kQuic;
+  if (!carrier_.forward() || !InnerIds::BeginsConnection(packet) ||
+      !InnerIds::MayAsk(ParseLongHeader(packet)->scid)) {
+    BecomePlain();
+  }
+}
+
+void PeerTunnel::BecomePlain() {
+  mode_ = Mode::kPlain;
+  ++earlier_.plain;
+  quic_ = false;
 }
 
 void PeerTunnel::OnCarrierReady() {
@@ -86,14 +93,17 @@ void PeerTunnel::Open() {
     return; // OnCarrierReady.
   }
   const auto ids = ids_.client_ids();
+  empty_id_ = !ids.empty() && ids.front().empty();
+  if (mode_ == Mode::kQuic && empty_id_ && !carrier_.takes_empty_ids()) {
+    BecomePlain();
+  }
   quic_ = mode_ == Mode::kQuic && carrier_.MayShowIds() && !ids.empty();
+  answered_ = false;
   auto opened =
     client->Open(target_, quic_ ? ids.front() : ConnectionId(), *this, {.connection_ids = quic_});
   if (!opened && opened.error() == IoError::kIdConflict) {
     // Somebody else's here begins like that one; the peer cannot be made to choose another one.
-    mode_ = Mode::kPlain;
-    ++earlier_.plain;
-    quic_ = false;
+    BecomePlain();
     opened = client->Open(target_, {}, *this, {.connection_ids = false});
   }
   if (!opened) {
@@ -192,6 +202,7 @@ void PeerTunnel::OnOpened() { carrier_.OnTunnelOpened(); }
 void PeerTunnel::OnPacket(std::span<const std::uint8_t> packet, unsigned ecn) {
   used_ = carrier_.Now();
   pauses_.Reset();
+  answered_ = true;
   if (quic_) {
     ids_.FromTarget(packet);
   }
@@ -208,10 +219,14 @@ void PeerTunnel::OnEnded(const TunnelEnd &end) {
     OnCarrierReady(); // Or the carrier has another connection soon.
     return;
   }
-  if (was_quic && end.retry) {
+  // Up to draft-ietf-masque-quic-proxy-06 a proxy does not say why it refuses a connection ID.
+  const bool perhaps_empty_id = empty_id_ && !answered_ && end.status == 0;
+  if (was_quic && (end.retry || perhaps_empty_id)) {
     // A QUIC client would have to begin anew with another connection ID.
-    mode_ = Mode::kPlain;
-    ++earlier_.plain;
+    if (empty_id_ && end.retry) {
+      carrier_.OnEmptyIdRefused();
+    }
+    BecomePlain();
     OnCarrierReady();
     return;
   }

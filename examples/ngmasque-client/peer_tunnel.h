@@ -65,6 +65,7 @@ private:
   void OnEnded(const TunnelEnd &end) override;
 
   void Decide(std::span<const std::uint8_t> packet);
+  void BecomePlain();
   void Open();
   void Tell(const InnerIds::News &news);
   void Submit(std::span<const std::uint8_t> packet, unsigned ecn);
@@ -79,7 +80,9 @@ private:
   Owner &owner_;
   std::unique_ptr<ProxyTunnel> tunnel_;
   Mode mode_ = Mode::kUndecided;
-  bool quic_ = false; // That tunnel_ has connection IDs.
+  bool quic_ = false;     // That tunnel_ has connection IDs.
+  bool empty_id_ = false; // ... of the peer only one of zero length.
+  bool answered_ = false; // Something has come by tunnel_.
   InnerIds ids_;
   PacketQueue waiting_; // For a tunnel, or room in it.
   // Of connections whose IDs the proxy does not know yet, and these IDs: as many as InnerIds has.

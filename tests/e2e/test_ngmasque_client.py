@@ -61,7 +61,7 @@ class NgmasqueClientTest(ClientCase):
         self.assertEqual(second.ask(b"second", target), b"second")
         self.assertGreaterEqual(client.finish()["dropped"], 1)
 
-    def download(self, *options: str) -> dict:
+    def download(self, *options: str, browser_options: tuple[str, ...] = ()) -> dict:
         """An HTTP/3 download through a local port; statistics of its target."""
         site = Site(self.fresh("site"), 2 << 20)
         addr, = net.free_addrs("127.0.0.2")
@@ -76,7 +76,7 @@ class NgmasqueClientTest(ClientCase):
         directory.mkdir()
         browser = self.stack.enter_context(Program(
             [self.build / "examples" / "gtlsclient", "--quiet", "--no-quic-dump", "--no-http-dump",
-             "--exit-on-all-streams-close", f"--download={directory}", port.host, str(port.port),
+             "--exit-on-all-streams-close", f"--download={directory}", *browser_options, port.host, str(port.port),
              f"https://localhost:{port.port}/file"], self.fresh("gtlsclient.log")))
         self.assertEqual(browser.wait(PATIENCE), 0)
         self.assertEqual(files.sha256(directory / "file"), site.sha256)
@@ -91,6 +91,12 @@ class NgmasqueClientTest(ClientCase):
             self.assertGreater(entry[way]["packets"], 0)
             self.assertEqual(entry[way]["long_headers"], 0)
         self.assertEqual(entry["plain"], 0)
+
+    def test_quic_without_client_ids_is_forwarded_up(self):
+        """As of browsers; in between it is tunnelled, with a server connection ID that nobody has seen."""
+        entry = self.download(browser_options=("--scid=",))
+        self.assertGreater(self.packets(entry, "forwarded_tx"), self.packets(entry, "tunnelled_tx"), entry)
+        self.assertEqual((entry["forwarded_rx"]["packets"], entry["plain"]), (0, 0))
 
     def test_quic_is_tunnelled(self):
         """--forward=off"""

@@ -145,16 +145,67 @@ class QuicTest(ClientCase):
         self.assertEqual((total["plain"], total["forwarded_tx"]["packets"]), (1, 0))
 
     def test_no_connection_id(self):
-        """As browsers have it."""
+        """As browsers have it: forwarded towards the target, tunnelled back."""
         server = Server()
         proxy, _ = self.proxy()
         client, port = self.forward_to(proxy, server.addr)
         peers = [Peer(port), Peer(port)]
         for number, peer in enumerate(peers):
             self.handshake(peer, server, b"", b"server-%d" % number)
-            server.send(short(b"", b"for %d;" % number))
-            _get(peer, b"for %d;" % number)
-        self.assertEqual(client.finish()["total"]["plain"], 2)
+            before = server.source
+            self.exchange(client, peer, server, b"", b"server-%d" % number, "forwarded_tx")
+            self.assertEqual(server.source, before)
+        before = self.stats(client)["total"]["forwarded_tx"]["packets"]
+        for number in range(10):
+            for which, peer in enumerate(peers):
+                peer.send(short(b"server-%d" % which, b"to %d;" % number))
+                server.get(b"to %d;" % number)
+                server.send(short(b"", b"back %d to %d;" % (number, which)))
+                _get(peer, b"back %d to %d;" % (number, which))
+        total = client.finish()["total"]
+        # The first ones of the second connection may have been tunnelled.
+        self.assertGreaterEqual(total["forwarded_tx"]["packets"], before + 15)
+        self.assertEqual((total["forwarded_rx"]["packets"], total["plain"], total["tunnels"]), (0, 0, 2))
+        self.assertEqual((total["unseen_to_target"], total["unseen_to_client"], total["fallbacks"]), (0, 0, {}))
+
+    def test_no_connection_id_is_refused(self):
+        """By a proxy that wants one: then all is tunnelled, and the next one is not asked for."""
+        server = Server()
+        client, port = self.forward_to(self.answering_proxy(200), server.addr)
+        for number in range(2):
+            peer = Peer(port)
+            deadline = time.monotonic() + PATIENCE
+            while not select.select([peer], [], [], 0.2)[0]:  # It has no word for what is lost with the first tunnel.
+                self.assertLess(time.monotonic(), deadline)
+                peer.send(long(b"original", b"", b"hello"))
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        _, server.source = server.sock.recvfrom(65536, socket.MSG_DONTWAIT)
+                        server.send(long(b"", b"server-%d" % number, b"welcome"))
+            _get(peer, b"welcome")
+            peer.send(long(b"server-%d" % number, b"", b"finished", HANDSHAKE, 100))
+            server.get(b"finished")
+            for _ in range(10):
+                peer.send(short(b"server-%d" % number, b"ping"))
+                server.get(b"ping")
+                server.send(short(b"", b"pong"))
+                _get(peer, b"pong")
+        total = client.finish()["total"]
+        self.assertEqual((total["plain"], total["tunnels"], total["forwarded_tx"]["packets"]), (2, 3, 0))
+
+    def test_no_connection_id_with_draft_00(self):
+        """It says nothing of forwarding one way alone."""
+        server = Server()
+        proxy, _ = self.proxy()
+        client, port = self.forward_to(proxy, server.addr, "--proxy-dialect=draft-00")
+        peer = Peer(port)
+        self.handshake(peer, server, b"", b"server-0")
+        for _ in range(5):
+            peer.send(short(b"server-0", b"ping"))
+            server.get(b"ping")
+            server.send(short(b"", b"pong"))
+            _get(peer, b"pong")
+        self.assertEqual(client.finish()["total"]["forwarded_tx"]["packets"], 0)
 
     def test_proxy_gone_and_back(self):
         """The inner connection goes on, and is forwarded again."""

@@ -118,13 +118,47 @@ TEST(InnerIds, WhatComesLaterIsCounted) {
 
 TEST(InnerIds, ConnectionIdsThatAreNotAskedFor) {
   InnerIds ids;
-  EXPECT_FALSE(ids.FromClient(Long(Id(0xd0), {}), 1).client_id);
   EXPECT_FALSE(ids.FromClient(Long(Id(0xd0), Id(1, 3)), 1).client_id) << "too short";
   EXPECT_FALSE(ids.FromClient(Long(Id(0xd0), Id(1), kInitial, 1000), 1).client_id)
     << "no beginning";
   EXPECT_TRUE(ids.FromClient(Long(Id(0xd0), Id(1, 4)), 1).client_id);
   EXPECT_FALSE(ids.FromClient(Long(Id(0xd0), Id(1, 5)), 1).client_id) << "in conflict";
+  EXPECT_FALSE(ids.FromClient(Long(Id(0xd0), {}), 1).client_id) << "in conflict with all";
   EXPECT_EQ(ids.client_ids(), (std::vector{Id(1, 4)}));
+}
+
+// Whatever comes back is for it.
+TEST(InnerIds, ZeroLength) {
+  InnerIds ids;
+  EXPECT_EQ(Handshake(ids, {}, Id(2)).server_id, Id(2));
+  EXPECT_EQ(ids.client_ids(), std::vector{ConnectionId()});
+  ids.FromTarget(Short({}));
+  ids.FromTarget(Short(Id(9)));
+  EXPECT_EQ(ids.unseen_to_client(), 0u);
+  EXPECT_FALSE(ids.FromClient(Long(Id(0xd0), Id(1)), 2).client_id) << "in conflict";
+  EXPECT_FALSE(ids.FromClient(Short(Id(3)), 2).server_id);
+  EXPECT_EQ(ids.unseen_to_target(), 1u);
+}
+
+// The next connection of the port has the same one, and another server's.
+TEST(InnerIds, ZeroLengthAgain) {
+  InnerIds ids;
+  EXPECT_EQ(Handshake(ids, {}, Id(2)).server_id, Id(2));
+  const auto begun = ids.FromClient(Long(Id(0xd0), {}), 2);
+  EXPECT_FALSE(begun.client_id) << "it is known";
+  EXPECT_EQ(begun.old_server_id, Id(2));
+  ids.FromTarget(Long({}, Id(3)));
+  (void)ids.FromClient(Long(Id(3), {}, kHandshake, 100), 2);
+  EXPECT_EQ(ids.FromClient(Short(Id(3)), 2).server_id, Id(3));
+  EXPECT_FALSE(ids.FromClient(Short(Id(2)), 3).server_id) << "of the one before";
+}
+
+TEST(InnerIds, ServerWithoutOneIsNeverNews) {
+  InnerIds ids;
+  (void)ids.FromClient(Long(Id(0xd0), Id(1)), 1);
+  ids.FromTarget(Long(Id(1), {}));
+  (void)ids.FromClient(Long({}, Id(1), kHandshake, 100), 1);
+  EXPECT_FALSE(ids.FromClient(Short({}), 1).server_id);
 }
 
 TEST(InnerIds, TheLongestSilentIsForgotten) {
