@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -24,16 +25,14 @@ template <typename T> std::span<std::uint8_t> AsBytes(T &value) {
   return {reinterpret_cast<std::uint8_t *>(&value), sizeof(value)};
 }
 
-// A key for one purpose: as much of HMAC-SHA256 as it has room for.
-[[nodiscard]] bool Derive(std::span<const std::uint8_t> secret, std::string_view purpose,
+// A key for one purpose: HKDF-Expand (RFC 5869), as the secret is random already.
+[[nodiscard]] bool Derive(std::span<std::uint8_t, 32> secret, std::string_view purpose,
                           std::span<std::uint8_t> key) {
-  std::array<std::uint8_t, 32> digest;
-  if (gnutls_hmac_fast(GNUTLS_MAC_SHA256, secret.data(), secret.size(), purpose.data(),
-                       purpose.size(), digest.data()) != 0) {
-    return false;
-  }
-  std::ranges::copy(std::span(digest).first(key.size()), key.begin());
-  return true;
+  const gnutls_datum_t random{.data = secret.data(), .size = unsigned(secret.size())};
+  std::string info(purpose);
+  const gnutls_datum_t label{.data = reinterpret_cast<unsigned char *>(info.data()),
+                             .size = unsigned(info.size())};
+  return gnutls_hkdf_expand(GNUTLS_MAC_SHA256, &random, &label, key.data(), key.size()) == 0;
 }
 
 // RFC 9000, section 10.2: closing and draining take three times the PTO.
@@ -173,7 +172,8 @@ std::expected<std::unique_ptr<Http3Server>, QuicError> Http3Server::Create(Optio
   Impl::Secrets secrets{};
   if (!(options.secret ? (secret = *options.secret, true) : Random(secret)) ||
       !Random(AsBytes(secrets.table)) || !Derive(secret, "worker", AsBytes(secrets.ids.worker)) ||
-      !Derive(secret, "reset", secrets.ids.reset) || !Derive(secret, "token", secrets.token)) {
+      !Derive(secret, "reset", secrets.ids.reset) || !Derive(secret, "token", secrets.token) ||
+      !Derive(secret, "ticket", secrets.ticket)) {
     return std::unexpected(QuicError{QuicError::kInternal, "no random bytes"});
   }
   auto impl = std::make_unique<Impl>(std::move(options), handler, secrets);
@@ -182,7 +182,8 @@ std::expected<std::unique_ptr<Http3Server>, QuicError> Http3Server::Create(Optio
     .certificates = {{.certificate_file = o.certificate_file, .key_file = o.key_file}},
     .client_certificates = o.client_certificates,
     .client_ca_file = o.client_ca_file,
-    .key_log_file = o.key_log_file};
+    .key_log_file = o.key_log_file,
+    .ticket_key = secrets.ticket};
   std::ranges::copy(o.more_certificates, std::back_inserter(of_tls.certificates));
   auto tls = TlsServerContext::Create(std::move(of_tls));
   if (!tls) {

@@ -102,6 +102,7 @@ struct Http3Server::Impl {
     HashKey table;
     LocalIds::Secrets ids;
     QuicSecret token;
+    TicketKey ticket;
   };
   Impl(Options options_in, Handler &handler_in, const Secrets &secrets);
 

@@ -88,7 +88,7 @@ struct TlsServerContext::Shared {
   }
 
   File key_log;
-  gnutls_datum_t ticket_key{}; // GnuTLS derives keys from it that it changes now and then.
+  gnutls_datum_t ticket_key{}; // See TicketKey.
   gnutls_anti_replay_t anti_replay = nullptr;
 };
 
@@ -138,6 +138,13 @@ TlsServerContext::Create(Options options) {
   shared->key_log = *std::move(key_log);
   if (const int rv = gnutls_session_ticket_key_generate(&shared->ticket_key); rv != 0) {
     return TlsFailure("key of session tickets", rv);
+  }
+  if (const auto &key = options.ticket_key) {
+    // GnuTLS has its own idea of how long it is.
+    if (shared->ticket_key.size != key->size()) {
+      return std::unexpected(QuicError{QuicError::kTls, "key of session tickets"});
+    }
+    std::ranges::copy(*key, shared->ticket_key.data);
   }
   if (const int rv = gnutls_anti_replay_init(&shared->anti_replay); rv != 0) {
     return TlsFailure("early data", rv);

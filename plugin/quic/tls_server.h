@@ -8,6 +8,7 @@
 #include "ngmasque/quic/error.h"
 #include "ngmasque/quic/server_certificates.h"
 
+#include <array>
 #include <cstdint>
 #include <expected>
 #include <filesystem>
@@ -24,6 +25,10 @@ namespace ngmasque {
 
 class TlsServerSession;
 
+/// What session tickets are sealed with: GnuTLS derives keys from it that it changes now and then, by
+/// the time of day alone.
+using TicketKey = std::array<std::uint8_t, 64>;
+
 /// What the connections of a server share: its certificates, what session tickets are sealed with,
 /// and the key log.
 class TlsServerContext {
@@ -34,6 +39,9 @@ public:
     ClientCertificates client_certificates = ClientCertificates::kNone;
     std::filesystem::path client_ca_file{};
     std::filesystem::path key_log_file{};
+    /// Servers with the same one take each other's tickets, but no early data with those that were
+    /// sent before they were there.  Nothing: one is drawn.
+    std::optional<TicketKey> ticket_key{};
   };
 
   /// Errors: kTls, kQlog (the key log file).

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -227,6 +228,46 @@ TEST(Http3ServerAccept, ARequestInEarlyDataIsTooEarly) {
   EXPECT_TRUE(network.app.From(9001)->requests.empty());
   // HEADERS with entry 70 of the static table of QPACK: ":status 425".
   EXPECT_EQ(second.streams[0], (Bytes{0x01, 4, 0, 0, 0xff, 70 - 63}));
+}
+
+// What it has given its clients is good with the secret, and with no other one.
+TEST(Http3ServerAccept, AServerThatIsStartedAgainKnowsItsClients) {
+  std::array<std::uint8_t, 32> secret{1};
+  Network network({.retry_from = 1, .secret = secret});
+  const auto start_again = [&network](const std::array<std::uint8_t, 32> &with) {
+    network.server = ngmasque::Http3Server::Create({.certificate_file = network.files.file(),
+                                                    .key_file = network.files.key,
+                                                    .retry_from = 0,
+                                                    .secret = with},
+                                                   network.app)
+                       .value();
+  };
+  auto &client = network.Connect();
+  RawClient first("h3");
+  network.Talk(first, 9000);
+  ASSERT_FALSE(first.ticket.empty() || first.token.empty());
+
+  for (const bool same : {true, false}) {
+    secret[1] = same ? 0 : 1;
+    start_again(secret);
+    RawClient second("h3", first.token);
+    second.Resume(first);
+    network.Talk(second, 9000);
+    EXPECT_TRUE(second.completed());
+    EXPECT_EQ(second.resumed(), same);
+    EXPECT_EQ(network.server->statistics().retries, same ? 0u : 1u);
+  }
+
+  // A connection of before is reset at once, if that is its server.
+  secret[1] = 1;
+  for (const bool same : {false, true}) {
+    start_again(secret);
+    ASSERT_TRUE(client->SubmitRequest(Request()));
+    network.Run(kSecond / 10);
+    EXPECT_EQ(client.recorder.closed.has_value(), same);
+    secret[1] = 0;
+  }
+  EXPECT_EQ(client.recorder.closed->kind, CloseKind::kStatelessReset);
 }
 
 } // namespace

@@ -136,6 +136,36 @@ TEST(TlsServer, ATicketBringsEarlyData) {
   EXPECT_FALSE(EarlyData(*strangers));
 }
 
+// A server that is started again.
+TEST(TlsServer, TheSameKeyOpensTickets) {
+  const CertificateFiles files;
+  const auto with_key = [&files](std::uint8_t byte) {
+    ngmasque::TicketKey key;
+    key.fill(byte);
+    return TlsServerContext::Create({.certificates = {Pem(files)}, .ticket_key = key}).value();
+  };
+  auto context = with_key(1);
+  RawClient first("h3");
+  std::unique_ptr<Server> server;
+  Talk(first, server, *context, files);
+  ASSERT_TRUE(server->tls_session().SendTicket());
+  Talk(first, server, *context, files);
+  ASSERT_FALSE(first.ticket.empty());
+
+  for (const std::uint8_t byte : {1, 2}) {
+    context = with_key(byte);
+    RawClient second("h3");
+    second.Resume(first);
+    std::unique_ptr<Server> other;
+    Talk(second, other, *context, files);
+    EXPECT_TRUE(second.completed());
+    EXPECT_EQ(Resumed(*other), byte == 1);
+    EXPECT_EQ(second.resumed(), byte == 1);
+    // It cannot know whether that is a replay.
+    EXPECT_FALSE(EarlyData(*other));
+  }
+}
+
 TEST(TlsServer, ReplaceIsForNewConnections) {
   const CertificateFiles before;
   const CertificateFiles after;

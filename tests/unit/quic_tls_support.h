@@ -235,6 +235,7 @@ public:
     return ngtcp2_conn_get_streams_bidi_left2(conn_);
   }
   [[nodiscard]] bool completed() const { return ngtcp2_conn_get_handshake_completed2(conn_); }
+  [[nodiscard]] bool resumed() const { return gnutls_session_is_resumed(tls_) != 0; }
   ngmasque::Nanoseconds now = 1'000'000'000;
   Bytes ticket; // The last one that has come.
   Bytes token;  // Of NEW_TOKEN, the same.

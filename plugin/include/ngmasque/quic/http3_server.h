@@ -64,9 +64,11 @@ public:
     bool same_path = false;
     /// Which of the workers that share a port this is: its connection IDs tell who has `secret`.
     std::uint8_t worker = 0;
-    /// What connection IDs, stateless resets and tokens are made with: the same for all workers of a
-    /// port, and for a server that is started again, whose clients can only so be told that it does
-    /// not know them any more.  Nobody else may have it.  Nothing: one is drawn.
+    /// What connection IDs, stateless resets, tokens and session tickets are made with: the same for all
+    /// workers of a port, and for a server that is started again.  Only so can its clients be told that
+    /// it does not know them any more, and begin again as those that it knows.  (Early data with a
+    /// ticket of before it was started is not taken: RFC 8446, section 8.2.)  Nobody else may have it.
+    /// Nothing: one is drawn.
     std::optional<std::array<std::uint8_t, 32>> secret{};
   };
 
