@@ -1,6 +1,7 @@
 #include "configured.h"
 
 #include "certificates.h"
+#include "secret_file.h"
 
 #include <algorithm>
 #include <array>
@@ -143,6 +144,18 @@ Done ReadPolicies(Configured &setup) {
   return {};
 }
 
+Done ReadSecret(Configured &setup) {
+  if (setup.options.secret_file.empty()) {
+    return {};
+  }
+  auto secret = ReadSecretFile(setup.options.secret_file);
+  if (!secret) {
+    return std::unexpected(std::move(secret.error()));
+  }
+  setup.options.proxy.server.secret = *secret;
+  return {};
+}
+
 Done ReadAll(Configured &setup, const Settings &command_line, const std::vector<int> &passed) {
   const auto program = ProxyProgram(setup.options);
   auto settings = Complete(program, command_line);
@@ -160,6 +173,9 @@ Done ReadAll(Configured &setup, const Settings &command_line, const std::vector<
     return read;
   }
   if (auto read = ReadUsers(setup); !read) {
+    return read;
+  }
+  if (auto read = ReadSecret(setup); !read) {
     return read;
   }
   if (auto checked = CheckMoves(setup.options); !checked) {
@@ -221,6 +237,10 @@ std::vector<std::string> NeedRestart(const Configured &before, const Configured 
         !std::ranges::equal(values(before), values(after), {}, &Value::text, &Value::text)) {
       names.push_back(option.name);
     }
+  }
+  if (before.options.proxy.server.secret != after.options.proxy.server.secret &&
+      !std::ranges::contains(names, "secret-file")) {
+    names.emplace_back("what is in secret-file");
   }
   return names;
 }

@@ -42,7 +42,7 @@ struct Configured {
 [[nodiscard]] std::expected<void, Complaint> CheckListeners(const Configured &setup,
                                                             const std::vector<Endpoint> &addresses);
 
-/// Names of options that differ between the two and that a reload does not take.
+/// Names of options that differ between the two and that a reload does not take; and the secret.
 [[nodiscard]] std::vector<std::string> NeedRestart(const Configured &before,
                                                    const Configured &after);
 

@@ -77,6 +77,17 @@ Program ProxyProgram(ProxyProgramOptions &o) {
     Duration(Row("Network", "drain-timeout", "<DURATION>",
                  "When it is to end, tunnels may go on for so long: see SIGNALS."),
              o.drain_timeout),
+    Path({.section = "Network",
+          .name = "secret-file",
+          .argument = "<FILE>",
+          .help =
+            "Make stateless resets, address tokens and session tickets with what is in <FILE>: after "
+            "a new start connections of before are reset at once, and not after --timeout, and "
+            "clients that come back need no Retry and no certificate. It is made, for its owner "
+            "alone, if it is not there. Any 32 bytes or more will do that nobody else knows and no "
+            "other proxy has.",
+          .environment = "NGMASQUE_SECRET_FILE"},
+         o.secret_file),
 
     Path(Row("Clients", "users", "<FILE>", "Who may use the proxy: see USERS FILE."), o.users),
     Path(

@@ -23,6 +23,7 @@ struct ProxyProgramOptions {
   bool migrate_on_handshake = false;
   bool open = false;
   std::filesystem::path users;
+  std::filesystem::path secret_file;
   std::chrono::nanoseconds drain_timeout = std::chrono::minutes(1);
   LogLevel log_level = LogLevel::kInfo;
   std::filesystem::path access_log;

@@ -1,5 +1,6 @@
 #include "runner.h"
 
+#include "secret_file.h"
 #include "service.h"
 
 #include <chrono>
@@ -99,6 +100,15 @@ std::expected<void, Complaint> Runner::Start(std::vector<int> passed) {
     return std::unexpected(file.error());
   }
   access_log_.Use(*file);
+
+  // Not before: --check makes nothing.
+  if (const auto &secret_file = setup_.options.secret_file; !secret_file.empty()) {
+    const auto secret = MakeSecretFile(secret_file);
+    if (!secret) {
+      return std::unexpected(secret.error());
+    }
+    setup_.options.proxy.server.secret = *secret;
+  }
 
   auto options = setup_.options.proxy;
   options.log = log_.Function();

@@ -4,12 +4,15 @@
 #include "options.h"
 #include "programs_support.h"
 #include "quic_issued_certificate.h"
+#include "secret_file.h"
 
 #include "ngmasque/manual.h"
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <set>
 
 #include <arpa/inet.h>
@@ -154,6 +157,36 @@ TEST_F(ProgramConfigured, Moves) {
             "alternate-addr must be one address, and 0.0.0.0:1 is all of them");
 }
 
+TEST_F(ProgramConfigured, SecretFile) {
+  const auto file = directory_ / "secret";
+  const auto read = [&] {
+    return ReadMore({"--secret-file", file}).value().options.proxy.server.secret;
+  };
+  EXPECT_FALSE(ReadMore({}).value().options.proxy.server.secret);
+  EXPECT_FALSE(read()) << "nothing is made";
+  EXPECT_FALSE(std::filesystem::exists(file));
+
+  const auto made = MakeSecretFile(file);
+  ASSERT_TRUE(made) << made.error();
+  using enum std::filesystem::perms;
+  EXPECT_EQ(std::filesystem::status(file).permissions(), owner_read | owner_write);
+  EXPECT_EQ(read(), made.value());
+  EXPECT_EQ(MakeSecretFile(file), made) << "never over one that is there";
+  std::filesystem::remove(file);
+  EXPECT_NE(MakeSecretFile(file).value(), made.value()) << "drawn";
+  // The directory has nothing else in it.
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory_), {}), 1);
+
+  std::filesystem::permissions(file, others_read, std::filesystem::perm_options::add);
+  EXPECT_EQ(Wrong({"--secret-file", file}),
+            file.string() + " is no secret, as everybody gets to it: chmod o= " + file.string());
+  Write("secret", std::string(31, 'x'));
+  std::filesystem::permissions(file, owner_read | group_read);
+  EXPECT_TRUE(Wrong({"--secret-file", file}).contains("has to have 32 bytes or more"));
+  EXPECT_EQ(Wrong({"--secret-file=/nowhere/secret"}), "/nowhere/secret: No such file or directory");
+  EXPECT_EQ(MakeSecretFile("/nowhere/secret").error(), "/nowhere/secret: No such file or directory");
+}
+
 TEST_F(ProgramConfigured, SampleAndTableAgree) {
   ProxyProgramOptions options;
   const auto program = ProxyProgram(options);
@@ -179,6 +212,12 @@ TEST_F(ProgramConfigured, WhatNeedsANewStart) {
   after.settings.values["rate-per-client"] = {{.text = "5", .where = ""}};
   EXPECT_EQ(NeedRestart(before, after), (std::vector<std::string>{"listen", "rate-per-client"}));
   EXPECT_TRUE(NeedRestart(before, before).empty());
+  // The file is another one, or there is something else in it.
+  after = before;
+  after.options.proxy.server.secret.emplace();
+  EXPECT_EQ(NeedRestart(before, after), (std::vector<std::string>{"what is in secret-file"}));
+  after.settings.values["secret-file"] = {{.text = "a", .where = ""}};
+  EXPECT_EQ(NeedRestart(before, after), (std::vector<std::string>{"secret-file"}));
 }
 
 } // namespace
