@@ -31,7 +31,7 @@
 
 namespace ngmasque {
 
-class ProxyClient::Impl : public Http3Client::Handler, private TunnelLink::Owner {
+class ProxyClient::Impl : public Http3Client::Handler, private TunnelLinks::Owner {
 public:
   Impl(struct ev_loop *loop, Options options, ProxyClient::Handler &handler);
   ~Impl() override;
@@ -117,9 +117,9 @@ private:
   void OnPacketsDone(OuterLink &link, int error) override;
   void OnRoom(OuterLink &link) override;
 
-  // TunnelLink::Owner.
+  // TunnelLinks::Owner.
   void OnClientId(const ConnectionId &id, bool usable) override;
-  void OnLinkEnded(const TunnelEnd &end) override;
+  void OnLinksEnded(const TunnelEnd &end) override;
   std::chrono::nanoseconds LinkProbeTimeout() const override {
     return std::chrono::nanoseconds(probe_timeout_);
   }
@@ -183,14 +183,16 @@ private:
   /// The size of UDP payloads in bytes that go through a tunnel of this one, both ways, and not on
   /// a stream.  To be called when the dialect is known.
   std::size_t LinkPayload() const;
-  /// Of the outer connection, as it is called.
-  static FourTuple ViaPath();
-  std::expected<void, IoError> OpenTunnelLink();
-  /// Before it is destroyed.
-  void ForgetTunnelLink();
-  void TellRemoteId();
+  /// The path to an address of the proxy, as it is called.
+  FourTuple ViaPath(const Endpoint &remote);
+  std::expected<void, IoError> OpenTunnelLinks(const FourTuple &path);
+  /// When no socket uses them any more.
+  void ForgetTunnelLinks();
+  void TellRemoteIds();
   /// Something may have changed of a tunnel's connection IDs.
   void TellLinkIds(ProxyTunnel::Impl &tunnel);
+  /// The proxy has moved: so have those of the tunnel that are the same as before.
+  void MoveLinkIds(const ProxyTunnel::Impl &tunnel);
   /// Whether a tunnel has said it.
   bool HasLinkId(const LinkId &one) const;
 
@@ -245,6 +247,7 @@ private:
 
   // The outer connection.
   std::vector<Endpoint> addresses_; ///< Of the proxy, those that are yet to be tried.
+  std::unique_ptr<TunnelLinks> links_; ///< With Options::via, what sockets_ are made of.
   /// At most kMaxSockets, the one that was used last at the end; the others for what is still on its
   /// way, and for where the proxy may be again.
   std::list<Socket> sockets_;
@@ -276,17 +279,18 @@ private:
 
   // With Options::via.
   struct Behind {
-    Authority proxy;            ///< As a target.
-    TunnelLink *link = nullptr; ///< That of current_; null: there is none yet.
-    ProxyTunnelStatistics earlier;         ///< Of those before it.
-    std::optional<ConnectionId> remote_id; ///< That the link was told of.
-    /// Of forwarded packets: what ClientTunnel::LinkIds has said, which is what it was told of.
+    Authority proxy; ///< As a target ...
+    Endpoint remote; ///< ... and as it is called: without an address where that is not known.
+    std::uint16_t names = 0;       ///< Local ports that paths were told apart by.
+    ProxyTunnelStatistics earlier; ///< Of links_ before these.
+    std::vector<Http3Client::RemoteId> remote_ids; ///< Those that links_ were told of.
+    /// Of forwarded packets: what ClientTunnel::LinkIds has said, which is what they were told of.
     std::map<TunnelNumber, std::set<LinkId>> ids;
-    std::set<ConnectionId> usable; ///< Of these, those with kToClient that it has said yes to.
+    std::set<ConnectionId> usable; ///< Of these, those with kToClient that they have said yes to.
     int retries = 0;
     int discards = 0;
     bool again = false; ///< failure_ is worth another try.
-    bool full = false;  ///< It takes no more connection IDs of tunnels: they forward nothing.
+    bool full = false;  ///< They take no more connection IDs of tunnels, which forward nothing.
   } behind_;
   std::set<Impl *> followers_; ///< Those that this is Options::via of; the program has them.
 

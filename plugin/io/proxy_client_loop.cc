@@ -51,6 +51,7 @@ void ProxyClient::Impl::Flush() {
   if (closed_) {
     return;
   }
+  TellRemoteIds();
   if (!dialect_ && failure_.empty() && SteadyNow() >= settings_due_) {
     failure_ = "the proxy has sent no SETTINGS, which the dialect depends on";
     failure_code_ = kH3MissingSettings;
@@ -243,8 +244,8 @@ bool ProxyClient::Impl::OnNewLocalId(const ConnectionId &id) {
     return false;
   }
   local_ids_.insert(id);
-  if (behind_.link) {
-    behind_.link->AddClientId(id);
+  if (links_) {
+    links_->AddClientId(id);
   }
   return true;
 }
@@ -252,8 +253,8 @@ bool ProxyClient::Impl::OnNewLocalId(const ConnectionId &id) {
 void ProxyClient::Impl::OnRetiredLocalId(const ConnectionId &id) {
   local_ids_.erase(id);
   ids_.Release(id);
-  if (behind_.link) {
-    behind_.link->RemoveClientId(id);
+  if (links_) {
+    links_->RemoveClientId(id);
   }
 }
 
@@ -277,6 +278,7 @@ void ProxyClient::Impl::OnPathChanged(const FourTuple &path) {
   for (const auto &tunnel : Tunnels()) {
     if (tunnel->session) {
       tunnel->Run(tunnel->session->OnMigrated());
+      MoveLinkIds(*tunnel);
     }
   }
 }

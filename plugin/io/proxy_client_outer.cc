@@ -85,15 +85,16 @@ std::expected<void, IoError> ProxyClient::Impl::Connect(const Endpoint &remote, 
   }
   http3_.reset();
   close_reason_.reset();
-  ForgetTunnelLink();
   sockets_.clear();
+  ForgetTunnelLinks();
   for (const auto &id : std::exchange(local_ids_, {})) {
     ids_.Release(id);
   }
   blocked_.reset();
-  auto path = ViaPath();
+  FourTuple path;
   auto size = options_.max_udp_payload;
   if (chained_) {
+    path = ViaPath(remote);
     size = std::max(kMinUdpPayload, std::min(size, options_.via->impl_->LinkPayload()));
     small = small || size == kMinUdpPayload;
   } else if (const auto socket = OpenSocket(remote)) {
@@ -118,14 +119,14 @@ std::expected<void, IoError> ProxyClient::Impl::Connect(const Endpoint &remote, 
                          .keep_alive = {},
                          .max_udp_payload = size,
                          .probe_path = small,
-                         .server_migration = options_.server_migration && !chained_,
+                         .server_migration = options_.server_migration,
                          .max_received_payload = chained_ ? size : 0,
                          .hold_local_ids = chained_},
                         path, *this, SteadyNow());
   if (made) {
     http3_ = std::move(*made);
     Wake();
-    return chained_ ? OpenTunnelLink() : std::expected<void, IoError>();
+    return chained_ ? OpenTunnelLinks(path) : std::expected<void, IoError>();
   }
   Log(LogLevel::kError, ErrorText(made.error()));
   return std::unexpected(made.error());
@@ -166,7 +167,6 @@ void ProxyClient::Impl::OnPacketsDone(OuterLink &, int error) {
       std::exchange(received_, received) != received) {
     Hear();
   }
-  TellRemoteId();
   DeliverPacketsDone();
   if (!closed_) {
     Wake();
@@ -184,7 +184,7 @@ void ProxyClient::Impl::WriteOuter() {
 
 void ProxyClient::Impl::TryNextOrClose(std::string text) {
   Log(LogLevel::kWarning, std::format("connection to the proxy: {}", text));
-  if (std::exchange(behind_.again, false) && Connect(ViaPath().remote, small_)) {
+  if (std::exchange(behind_.again, false) && Connect(behind_.remote, small_)) {
     return;
   }
   const bool may_be_size = std::exchange(may_be_size_, false);
@@ -208,7 +208,6 @@ void ProxyClient::Impl::TryNextOrClose(std::string text) {
 // What has been on its way to the program is of no use any more, but for how tunnels have ended.
 void ProxyClient::Impl::TellEnd(std::string text) {
   over_ = true;
-  DismissFollowers(text);
   std::erase_if(events_,
                 [](const Event &event) { return !std::holds_alternative<TunnelEnd>(event.what); });
   for (const auto &tunnel : Tunnels()) {
@@ -216,6 +215,7 @@ void ProxyClient::Impl::TellEnd(std::string text) {
                        .what = TunnelEnd{.kind = TunnelEnd::Kind::kConnection, .text = text}});
   }
   EndTunnels();
+  DismissFollowers(text);
   events_.push_back({.tunnel = nullptr, .what = Closed{.text = std::move(text)}});
 }
 

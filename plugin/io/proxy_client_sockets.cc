@@ -28,8 +28,12 @@ constexpr std::size_t kMaxSockets = 8;
 
 std::expected<ProxyClient::Impl::Socket *, IoError>
 ProxyClient::Impl::OpenSocket(const Endpoint &remote) {
-  auto udp = UdpLink::Open(loop_, remote, options_.gso, read_buffer_, *this);
-  if (!udp) {
+  std::unique_ptr<OuterLink> link;
+  if (chained_) {
+    link = links_->Add(ViaPath(remote));
+  } else if (auto udp = UdpLink::Open(loop_, remote, options_.gso, read_buffer_, *this)) {
+    link = std::move(*udp);
+  } else {
     return std::unexpected(udp.error());
   }
   if (sockets_.size() >= kMaxSockets) {
@@ -39,7 +43,7 @@ ProxyClient::Impl::OpenSocket(const Endpoint &remote) {
     StopSocket(*oldest);
     sockets_.erase(oldest);
   }
-  return &sockets_.emplace_back(std::move(*udp));
+  return &sockets_.emplace_back(std::move(link));
 }
 
 bool ProxyClient::Impl::SendOuter(const OutgoingBurst &burst) {

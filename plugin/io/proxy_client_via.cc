@@ -3,21 +3,37 @@
 
 #include "proxy_client_impl.h"
 
+#include "ngmasque/quic/socket_address.h"
+
 #include <algorithm>
 #include <charconv>
 #include <format>
 #include <ranges>
 
+#include <arpa/inet.h>
+
 namespace ngmasque {
 
 namespace {
 
-// The connection has one path, and these are its names, which say nothing of where it leads: IPv4,
-// so that ngtcp2 takes them for addresses.
-constexpr Endpoint Name(std::uint16_t port) {
-  return {.address = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0}, .port = port};
+// An address of no host, to ngtcp2 one like others: for our end of a path, where only the port differs,
+// and for a proxy that has a name, which only the one before it looks up.
+constexpr Endpoint Nowhere(bool ipv6, std::uint16_t port) {
+  Endpoint endpoint{.address = {}, .port = port};
+  endpoint.address[10] = endpoint.address[11] = ipv6 ? 0 : 0xff;
+  return endpoint;
 }
-constexpr FourTuple kPath{.local = Name(1), .remote = Name(2)};
+
+Endpoint AddressOf(const Authority &proxy) {
+  auto endpoint = Nowhere(false, proxy.port);
+  if (inet_pton(AF_INET, proxy.host.c_str(), endpoint.address.data() + 12) != 1) {
+    in6_addr address{};
+    if (inet_pton(AF_INET6, proxy.host.c_str(), &address) == 1) {
+      std::ranges::copy(address.s6_addr, endpoint.address.begin());
+    }
+  }
+  return endpoint;
+}
 
 // What datagrams with the payload may have to spare less than http3_->max_datagram() says: their
 // prefix, and in the other direction our connection ID for what may be an empty one.
@@ -42,19 +58,20 @@ std::expected<void, IoError> ProxyClient::Impl::StartBehind() {
     return std::unexpected(IoError::kResolve);
   }
   behind_.proxy = {.host = options_.host, .port = port};
+  behind_.remote = AddressOf(behind_.proxy);
   auto &via = *options_.via->impl_;
   if (via.over_ || via.closed_) {
     return std::unexpected(IoError::kClosed);
   }
   via.followers_.insert(this);
-  return via.dialect_ ? Connect(kPath.remote, false) : std::expected<void, IoError>();
+  return via.dialect_ ? Connect(behind_.remote, false) : std::expected<void, IoError>();
 }
 
 void ProxyClient::Impl::OnViaReady() {
   if (closed_ || http3_ || !failure_.empty()) {
     return;
   }
-  if (const auto made = Connect(kPath.remote, false); !made) {
+  if (const auto made = Connect(behind_.remote, false); !made) {
     failure_ = ErrorText(made.error());
     final_ = true;
     Wake();
@@ -63,6 +80,9 @@ void ProxyClient::Impl::OnViaReady() {
 
 void ProxyClient::Impl::OnViaOver(std::string_view text) {
   options_.via = nullptr;
+  if (links_) {
+    links_->Close(); // Which would open others.
+  }
   behind_.again = false;
   final_ = true;
   if (failure_.empty()) {
@@ -100,26 +120,33 @@ std::size_t ProxyClient::Impl::LinkPayload() const {
   return max > kReserve ? max - kReserve : 0;
 }
 
-FourTuple ProxyClient::Impl::ViaPath() { return kPath; }
+FourTuple ProxyClient::Impl::ViaPath(const Endpoint &remote) {
+  Endpoint local;
+  do {
+    behind_.names = behind_.names == UINT16_MAX ? 1 : static_cast<std::uint16_t>(behind_.names + 1);
+    local = Nowhere(!IsIpv4(remote), behind_.names);
+  } while (FindSocket(local));
+  return {.local = local, .remote = remote};
+}
 
-std::expected<void, IoError> ProxyClient::Impl::OpenTunnelLink() {
-  auto opened = TunnelLink::Open(*options_.via, behind_.proxy, *local_ids_.begin(),
-                                 options_.via_tunnel, kPath, read_buffer_, *this);
+std::expected<void, IoError> ProxyClient::Impl::OpenTunnelLinks(const FourTuple &path) {
+  auto opened = TunnelLinks::Open(loop_, *options_.via, behind_.proxy, path.remote,
+                                  *local_ids_.begin(), options_.via_tunnel, read_buffer_, *this);
   if (!opened) {
     Log(LogLevel::kError, std::format("tunnel to the proxy: {}", ErrorText(opened.error())));
     return std::unexpected(std::move(opened.error()));
   }
-  behind_.link = opened->get();
-  current_ = &sockets_.emplace_back(std::move(*opened));
+  links_ = std::move(*opened);
+  current_ = &sockets_.emplace_back(links_->Add(path));
   return {};
 }
 
-void ProxyClient::Impl::ForgetTunnelLink() {
-  if (behind_.link) {
-    behind_.earlier += behind_.link->statistics();
-    behind_.link = nullptr;
+void ProxyClient::Impl::ForgetTunnelLinks() {
+  if (links_) {
+    behind_.earlier += links_->statistics();
+    links_.reset();
   }
-  behind_.remote_id.reset();
+  behind_.remote_ids.clear();
 }
 
 std::optional<ProxyTunnelStatistics> ProxyClient::Impl::via_statistics() const {
@@ -127,26 +154,31 @@ std::optional<ProxyTunnelStatistics> ProxyClient::Impl::via_statistics() const {
     return std::nullopt;
   }
   auto sum = behind_.earlier;
-  if (behind_.link) {
-    sum += behind_.link->statistics();
+  if (links_) {
+    sum += links_->statistics();
   }
   return sum;
 }
 
-// Of those of the proxy, the one in use.
-void ProxyClient::Impl::TellRemoteId() {
-  if (!behind_.link || !http3_) {
+void ProxyClient::Impl::TellRemoteIds() {
+  if (!links_ || !http3_) {
     return;
   }
-  const auto remote = http3_->remote_id();
-  if (!remote || remote->id == behind_.remote_id) {
+  auto now = http3_->remote_ids();
+  if (now == behind_.remote_ids) {
     return;
   }
-  behind_.link->AddServerId(remote->id, remote->token);
-  if (behind_.remote_id) {
-    behind_.link->RemoveServerId(*behind_.remote_id);
+  const auto before = std::exchange(behind_.remote_ids, std::move(now));
+  for (const auto &one : behind_.remote_ids) {
+    if (!std::ranges::contains(before, one)) {
+      links_->AddServerId(one.remote, one.id, one.token);
+    }
   }
-  behind_.remote_id = remote->id;
+  for (const auto &one : before) {
+    if (!std::ranges::contains(behind_.remote_ids, one.id, &Http3Client::RemoteId::id)) {
+      links_->RemoveServerId(one.id);
+    }
+  }
 }
 
 bool ProxyClient::Impl::HasLinkId(const LinkId &one) const {
@@ -155,7 +187,7 @@ bool ProxyClient::Impl::HasLinkId(const LinkId &one) const {
 }
 
 void ProxyClient::Impl::TellLinkIds(ProxyTunnel::Impl &tunnel) {
-  if (!behind_.link) {
+  if (!links_) {
     return;
   }
   std::set<LinkId> now;
@@ -178,9 +210,9 @@ void ProxyClient::Impl::TellLinkIds(ProxyTunnel::Impl &tunnel) {
         usable.push_back(one.id);
       }
     } else if (to_client) {
-      behind_.link->AddClientId(one.id);
+      links_->AddClientId(one.id);
     } else {
-      behind_.link->AddServerId(one.id);
+      links_->AddServerId(current_->link->remote(), one.id);
     }
   }
   for (const auto &one : before) {
@@ -189,9 +221,9 @@ void ProxyClient::Impl::TellLinkIds(ProxyTunnel::Impl &tunnel) {
     }
     if (one.direction == Direction::kToClient) {
       behind_.usable.erase(one.id);
-      behind_.link->RemoveClientId(one.id);
+      links_->RemoveClientId(one.id);
     } else {
-      behind_.link->RemoveServerId(one.id);
+      links_->RemoveServerId(one.id);
     }
   }
   if (!now.empty()) {
@@ -200,6 +232,19 @@ void ProxyClient::Impl::TellLinkIds(ProxyTunnel::Impl &tunnel) {
   for (const auto &id : usable) {
     if (tunnel.session) {
       tunnel.Run(tunnel.session->OnLinkId(id, true));
+    }
+  }
+}
+
+// Virtual ones are others then, and there are none before the proxy has answered.
+void ProxyClient::Impl::MoveLinkIds(const ProxyTunnel::Impl &tunnel) {
+  const auto ids = behind_.ids.find(tunnel.number);
+  if (ids == behind_.ids.end() || !tunnel.session || tunnel.session->dialect().virtual_ids()) {
+    return;
+  }
+  for (const auto &[direction, id] : ids->second) {
+    if (direction == Direction::kToTarget) {
+      links_->AddServerId(current_->link->remote(), id);
     }
   }
 }
@@ -229,7 +274,7 @@ void ProxyClient::Impl::OnClientId(const ConnectionId &id, bool usable) {
   }
 }
 
-void ProxyClient::Impl::OnLinkEnded(const TunnelEnd &end) {
+void ProxyClient::Impl::OnLinksEnded(const TunnelEnd &end) {
   if (end.kind == TunnelEnd::Kind::kConnection || !failure_.empty()) {
     return; // OnViaOver has said it.
   }

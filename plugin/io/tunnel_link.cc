@@ -5,59 +5,59 @@
 
 namespace ngmasque {
 
-std::expected<std::unique_ptr<TunnelLink>, IoError>
-TunnelLink::Open(ProxyClient &via, const Authority &proxy, const ConnectionId &first,
-                 const ProxyTunnel::Options &options, const FourTuple &path,
-                 std::span<std::uint8_t> buffer, Owner &owner) {
-  std::unique_ptr<TunnelLink> link(new TunnelLink(path, buffer, owner));
-  auto opened = via.Open(proxy, first, *link, options);
-  if (!opened) {
+std::expected<std::unique_ptr<TunnelLinks>, IoError>
+TunnelLinks::Open(struct ev_loop *loop, ProxyClient &via, const Authority &proxy,
+                  const Endpoint &remote, const ConnectionId &first,
+                  const ProxyTunnel::Options &options, std::span<std::uint8_t> buffer,
+                  Owner &owner) {
+  std::unique_ptr<TunnelLinks> links(new TunnelLinks(loop, via, options, buffer, owner));
+  if (auto opened = links->tunnels_.Open(proxy, remote, first); !opened) {
     return std::unexpected(std::move(opened.error()));
   }
-  link->tunnel_ = std::move(*opened);
+  return links;
+}
+
+std::unique_ptr<TunnelLink> TunnelLinks::Add(const FourTuple &path) {
+  std::unique_ptr<TunnelLink> link(new TunnelLink(path, *this));
+  links_.push_back(link.get());
   return link;
+}
+
+void TunnelLinks::OnPacket(const Endpoint &remote, std::span<const std::uint8_t> packet,
+                           unsigned ecn) {
+  const auto link = std::ranges::find(links_, remote, &TunnelLink::remote);
+  if (link != links_.end() && packet.size() <= buffer_.size()) {
+    read_ = *link;
+    std::ranges::copy(packet, buffer_.begin());
+    owner_.OnPacket(**link, buffer_.first(packet.size()), ecn);
+  }
+}
+
+void TunnelLinks::OnPacketsDone() {
+  if (auto *const link = std::exchange(read_, nullptr)) {
+    owner_.OnPacketsDone(*link, 0);
+  }
+}
+
+void TunnelLinks::OnWritable() {
+  // The owner may stop others meanwhile.
+  for (auto *const link : std::vector(links_)) {
+    if (std::ranges::contains(links_, link) && std::exchange(link->wants_room_, false)) {
+      owner_.OnRoom(*link);
+    }
+  }
 }
 
 // What the tunnel drops is lost on the way.
 SendOutcome TunnelLink::Send(const Burst &burst) {
-  const auto rest = tunnel_->SendBurst(burst.data, burst.segment, burst.ecn);
+  const auto rest = links_.tunnels_.SendBurst(remote(), burst.data, burst.segment, burst.ecn);
   return {.rest = rest, .sent = rest.empty()};
 }
 
-void TunnelLink::OnPacket(std::span<const std::uint8_t> packet, unsigned ecn) {
-  if (!stopped_ && packet.size() <= buffer_.size()) {
-    std::ranges::copy(packet, buffer_.begin());
-    owner_.OnPacket(*this, buffer_.first(packet.size()), ecn);
-  }
-}
-
-void TunnelLink::OnPacketsDone() {
-  if (!stopped_) {
-    owner_.OnPacketsDone(*this, 0);
-  }
-}
-
-void TunnelLink::OnReleaseClientId(const ConnectionId &id) {
-  if (!stopped_) {
-    owner_.OnClientId(id, true);
-  }
-}
-
-void TunnelLink::OnDiscardClientId(const ConnectionId &id) {
-  if (!stopped_) {
-    owner_.OnClientId(id, false);
-  }
-}
-
-void TunnelLink::OnWritable() {
-  if (std::exchange(wants_room_, false) && !stopped_) {
-    owner_.OnRoom(*this);
-  }
-}
-
-void TunnelLink::OnEnded(const TunnelEnd &end) {
-  if (!stopped_) {
-    owner_.OnLinkEnded(end);
+void TunnelLink::Stop() {
+  std::erase(links_.links_, this);
+  if (links_.read_ == this) {
+    links_.read_ = nullptr;
   }
 }
 

@@ -1,4 +1,4 @@
-// Http3Client: which connection IDs are told to the server, and which one it is known by.
+// Http3Client: which connection IDs are told to the server, and which ones it is known by.
 
 #include "ngmasque/quic/http3_client.h"
 
@@ -41,23 +41,23 @@ void Http3Client::DiscardLocalId(const ConnectionId &id) {
   std::ignore = ngtcp2_conn_discard_connection_id(impl.conn.get(), &cid);
 }
 
-std::optional<Http3Client::RemoteId> Http3Client::remote_id() const {
+std::vector<Http3Client::RemoteId> Http3Client::remote_ids() const {
   const auto &impl = endpoint();
-  auto *const conn = impl.conn.get();
-  if (impl.state != Impl::State::kOpen || !ngtcp2_conn_get_handshake_completed2(conn)) {
-    return std::nullopt;
+  std::vector<RemoteId> ids;
+  if (impl.state != Impl::State::kOpen) {
+    return ids;
   }
-  const auto *const cid = ngtcp2_conn_get_dcid2(conn);
-  const std::span bytes(cid->data, cid->datalen);
-  RemoteId remote{.id = *ConnectionId::From(bytes), .token = {}};
-  std::vector<ngtcp2_cid_token2> known(ngtcp2_conn_get_active_dcid3(conn, nullptr));
-  known.resize(ngtcp2_conn_get_active_dcid3(conn, known.data()));
+  std::vector<ngtcp2_cid_token2> known(ngtcp2_conn_get_active_dcid3(impl.conn.get(), nullptr));
+  known.resize(ngtcp2_conn_get_active_dcid3(impl.conn.get(), known.data()));
   for (const auto &one : known) {
-    if (one.token_present && std::ranges::equal(std::span(one.cid.data, one.cid.datalen), bytes)) {
-      std::ranges::copy(one.token.data, remote.token.emplace().begin());
+    auto &id = ids.emplace_back(RemoteId{.remote = ToFourTuple(one.ps.path).remote,
+                                         .id = *ConnectionId::From({one.cid.data, one.cid.datalen}),
+                                         .token = {}});
+    if (one.token_present) {
+      std::ranges::copy(one.token.data, id.token.emplace().begin());
     }
   }
-  return remote;
+  return ids;
 }
 
 } // namespace ngmasque

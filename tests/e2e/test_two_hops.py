@@ -10,11 +10,12 @@ import signal
 import net
 import stats
 import tap
-from procs import Program
+from procs import Program, sanitized
 from proxied import Outcome
 from proxy_case import MIB, SEED, ProxyCase
 from relay import Impairment
-from two_hops import TARGET, TwoHops, allow
+from transfer import Site
+from two_hops import SECOND, TARGET, TwoHops, allow
 
 # Of the first proxy and of the second one
 DIALECTS = {"draft_00": ("draft-00", "draft-00"), "rfc9298": ("rfc9298", "rfc9298"),
@@ -29,8 +30,20 @@ WAY = (Impairment(), Impairment(rate=10_000_000, queue=1 << 20))
 WINDOW = ("--max-data=256K", "--max-stream-data-bidi-local=256K")
 
 
+# In bytes a second: time for several moves
+RATE = 4_000_000
+SLOW = (Impairment(), Impairment(rate=RATE, queue=1 << 20))
+# Where the second proxy moves to
+NEXT = "127.0.0.5", "127.0.0.6"
+
+
 class TwoHopsCase(ProxyCase):
     SIZES = (4 * MIB, 3 * MIB)
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.large = Site(cls.work / "large", (8 if sanitized(cls.build) else 48) * MIB)
 
     def hops(self, **how) -> TwoHops:
         run = self.work / f"{self._testMethodName}-{len(list(self.work.iterdir()))}"
@@ -132,6 +145,64 @@ class TwoHopsCase(ProxyCase):
             self.assertGreaterEqual(min(outcome.stats["server_migrations"], target["server_migrations"]), 1)
             self.assertEqual((first["proxy"]["flows"], second["proxy"]["flows"]), (1, 2))
 
+    def check_all_stay(self, outcome: Outcome, *ends: stats.Stats) -> None:
+        """Nothing was refused, given up, or connected anew."""
+        self.assertEqual((outcome.stats["via"]["fallbacks"], outcome.stats["proxy"]["fallbacks"]), ({}, {}))
+        self.assertEqual([end["proxy"]["refused"] for end in ends[:2]], [{}, {}])
+        self.assertEqual([end["connections"] for end in ends], [1, 1, 1])
+
+    def check_second_moves(self, name: str) -> None:
+        """The client follows it through a tunnel of the first one to each of its addresses; those are known when it
+        is back."""
+        ring = tuple(net.free_addrs(*NEXT))
+        with self.hops(way=SLOW, first=allow(SECOND, *NEXT), ring=ring,
+                       proxy=(*allow(TARGET), "--migrate-every=60ms")) as world:
+            client = world.start_through(DIALECTS[name], *WINDOW, staying=True)
+            client.wait_all()
+            # The client's own packets go to the first one alone, ...
+            self.assertEqual(client.program.udp_addrs(remote=True), {world.first_seen})
+            at_first = {str(addr) for addr in world.first.udp_addrs()}
+            outcome = client.leave()
+            first, second, target = world.stop_all()
+        # What goes to the second one's next address is asked for at the first one.
+        self.check_forwarded_twice(outcome, first, 0.3)
+        self.check_all_stay(outcome, first, second, target)
+        self.assertGreaterEqual(min(outcome.stats["proxy"]["server_migrations"], second["server_migrations"]), 2)
+        self.assertEqual(outcome.stats["via"]["server_migrations"], 0)
+        self.assertLessEqual(first["proxy"]["flows"], 1 + len(NEXT))
+        # ... and the second one has seen none of them.
+        self.assertLessEqual(set(stats.by_server_address(second, "remote", "packets_received")), at_first)
+        self.assertEqual(len(stats.by_server_address(target, "remote", "packets_received")), 1)
+
+    def check_all_move(self, name: str) -> None:
+        """The first one, the second one and the target, each by a clock of its own."""
+        # No faster than connection IDs can be registered with the sanitizers
+        slow = sanitized(self.build)
+        first_ring, ring, others = (tuple(net.free_addrs(host)) for host in ("127.0.0.7", NEXT[0], "127.0.0.4"))
+        every = [f"--migrate-every={time}ms" for time in ((370, 310, 250) if slow else (35, 30, 25))]
+        with self.hops(first=(*allow(SECOND, NEXT[0]), every[0]), first_ring=first_ring,
+                       proxy=(*allow(TARGET, others[0].host), every[1]), ring=ring, site=self.large,
+                       target=(f"--alternate-addr={others[0]}", every[2])) as world:
+            outcome = world.start_through(DIALECTS[name], "--enable-server-migration").finish()
+            first, second, target = world.stop_all()
+        self.check_forwarded_twice(outcome, first, 0.3)
+        self.check_all_stay(outcome, first, second, target)
+        moves = [outcome.stats[which]["server_migrations"] for which in ("via", "proxy")]
+        moves.append(outcome.stats["server_migrations"])
+        print(f"# {name}: moves of the first one, the second one, the target: {moves}, in {outcome.seconds:.1f} s",
+              flush=True)
+        self.assertGreaterEqual(min(moves), 1)
+
+    def test_second_moves_where_it_is_not_allowed(self):
+        for name in MIXED:
+            with self.hops(way=WAY, ring=tuple(net.free_addrs(NEXT[0])),
+                           proxy=(*allow(TARGET), "--migrate-every=100ms")) as world:
+                outcome = world.start_through(DIALECTS[name], *WINDOW).finish()
+                first, second, _ = world.stop_all()
+            self.check_forwarded_twice(outcome, first)
+            self.assertEqual((outcome.stats["proxy"]["server_migrations"], second["server_migrations"]), (0, 0))
+            self.assertEqual(self.refused(first, 403), 1)
+
     def test_two_clients(self):
         """On the same sockets of both proxies."""
         with self.hops() as world:
@@ -203,6 +274,10 @@ def _add(name: str, mode: str) -> None:
 for _name in DIALECTS:
     for _mode in ("forward", "tunnel"):
         _add(_name, _mode)
+    for _who in ("second", "all"):
+        setattr(TwoHopsCase, f"test_{_name}_{_who}_moves",
+                lambda self, name=_name, check=f"check_{'all_move' if _who == 'all' else 'second_moves'}":
+                getattr(self, check)(name))
 for _name in ("draft_00", "rfc9298"):
     setattr(TwoHopsCase, f"test_{_name}_rebinding", lambda self, name=_name: self.check_moves(name, rebind=True))
     setattr(TwoHopsCase, f"test_{_name}_loss", lambda self, name=_name: self.check_loss(name))

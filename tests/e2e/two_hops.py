@@ -4,6 +4,7 @@ import sys
 
 import net
 import stats
+from net import Addr
 from procs import Program, ProgramError
 from proxied import Client, Proxied
 from relay import Impairment, Relay
@@ -13,21 +14,23 @@ from transfer import TIMEOUT
 SECOND, TARGET, FIRST = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
 
-def allow(host: str) -> tuple[str, ...]:
-    return (f"--connect-udp-allow={host}/32",)
+def allow(*hosts: str) -> tuple[str, ...]:
+    return tuple(f"--connect-udp-allow={host}/32" for host in hosts)
 
 
 class TwoHops(Proxied):
     """Proxied, whose proxy is the second one.  `way` is what a relay does to packets, up and down,
-    between clients and the first one; `first` are that one's options."""
+    between clients and the first one; `first` are that one's options, and `first_ring` its further addresses."""
 
     def __init__(self, *args, first: tuple[str, ...] = allow(SECOND), proxy: tuple[str, ...] = allow(TARGET),
-                 way: tuple[Impairment, Impairment] | None = None, seed: str = "1", **how):
+                 first_ring: tuple[Addr, ...] = (), way: tuple[Impairment, Impairment] | None = None, seed: str = "1",
+                 **how):
         super().__init__(*args, proxy=proxy, hosts=(SECOND, TARGET), seed=seed, **how)
         self.first_addr, way_addr = net.free_addrs(FIRST, FIRST)
         self.first_seen = way_addr if way else self.first_addr
         self.way = Relay(way_addr, self.first_addr, *way, seed=f"{seed}/way") if way else None
-        self._first_options = first
+        self._first_options = (*first, *(f"--alternate-addr={other}" for other in first_ring))
+        self._first_ring = first_ring
         self.first: Program
 
     def __enter__(self) -> "TwoHops":
@@ -48,7 +51,7 @@ class TwoHops(Proxied):
              *self._first_options, addr.host, str(addr.port), *self.site.certificate],
             self.run / "first.log", "first proxy")
         self._programs.append(program)
-        program.wait_bound([addr])
+        program.wait_bound([addr, *self._first_ring])
         return program
 
     def start_through(self, dialects: tuple[str, str], *options: str, mode: str = "forward", first_mode: str = "",

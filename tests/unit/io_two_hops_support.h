@@ -119,7 +119,7 @@ protected:
 
   std::unique_ptr<ConnectUdpProxy> MakeProxy(std::string_view allowed = "127.0.0.0/8") {
     ConnectUdpProxy::Options options;
-    options.listener.addresses = {Local(0)};
+    options.listener.addresses = {Local(0), Local(0)};
     options.server.certificate_file = certificate.file();
     options.server.key_file = certificate.key;
     options.proxy.policy.allow.push_back(*ParseAddressBlock(allowed));
@@ -136,6 +136,7 @@ protected:
     ASSERT_TRUE(via->Start());
     auto options = To(*second, GetParam().second);
     options.via = via.get();
+    options.server_migration = follows;
     options.via_tunnel = via_tunnel;
     client = std::make_unique<ProxyClient>(loop, options, watcher);
     ASSERT_TRUE(client->Start());
@@ -192,6 +193,7 @@ protected:
   std::unique_ptr<ConnectUdpProxy> first = MakeProxy(), second = MakeProxy();
   std::chrono::milliseconds idle_timeout{30'000};
   ProxyTunnel::Options via_tunnel{};
+  bool follows = true;
   Watcher via_watcher, watcher;
   Recorder recorder;
   std::unique_ptr<ProxyClient> via, client;

@@ -83,6 +83,50 @@ TEST_P(TwoHopsForward, TheFirstOneMoves) {
   EXPECT_TRUE(recorder.ended.empty());
 }
 
+// Through a tunnel of the first one to each address that the second one has.
+TEST_P(TwoHopsForward, TheSecondOneMoves) {
+  Start();
+  ASSERT_TRUE(ForwardsTwice());
+  for (std::uint64_t moves = 1; moves <= 4; ++moves) {
+    ASSERT_TRUE(second->Move(second->addresses()[moves % 2]));
+    ASSERT_TRUE(RunUntil([&] {
+      std::ignore = tunnel->Send(Short(kServerId), 0);
+      return client->statistics().server_migrations == moves &&
+             second->server_statistics().moves == moves;
+    })) << moves;
+    ASSERT_TRUE(ForwardsTwice()) << moves;
+  }
+  EXPECT_EQ(via->tunnels(), 2u);
+  EXPECT_EQ(via->statistics().server_migrations, 0u);
+  EXPECT_TRUE(recorder.ended.empty());
+  client.reset();
+  EXPECT_EQ(via->tunnels(), 0u);
+}
+
+TEST_P(TwoHopsForward, TheSecondOneIsNotFollowed) {
+  follows = false;
+  Start();
+  ASSERT_TRUE(ForwardsTwice());
+  ASSERT_TRUE(second->Move(second->addresses()[1]));
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(ForwardsTwice());
+  }
+  EXPECT_EQ(client->statistics().server_migrations, 0u);
+  EXPECT_EQ(via->tunnels(), 1u);
+}
+
+// With its other tunnel, which is not to be opened again.
+TEST_P(TwoHopsForward, TheFirstOneEndsAfterAMove) {
+  Start();
+  ASSERT_TRUE(ForwardsTwice());
+  ASSERT_TRUE(second->Move(second->addresses()[1]));
+  ASSERT_TRUE(RunUntil([&] { return client->statistics().server_migrations == 1; }));
+  via.reset();
+  std::ignore = tunnel->Send(Short(kServerId), 0);
+  ASSERT_TRUE(RunUntil([&] { return !watcher.closed.empty(); }));
+  EXPECT_EQ(recorder.ended.size(), 1u);
+}
+
 // What the first one does not take is tunnelled there, or both ways.
 TEST_P(TwoHopsForward, TheFirstOneTakesNoConnectionIds) {
   via_tunnel.limits.max_mappings = 1; // That of the connection to the second one.

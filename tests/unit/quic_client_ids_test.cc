@@ -12,7 +12,7 @@ const ngmasque::Http3Client::Options kHolds{.hold_local_ids = true};
 class HeldIds : public testing::Test {
 protected:
   HeldIds() {
-    EXPECT_FALSE(pair.client->remote_id());
+    EXPECT_TRUE(pair.client->remote_ids().empty());
     EXPECT_TRUE(pair.Connect());
     pair.Settle();
   }
@@ -57,22 +57,23 @@ TEST_F(HeldIds, AfterTheEnd) {
   pair.client->ReleaseLocalId(ids[1]);
   pair.client->DiscardLocalId(ids[2]);
   EXPECT_TRUE(pair.recorder.retired_ids.empty());
-  EXPECT_FALSE(pair.client->remote_id());
+  EXPECT_TRUE(pair.client->remote_ids().empty());
 }
 
 TEST(ClientIds, OfTheServer) {
   Pair pair;
   ASSERT_TRUE(pair.Connect());
   pair.Settle();
-  const auto before = pair.client->remote_id();
-  ASSERT_TRUE(before);
-  EXPECT_FALSE(before->id.empty());
+  const auto before = pair.client->remote_ids();
+  ASSERT_EQ(before.size(), 1u);
+  EXPECT_FALSE(before.front().id.empty());
+  EXPECT_EQ(before.front().remote, pair.client->path().remote);
   ASSERT_TRUE(pair.client->Migrate(Local(2000), pair.now));
   ASSERT_TRUE(pair.RunUntil([&] { return !pair.recorder.paths.empty(); }));
-  const auto after = pair.client->remote_id();
-  ASSERT_TRUE(after);
-  EXPECT_NE(after->id, before->id);
-  EXPECT_TRUE(after->token) << "it came with a frame, and the token in it";
+  const auto after = pair.client->remote_ids();
+  ASSERT_FALSE(after.empty());
+  EXPECT_NE(after.front().id, before.front().id);
+  EXPECT_TRUE(after.front().token) << "it came with a frame, and the token in it";
 }
 
 // The server of this test sends packets of 1350 bytes otherwise.

@@ -75,7 +75,8 @@ public:
     bool gso = true;
     /// Whether the outer connection follows a proxy that moves to another address: preferred_address
     /// (RFC 9000, section 9.6) and SERVER_ALTERNATE_ADDRESS.  It goes to ports that a proxy's target
-    /// may have, see TargetPolicy::AllowsPort, from a local port for each address.
+    /// may have, see TargetPolicy::AllowsPort, from a local port for each address; with `via`, through
+    /// a tunnel for each: PathTunnels.
     bool server_migration = true;
     /// Tunnels at a time, those that are over left out.  Beyond it Open says kTooManyTunnels.
     std::size_t max_tunnels = 64;
@@ -88,7 +89,7 @@ public:
     /// Tunnels are forwarded by both, as far as both are willing.  Each of the two may be closed or
     /// destroyed first, but neither be destroyed from within a Handler of the other.
     ProxyClient *via = nullptr;
-    ProxyTunnel::Options via_tunnel{}; ///< Of that tunnel.
+    ProxyTunnel::Options via_tunnel{}; ///< Of that tunnel, and of those to further addresses of the proxy.
     LogFunction log{}; ///< Null: no log.
   };
 
@@ -181,7 +182,7 @@ public:
 
   [[nodiscard]] const ProxyClientStatistics &statistics() const;
 
-  /// What the tunnel of Options::via has carried, forwarded packets of this one's tunnels included.
+  /// What the tunnels of Options::via have carried, forwarded packets of this one's tunnels included.
   /// Nothing without Options::via.
   [[nodiscard]] std::optional<ProxyTunnelStatistics> via_statistics() const;
 

@@ -85,11 +85,14 @@ public:
 
   /// What our packets are sent to, and the stateless reset token that came with it.
   struct RemoteId {
+    Endpoint remote; ///< Where it is used: RFC 9000, section 9.5, has one for each path.
     ConnectionId id;
     std::optional<ResetToken> token;
+    [[nodiscard]] bool operator==(const RemoteId &) const = default;
   };
-  /// Nothing before the handshake is complete, and when the connection is over.
-  [[nodiscard]] std::optional<RemoteId> remote_id() const;
+  /// That of the path in use, and behind it those of paths that are being validated, or were left not
+  /// long ago.  None before the handshake is complete, and when the connection is over.
+  [[nodiscard]] std::vector<RemoteId> remote_ids() const;
 
 private:
   Http3Client(Options options, Handler &handler);
