@@ -184,8 +184,9 @@ public:
 
   /// The tunnel has a socket.  With kToClient `id` leads from the socket to the client, with
   /// kToTarget from the 4-tuple to the socket.  With zero length, for which Tunnel::own_socket or no
-  /// least length is needed, it is never forwarded to the client, which could not tell what it gets.  `virtual_id`: see Mapping; with kToTarget it is what
-  /// must be in no conflict, and `id` may have any length.
+  /// least length is needed, it is never forwarded to the client, which could not tell what it gets.
+  /// `virtual_id`: see Mapping; with kToTarget it is what must be in no conflict, and `id` may have
+  /// any length.
   /// Errors: the conflicts there, those with reserved connection IDs included, kTooManyIds,
   /// kTooManyLengths, kFlowInUse, kTooShort.  Cost: O(log n).
   std::expected<Mapping *, SessionError> AddMapping(Tunnel &tunnel, Direction direction,
