@@ -10,6 +10,7 @@
 #include <ngmasque/session/rfc9298.h>
 
 #include <algorithm>
+#include <charconv>
 #include <format>
 #include <utility>
 
@@ -40,6 +41,13 @@ std::optional<Endpoint> LocalAddressFor(const Endpoint &remote) {
     close(fd);
   }
   return found ? ToEndpoint(from.get()) : std::nullopt;
+}
+
+// The option table lets through nothing else.
+std::uint16_t PortOf(const ProxyClient::Options &options) {
+  std::uint16_t port = 0;
+  std::from_chars(options.port.data(), options.port.data() + options.port.size(), port);
+  return port;
 }
 
 } // namespace
@@ -75,6 +83,7 @@ Carrier::Carrier(struct ev_loop *loop, Options options, const Log &log, Fatal fa
     options_(std::move(options)),
     log_(log),
     fatal_(std::move(fatal)),
+    name_(loop, options_.proxy.host, PortOf(options_.proxy)),
     pauses_(options_.first_pause, options_.longest_pause) {
   // What it means for the program is said here, and so its own words matter less.
   options_.proxy.log = [this](LogLevel level, std::string_view line) {
@@ -83,10 +92,7 @@ Carrier::Carrier(struct ev_loop *loop, Options options, const Log &log, Fatal fa
   ev_timer_init(
     &retry_,
     [](struct ev_loop *, ev_timer *timer, int) {
-      auto &self = *static_cast<Carrier *>(timer->data);
-      if (const auto connected = self.Connect(); !connected) {
-        self.ConnectLater(ErrorText(connected.error()));
-      }
+      static_cast<Carrier *>(timer->data)->LookUp();
     },
     0., 0.);
   ev_timer_init(
@@ -105,18 +111,39 @@ Carrier::~Carrier() {
   ev_clear_pending(loop_, &sweep_);
 }
 
-std::expected<void, IoError> Carrier::Start() {
+void Carrier::Start() {
   ev_timer_start(loop_, &tick_);
-  const auto connected = Connect();
-  if (!connected &&
-      (connected.error() == IoError::kResolve || connected.error() == IoError::kSocket)) {
-    ConnectLater(ErrorText(connected.error()));
-    return {};
+  LookUp();
+}
+
+void Carrier::LookUp() {
+  name_.LookUp([this](const ProxyName::Result &found) { OnLookedUp(found); });
+}
+
+void Carrier::OnLookedUp(const ProxyName::Result &found) {
+  if (!found) {
+    const auto text = std::format("proxy {}: {}", name_.host(), ErrorName(found.error()));
+    if (found.error() == SessionError::kNoName && !name_.known()) {
+      Give(kNoProxy, std::format("{}; is --proxy right, and the name server one that knows it?", text));
+    } else {
+      ConnectLater(text);
+    }
+    return;
   }
-  return connected;
+  options_.proxy.addresses = *found;
+  const auto connected = Connect();
+  if (connected) {
+    begun_ = true;
+  } else if (begun_ || connected.error() == IoError::kSocket) {
+    ConnectLater(ErrorText(connected.error()));
+  } else {
+    Give(kFailed, std::format("{}; see --proxy-cacert, --proxy-cert, --qlog-dir and --key-log",
+                              ErrorText(connected.error())));
+  }
 }
 
 void Carrier::Close() {
+  name_.Cancel();
   ev_timer_stop(loop_, &retry_);
   ev_timer_stop(loop_, &tick_);
   for (const auto &link : links_) {
@@ -216,7 +243,7 @@ void Carrier::OnClosed(Link &link, std::string_view text) {
     Give(kNoProxy, std::format("{}; see --proxy and --proxy-dialect", text));
     return;
   }
-  if (latest && !ev_is_active(&retry_)) {
+  if (latest && !ev_is_active(&retry_) && !name_.pending()) {
     ConnectLater(std::format("connection to the proxy: {}", text));
   }
 }
@@ -264,7 +291,8 @@ void Carrier::OnNetworkChanged() {
   for (const auto &link : links_) {
     link->may_move = true;
   }
-  if (ev_is_active(&retry_)) {
+  // Name servers of where this machine was may be out of reach.
+  if (ev_is_active(&retry_) || name_.pending()) {
     pauses_.Reset();
     ev_timer_stop(loop_, &retry_);
     ev_timer_set(&retry_, 0.05, 0.);

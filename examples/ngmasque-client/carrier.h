@@ -3,6 +3,7 @@
 #pragma once
 
 #include "backoff.h"
+#include "proxy_name.h"
 #include "target_statistics.h"
 
 #include "ngmasque/log.h"
@@ -56,9 +57,8 @@ public:
   Carrier(const Carrier &) = delete;
   Carrier &operator=(const Carrier &) = delete;
 
-  /// Begins to connect; what may pass is tried again.
-  /// Errors: those of ProxyClient::Start that will not pass: kTls, kQlog, kArgument, kInternal.
-  [[nodiscard]] std::expected<void, IoError> Start();
+  /// Begins to connect; what may pass is tried again, and Fatal may be called from within for the rest.
+  void Start();
   /// Ends all connections, with a word to the proxy.
   void Close();
 
@@ -100,6 +100,8 @@ public:
 private:
   class Link;
 
+  void LookUp();
+  void OnLookedUp(const ProxyName::Result &found);
   std::expected<void, IoError> Connect();
   void ConnectLater(std::string_view why);
   void OnReady();
@@ -114,6 +116,7 @@ private:
   Options options_;
   const Log &log_;
   const Fatal fatal_;
+  ProxyName name_;
   std::minstd_rand random_{std::random_device()()};
   std::list<std::unique_ptr<Link>>
     links_;                        // kMaxLinks and those that are over; the latest at the end.
@@ -121,6 +124,7 @@ private:
   std::map<std::string, TargetStatistics>
     earlier_; // Of those that are gone: kMaxTargets and kOthers.
   Backoff pauses_;
+  bool begun_ = false;  // A connection was, if only with its first packet.
   bool worked_ = false; // A tunnel was there.
   bool draining_ = false;
   bool takes_empty_ids_ = true;

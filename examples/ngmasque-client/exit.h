@@ -9,7 +9,7 @@ enum ClientExit : int {
   kCredentialsRefused = 3, ///< The proxy wants credentials or a certificate, or others.
   kProxyNotTrusted = 4,    ///< The proxy's certificate is not acceptable.
   kTargetDenied = 5,       ///< The proxy does not go to the target.
-  kNoProxy = 6,            ///< There is no proxy for UDP, or none that speaks a known dialect.
+  kNoProxy = 6, ///< There is no such name, no proxy for UDP, or none that speaks a known dialect.
 };
 
 } // namespace ngmasque::programs

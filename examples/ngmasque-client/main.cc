@@ -68,7 +68,10 @@ public:
     if (!Begin()) {
       return kFailed;
     }
-    ev_run(loop_, 0);
+    carrier_.Start();
+    if (code_ == kEnded) {
+      ev_run(loop_, 0);
+    }
     if (options_.status) {
       PrintStatus();
     }
@@ -117,11 +120,6 @@ private:
       log_.Warning(
         "the system does not tell when addresses change: the connection to the proxy moves "
         "when nothing comes from it for a while");
-    }
-    if (const auto started = carrier_.Start(); !started) {
-      log_.Error(std::format("{}; see --proxy-cacert, --proxy-cert, --qlog-dir and --key-log",
-                             ErrorText(started.error())));
-      return false;
     }
     if (options_.status) {
       ev_timer_start(loop_, &second_);

@@ -265,7 +265,7 @@ Program ClientProgram(ClientOptions &options) {
        "{}: the proxy wants credentials or a certificate, or others than it was given.\n\n"
        "{}: the proxy's certificate is not acceptable.\n\n"
        "{}: the proxy's policy does not allow the target of --listen.\n\n"
-       "{}: there is no proxy for UDP, or it speaks another dialect.",
+       "{}: there is no proxy for UDP: its name does not exist, or it speaks another dialect.",
        static_cast<int>(kCredentialsRefused), static_cast<int>(kProxyNotTrusted),
        static_cast<int>(kTargetDenied), static_cast<int>(kNoProxy))});
   program.notes.push_back({.title = "EXAMPLE",

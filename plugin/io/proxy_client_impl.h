@@ -125,6 +125,8 @@ private:
   }
 
   // proxy_client_outer.cc, proxy_client_sockets.cc and proxy_client_loop.cc
+  /// Fills addresses_.  Error: kResolve.
+  std::expected<void, IoError> FindAddresses();
   std::expected<void, IoError> ConnectNext();
   /// Starts the outer connection to an address, with larger packets or with smaller ones.
   std::expected<void, IoError> Connect(const Endpoint &remote, bool small);

@@ -42,6 +42,19 @@ std::expected<void, IoError> ProxyClient::Impl::Start() {
   if (chained_) {
     return StartBehind();
   }
+  if (auto found = FindAddresses(); !found) {
+    return found;
+  }
+  std::ranges::reverse(addresses_);
+  return ConnectNext();
+}
+
+std::expected<void, IoError> ProxyClient::Impl::FindAddresses() {
+  if (!options_.addresses.empty()) {
+    addresses_ = options_.addresses;
+    addresses_.resize(std::min(addresses_.size(), kMaxAddresses));
+    return {};
+  }
   const addrinfo hints{.ai_flags = AI_NUMERICSERV,
                        .ai_family = AF_UNSPEC,
                        .ai_socktype = SOCK_DGRAM,
@@ -62,8 +75,7 @@ std::expected<void, IoError> ProxyClient::Impl::Start() {
       addresses_.push_back(*endpoint);
     }
   }
-  std::ranges::reverse(addresses_);
-  return ConnectNext();
+  return {};
 }
 
 std::expected<void, IoError> ProxyClient::Impl::ConnectNext() {

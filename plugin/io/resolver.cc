@@ -12,6 +12,21 @@
 
 namespace ngmasque {
 
+namespace {
+
+// Why there is no address.
+SessionError ErrorOf(int status) {
+  switch (status) {
+  case ARES_ENOTFOUND:
+  case ARES_ENODATA:
+  case ARES_EBADNAME: return SessionError::kNoName;
+  case ARES_ETIMEOUT: return SessionError::kLookupTimeout;
+  default: return SessionError::kNoAddress;
+  }
+}
+
+} // namespace
+
 struct Resolver::State {
   explicit State(struct ev_loop *l) : loop(l) {}
   ~State();
@@ -97,15 +112,14 @@ void Resolver::State::OnAnswer(void *data, int status, int, ares_addrinfo *answe
   if (!found.empty()) {
     (*done)(std::move(found));
   } else {
-    (*done)(std::unexpected(status == ARES_ETIMEOUT ? SessionError::kLookupTimeout
-                                                    : SessionError::kNoAddress));
+    (*done)(std::unexpected(ErrorOf(status)));
   }
 }
 
 Resolver::Resolver(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Resolver::~Resolver() = default;
 
-std::unique_ptr<Resolver> Resolver::Create(struct ev_loop *loop) {
+std::unique_ptr<Resolver> Resolver::Create(struct ev_loop *loop, Names names) {
   // Initialising it more than once, and never cleaning up, costs nothing on this system.
   if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS) {
     return nullptr;
@@ -115,7 +129,7 @@ std::unique_ptr<Resolver> Resolver::Create(struct ev_loop *loop) {
   state->timer.data = state.get();
 
   ares_options options{};
-  options.flags = ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES;
+  options.flags = ARES_FLAG_NOALIASES | (names == Names::kSearch ? 0 : ARES_FLAG_NOSEARCH);
   options.timeout = kTimeoutMs;
   options.tries = kTries;
   options.sock_state_cb = State::OnSocketState;

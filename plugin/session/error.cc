@@ -116,6 +116,7 @@ constexpr auto kTable = std::to_array<Row>({
   Prohibited(kBenchmarkingAddress, "address for benchmarking"),
   Prohibited(kReservedAddress, "reserved address"),
   Prohibited(kDeniedAddress, "address that the operator denies"),
+  {kNoName, "there is no such name", 502, "dns_error", ""},
   {kNoAddress, "name does not resolve", 502, "dns_error", ""},
   {kLookupTimeout, "no name server has answered", 504, "dns_timeout", ""},
   TooMany(kTooManyClientLookups, "too many look-ups of the client"),

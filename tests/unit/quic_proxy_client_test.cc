@@ -321,6 +321,24 @@ TEST_F(ProxyClientTest, NameThatDoesNotResolve) {
   EXPECT_EQ(client->Start().error(), ngmasque::IoError::kResolve);
 }
 
+// The name is nobody's, and is not looked up.
+TEST_F(ProxyClientTest, AddressesThatAreKnown) {
+  Prepare();
+  const auto port = static_cast<std::uint16_t>(std::stoul(proxy->port()));
+  const auto at = [port](std::uint8_t last) {
+    return ngmasque::Endpoint{
+      .address = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127, 0, 0, last}, .port = port};
+  };
+  client = std::make_unique<ProxyClient>(
+    loop,
+    ProxyClient::Options{
+      .host = "proxy.invalid", .port = proxy->port(), .addresses = {at(77), at(1)}},
+    *this);
+  ASSERT_TRUE(client->Start());
+  ASSERT_TRUE(RunUntil([this] { return client->path().has_value(); })) << "nobody is at the first";
+  EXPECT_EQ(client->path()->remote, at(1));
+}
+
 TEST_F(ProxyClientTest, ErrorOfTheOuterConnectionIsPassedOn) {
   client = std::make_unique<ProxyClient>(
     loop, ProxyClient::Options{.host = "127.0.0.1", .ca_file = "/dev/null"}, *this);

@@ -25,6 +25,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 struct ev_loop;
 
@@ -49,6 +50,9 @@ public:
   struct Options {
     std::string host{};       ///< A name or an address, IPv6 without brackets.
     std::string port = "443"; ///< In decimal digits.
+    /// Where that is, in the order in which they are tried, for a program that has looked it up itself,
+    /// as with Resolver; the first 16.  Empty: Start looks it up.
+    std::vector<Endpoint> addresses{};
     /// The name in SNI and, with `ca_file`, that of the certificate.  Empty: `host`.
     std::string sni{};
     /// PEM; the only roots that are trusted.  Empty: the certificate is not verified, as in the
@@ -121,11 +125,11 @@ public:
   ProxyClient(const ProxyClient &) = delete;
   ProxyClient &operator=(const ProxyClient &) = delete;
 
-  /// Looks the proxy up, which may block, and starts the outer connection.  The addresses are tried
-  /// in turn until one has answered; OnReady or OnClosed follows.  To be called once.
+  /// Looks the proxy up, which may block, unless there are Options::addresses, and starts the outer
+  /// connection.  They are tried in turn until one has answered; OnReady or OnClosed follows.  To
+  /// be called once.
   /// Errors: kResolve, kSocket, kTls, kQlog, kArgument (also for Options::authorization), kInternal;
-  /// with Options::via also kClosed,
-  /// and those of its Open.
+  /// with Options::via also kClosed, and those of its Open.
   [[nodiscard]] std::expected<void, IoError> Start();
 
   /// Opens a tunnel to `target` for an inner connection whose Initial has the Source Connection ID

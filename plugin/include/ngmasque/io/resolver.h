@@ -4,6 +4,7 @@
 #include "ngmasque/routing/types.h"
 #include "ngmasque/session/error.h"
 
+#include <cstdint>
 #include <expected>
 #include <functional>
 #include <memory>
@@ -14,10 +15,15 @@ struct ev_loop;
 
 namespace ngmasque {
 
-/// Looks names up as the system does (/etc/hosts, /etc/resolv.conf), but takes each name as it is:
-/// no search domains and no aliases of the environment.
+/// Looks names up as the system does (/etc/hosts, /etc/resolv.conf, as they are when it is created),
+/// but takes no aliases of the environment.
 class Resolver {
 public:
+  enum class Names : std::uint8_t {
+    kAsTheyAre, ///< Without search domains: what somebody else has asked for.
+    kSearch,    ///< With those of the system, as its user expects.
+  };
+
   /// The addresses of a name, IPv6 and IPv4 in the order of RFC 6724; their ports are 0.  Never an
   /// empty list.
   using Result = std::expected<std::vector<Endpoint>, SessionError>;
@@ -28,15 +34,17 @@ public:
   static constexpr int kTimeoutMs = 2'000;
 
   /// Nothing if c-ares cannot be set up.
-  [[nodiscard]] static std::unique_ptr<Resolver> Create(struct ev_loop *loop);
+  [[nodiscard]] static std::unique_ptr<Resolver> Create(struct ev_loop *loop,
+                                                        Names names = Names::kAsTheyAre);
 
-  /// Look-ups that are under way end without `done` being called.
+  /// Look-ups that are under way end without `done` being called.  Not to be called from within one.
   ~Resolver();
   Resolver(const Resolver &) = delete;
   Resolver &operator=(const Resolver &) = delete;
 
   /// Calls `done` once, from the loop or from within this call.
-  /// Errors: kLookupTimeout if no server answered, kNoAddress for everything else.
+  /// Errors: kNoName if there is none or it has no address, kLookupTimeout if no server answered,
+  /// kNoAddress for everything else.
   void Lookup(const std::string &host, Done done);
 
 private:

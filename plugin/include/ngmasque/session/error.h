@@ -90,7 +90,8 @@ enum class SessionError : std::uint8_t {
   kReservedAddress,      ///< Whatever else is not global unicast.
   kDeniedAddress,        ///< TargetPolicy::Options::deny
   // It is not found.
-  kNoAddress,            ///< The name does not resolve.
+  kNoName,               ///< Name servers say that there is none such, or that it has no address.
+  kNoAddress,            ///< The name does not resolve, for another reason.
   kLookupTimeout,        ///< No name server has answered.
   kTooManyClientLookups, ///< ProxyOptions::max_lookups_per_client
   kTooManyLookups,       ///< ProxyOptions::max_lookups

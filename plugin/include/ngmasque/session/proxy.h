@@ -265,7 +265,7 @@ public:
                                        std::span<const HeaderField> fields, Timestamp now);
 
   /// The addresses of a name, in order of preference; their ports are not looked at.  None at all
-  /// counts as kNoAddress.  Errors: kNoAddress, kLookupTimeout.
+  /// counts as kNoAddress.  Errors: kNoName, kNoAddress, kLookupTimeout.
   [[nodiscard]] ProxyActions
   OnLookup(LookupId lookup, const std::expected<std::vector<Endpoint>, SessionError> &found,
            Timestamp now);
