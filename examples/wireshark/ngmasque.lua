@@ -61,7 +61,7 @@ local function read_decrypted(packet, all, from, to)
       frame.payload = index
       if frame.kind == "stream" then
         connection:on_stream(sender, frame, packet)
-      elseif frame.kind == "alternate" then
+      elseif frame.kind == "alternate" or frame.kind == "unknown" then
         packet:note(frame)
       else
         frame.datagram = connection:read_datagram(frame.data)
@@ -77,7 +77,7 @@ end
 local function note_alternate(packet, all)
   for index, payload in ipairs(all) do
     for _, frame in ipairs(frames.read(payload:raw())) do
-      if frame.kind == "alternate" then
+      if frame.kind == "alternate" or frame.kind == "unknown" then
         frame.payload = index
         packet:note(frame)
       end

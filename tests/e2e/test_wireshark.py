@@ -16,6 +16,7 @@ import tshark
 from procs import Program
 from proxied import ALLOW, EXIT, Proxied
 from proxy_case import SEED
+from quic_packets import varint
 from relay import Impairment, Relay
 from rfc9298 import capsule
 from transfer import TIMEOUT, Site
@@ -247,6 +248,24 @@ class WiresharkCase(unittest.TestCase):
         self.assertEqual([tree["ngmasque.context_id"] for _, tree in capture.trees("datagram")], ["4"])
         self.assertEqual([len(capture.trees(kind)) for kind in ("request", "response")], [len(wrong) + 1] * 2)
 
+    def test_unknown_frame(self):
+        """What is behind it is not read, though it looks like a datagram; it is said where reading ends."""
+        behind = b"\x31\x03\0\0x"
+        run = self.directory()
+        with (Proxied(self.build, self.site, run, proxy_by=("env", f"SSLKEYLOGFILE={run}/keys"), target_runs=False,
+                      front=CLEAR, pcap=run / "pcap") as world, UdpClient(world.proxy_seen) as client):
+            client.check_settings()
+            client.connection._control(varint(0x4bad) + behind)
+            while not client.connection.closed:
+                client.work(0.05)
+        capture = Capture(run / "pcap", run / "keys", run)
+        (port, tree), = capture.trees("unknown_frame")
+        self.assertNotEqual(port, world.proxy_seen.port)
+        self.assertEqual(int(tree["ngmasque.unknown_frame"], 16), 0x4bad)
+        self.assertGreaterEqual(int(tree["ngmasque.unknown_frame.unread"]), len(behind))
+        self.assertEqual(capture.trees("datagram"), [])
+        self.assertEqual(len(capture.fields("ngmasque.no_frames.unknown", "frame.number")), 1)
+
     def test_server_moves(self):
         """SERVER_ALTERNATE_ADDRESS: as the server's qlog has it."""
         run = self.directory()
@@ -280,6 +299,9 @@ class WiresharkCase(unittest.TestCase):
             self.assertEqual((frame["ngmasque.alternate.ipv6"], frame["ngmasque.alternate.ipv6_port"]), ("::", "0"))
         self.assertTrue(shown)
         self.assertTrue(shown <= sent, (shown, sent))
+        self.assertEqual(len(capture.fields("ngmasque.no_frames.alternate", "frame.number")),
+                         len(capture.fields("ngmasque.alternate", "frame.number")))
+        self.assertEqual(capture.fields("ngmasque.unknown_frame", "frame.number"), [])
         # The client says that it is willing, in its first packet.
         self.assertEqual(capture.fields("ngmasque.parameter", "frame.number"), [["1"]])
 

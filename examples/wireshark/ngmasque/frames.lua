@@ -84,7 +84,7 @@ local function read_frame(r)
   elseif type == frames.SERVER_ALTERNATE_ADDRESS then
     return read_alternate_address(r, first)
   elseif not LAYOUTS[type] then
-    return { kind = "unknown", type = type }
+    return { kind = "unknown", at = first, length = r.at - first, type = type }
   end
   for letter in LAYOUTS[type]:gmatch(".") do
     READ[letter](r)
@@ -92,18 +92,22 @@ local function read_frame(r)
   return { kind = "other" }
 end
 
--- All frames of `payload` that the dissector shows something of: up to the first one that is not
--- known, as nobody knows where it ends, or that is cut off.
+-- All frames of `payload` that the dissector shows something of: up to the first one that is cut off,
+-- or that is not known, which is the last one then, as nobody knows where it ends.
 function frames.read(payload)
   local found = {}
   local r = Reader.new(payload)
   while r:left() > 0 do
     local frame = r:try(read_frame)
-    if not frame or frame.kind == "unknown" then
+    if not frame then
       break
     end
     if frame.kind ~= "other" then
       found[#found + 1] = frame
+    end
+    if frame.kind == "unknown" then
+      frame.behind = r:left()
+      break
     end
   end
   return found

@@ -20,6 +20,9 @@ local field = {
   alternate_id = ProtoField.bytes("ngmasque.alternate.connection_id", "Connection ID"),
   alternate_token = ProtoField.bytes("ngmasque.alternate.token", "Stateless Reset Token"),
 
+  unknown = ProtoField.uint64("ngmasque.unknown_frame", "Frame of unknown type", base.HEX),
+  unread = ProtoField.uint32("ngmasque.unknown_frame.unread", "Bytes behind it that nobody can read"),
+
   request = ProtoField.none("ngmasque.request", "Request for UDP"),
   response = ProtoField.none("ngmasque.response", "Response to a request for UDP"),
   header = ProtoField.string("ngmasque.field", "Field"),
@@ -57,6 +60,20 @@ local field = {
 }
 for _, f in pairs(field) do
   show.protocol.fields[#show.protocol.fields + 1] = f
+end
+
+-- Wireshark's own part reads on behind the type of a frame that it does not know.  What it shows
+-- there cannot be taken away.
+local no_frames = {
+  alternate = ProtoExpert.new("ngmasque.no_frames.alternate",
+    "Wireshark's QUIC does not know this frame: what it shows of this QUIC packet from here on may be no frames",
+    expert.group.UNDECODED, expert.severity.NOTE),
+  unknown = ProtoExpert.new("ngmasque.no_frames.unknown",
+    "Nobody knows where this frame ends: what Wireshark's QUIC shows of this QUIC packet from here on may be no frames",
+    expert.group.UNDECODED, expert.severity.WARN),
+}
+for _, e in pairs(no_frames) do
+  show.protocol.experts[#show.protocol.experts + 1] = e
 end
 
 local function u64(value)
@@ -112,7 +129,16 @@ function kinds.alternate(note, at, tree)
     item:add(field.alternate_id, part(tvb, note.id_at))
   end
   item:add(field.alternate_token, part(tvb, note.token_at))
+  item:add_proto_expert_info(no_frames.alternate)
   return "SERVER_ALTERNATE_ADDRESS(" .. string.format("%d", note.sequence) .. ")"
+end
+
+function kinds.unknown(note, at, tree)
+  local range = part(at.payloads[note.payload], { note.at, note.length })
+  local item = add_u64(tree, field.unknown, range, note.type)
+  item:add(field.unread, note.behind):set_generated()
+  item:add_proto_expert_info(no_frames.unknown)
+  return string.format("unknown frame, %d bytes not read", note.behind)
 end
 
 function kinds.datagram(note, at, tree)
