@@ -9,6 +9,7 @@ from procs import Program, ProgramError
 from proxied import Client, Proxied
 from relay import Impairment, Relay
 from transfer import TIMEOUT
+from wire import Wire
 
 # Each goes to the next address, and nowhere else.
 SECOND, TARGET, FIRST = "127.0.0.1", "127.0.0.2", "127.0.0.3"
@@ -20,13 +21,19 @@ def allow(*hosts: str) -> tuple[str, ...]:
 
 class TwoHops(Proxied):
     """Proxied, whose proxy is the second one.  `way` is what a relay does to packets, up and down,
-    between clients and the first one; `first` are that one's options, and `first_ring` its further addresses."""
+    between clients and the first one; `first` are that one's options, and `first_ring` its further addresses.
+    On a `wire` the first proxy runs on its host "one" with the addresses of `first_ring` alone."""
 
     def __init__(self, *args, first: tuple[str, ...] = allow(SECOND), proxy: tuple[str, ...] = allow(TARGET),
                  first_ring: tuple[Addr, ...] = (), way: tuple[Impairment, Impairment] | None = None, seed: str = "1",
-                 **how):
-        super().__init__(*args, proxy=proxy, hosts=(SECOND, TARGET), seed=seed, **how)
-        self.first_addr, way_addr = net.free_addrs(FIRST, FIRST)
+                 wire: Wire | None = None, **how):
+        super().__init__(*args, proxy=proxy, hosts=(SECOND, TARGET), seed=seed, wire=wire, **how)
+        if wire:
+            self.first_addr, *first_ring = first_ring
+            way_addr = self.first_addr
+        else:
+            self.first_addr, way_addr = net.free_addrs(FIRST, FIRST)
+        self._inside_first = wire.inside("one") if wire else []
         self.first_seen = way_addr if way else self.first_addr
         self.way = Relay(way_addr, self.first_addr, *way, seed=f"{seed}/way") if way else None
         self._first_options = (*first, *(f"--alternate-addr={other}" for other in first_ring))
@@ -47,7 +54,7 @@ class TwoHops(Proxied):
     def start_first(self) -> Program:
         addr = self.first_addr
         program = Program(
-            [self._gtlsserver, "--quiet", "--connect-udp", f"--stats={self.run}/first-stats.json",
+            [*self._inside_first, self._gtlsserver, "--quiet", "--connect-udp", f"--stats={self.run}/first-stats.json",
              *self._first_options, addr.host, str(addr.port), *self.site.certificate],
             self.run / "first.log", "first proxy")
         self._programs.append(program)

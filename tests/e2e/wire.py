@@ -23,7 +23,8 @@ Wire.counts() has, next to what class Relay tells:
              what hosts sent, whether it arrived or not, by the address of the others,
              also those that nobody has (what a hostile server makes a client do)
     "links"  address -> "up"|"down" -> the counts of class Line, and "ce"
-Wire.trace() has every packet, as class Trace, if the Wire was made with trace=FILE.
+Wire.trace() has every packet, as class Trace, if the Wire was made with trace=FILE; with pcap=FILE
+all of them are there as the host that sends one has sent it.
 
 Commands, one a line on stdin, each answered by a line of JSON; when() takes any:
     counts                                   blackhole ADDRESS up|down|both on|off
@@ -52,6 +53,7 @@ import ip_packet
 import netns
 from ip_packet import Endpoint, Headers, to_bytes, to_text
 from net import Addr
+from pcap import Pcap
 from relay import BATCH, LINE_CAPACITY, Impairment, Line, Relay
 
 # Flows of the first host that the NAT knows; packets of others are dropped
@@ -148,8 +150,9 @@ class _Nat:
 
 
 class _Process:
-    def __init__(self, hosts: dict[str, list[str]], links: dict[str, list[dict]], seed: str, trace: TextIO | None):
-        self._seed, self._trace = seed, trace
+    def __init__(self, hosts: dict[str, list[str]], links: dict[str, list[dict]], seed: str, trace: TextIO | None,
+                 pcap: Pcap | None):
+        self._seed, self._trace, self._pcap = seed, trace, pcap
         self._traced = 0
         self._hosts = {name: netns.make_host(addresses) for name, addresses in hosts.items()}
         first, *others = hosts
@@ -256,6 +259,8 @@ class _Process:
         far = headers.destination.host if way == "up" else headers.source.host
         if headers.protocol in (0, ip_packet.ICMPV6) and headers.destination.host[0] == 0xff:
             return  # routers and listeners that the kernel looks for
+        if self._pcap:
+            self._pcap.write_ip(data)
         if self._prefixes and far not in self._owner:
             self._look_up(far)
         kind = ip_packet.kind(data, headers)
@@ -355,14 +360,14 @@ class Wire(Relay):
     """The network from the beginning of a with block to its end."""
 
     def __init__(self, hosts: dict[str, list[str]], links: dict[str, tuple[Link, Link]] | None = None,
-                 seed: str = "1", trace: Path | None = None):
+                 seed: str = "1", trace: Path | None = None, pcap: Path | None = None):
         links = links or {}
         self._trace = trace
         self._says = f"wire with seed {seed}, links {links}"
         self._argv = [
             sys.executable, Path(__file__), "--hosts", json.dumps(hosts), "--seed", seed,
             "--links", json.dumps({a: [asdict(link) for link in pair] for a, pair in links.items()}),
-            *(["--trace", str(trace)] if trace else [])]
+            *(["--trace", str(trace)] if trace else []), *(["--pcap", str(pcap)] if pcap else [])]
 
     def _answer(self) -> dict:
         answer = super()._answer()
@@ -427,10 +432,12 @@ def main() -> None:
     parser.add_argument("--links", type=json.loads, default={})
     parser.add_argument("--seed", default="1")
     parser.add_argument("--trace", type=Path)
+    parser.add_argument("--pcap", type=Path)
     args = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        process = _Process(args.hosts, args.links, args.seed, args.trace.open("w") if args.trace else None)
+        process = _Process(args.hosts, args.links, args.seed, args.trace.open("w") if args.trace else None,
+                           Pcap(args.pcap) if args.pcap else None)
     except netns.NotPermitted as err:
         print(json.dumps({"unavailable": str(err)}), flush=True)
         return
