@@ -81,6 +81,12 @@ class HostileConnection(Connection):
         """Number of a packet of the client."""
         return self._spaces[APPLICATION].largest
 
+    @property
+    def settled(self) -> bool:
+        """The client has acknowledged all that it was sent."""
+        space = self._spaces[APPLICATION]
+        return not space.queue and not space.unacked
+
     def packet(self, frames: bytes, size: int = 1200) -> bytes:
         """A datagram of its own of at least that size, past congestion control, which is not sent again."""
         space, dcid = self._spaces[APPLICATION], self.peer_cids[self.peer_cid]
