@@ -59,6 +59,7 @@ public:
 
   // Http3Server::Handler.
   Http3Endpoint::Handler *OnConnection(Http3Server::Connection &connection) override;
+  bool IsOver(std::span<const std::uint8_t> bytes) override { return proxy_->IsOver(bytes); }
   void OnRefused(const FourTuple &path) override {
     if (draining_) {
       Log(full_lines_, LogLevel::kInfo, path, "refused: no more connections are taken");
@@ -182,15 +183,19 @@ std::expected<void, IoError> ConnectUdpProxy::Impl::Start(Options options) {
   AddOwn(options.proxy.policy);
   options.server.queues = kProxyQueueBounds;
   options.server.max_requests = options.proxy.proxy.routing.max_streams_per_client + kSpareRequests;
-  proxy_ = ProxyServer::Create(loop_, std::move(options.proxy));
-  if (!proxy_) {
-    return std::unexpected(IoError(IoError::kResolve));
-  }
   auto server = Http3Server::Create(std::move(options.server), *this);
   if (!server) {
     return std::unexpected(std::move(server.error()));
   }
   server_ = *std::move(server);
+  options.proxy.proxy.id_key = server_->foreign_id_key();
+  options.proxy.proxy.reset_token = [this](std::span<const std::uint8_t> virtual_id) {
+    return server_->ResetToken(virtual_id);
+  };
+  proxy_ = ProxyServer::Create(loop_, std::move(options.proxy));
+  if (!proxy_) {
+    return std::unexpected(IoError(IoError::kResolve));
+  }
   return {};
 }
 

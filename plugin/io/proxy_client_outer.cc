@@ -151,6 +151,12 @@ bool ProxyClient::Impl::OnPacket(OuterLink &link, std::span<std::uint8_t> packet
     FindTunnel(forwarded.tunnel->number())->TakeForwarded(forwarded, packet, ecn);
     return !closed_;
   }
+  if (const auto reset = ids_.FindReset(packet)) {
+    const auto tunnel = FindTunnel(reset->tunnel->number());
+    tunnel->Run(reset->tunnel->OnReset(reset->mapping));
+    Ping(); // Whether the proxy knows the outer connection still.
+    return !closed_;
+  }
   const auto before = forwarding_ ? http3_->packets_received() : 0;
   const auto *const from = current_;
   WithHttp3([&](Http3Client &http3) {

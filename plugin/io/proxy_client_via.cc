@@ -212,7 +212,7 @@ void ProxyClient::Impl::TellLinkIds(ProxyTunnel::Impl &tunnel) {
     } else if (to_client) {
       links_->AddClientId(one.id);
     } else {
-      links_->AddServerId(current_->link->remote(), one.id);
+      links_->AddServerId(current_->link->remote(), one.id, one.token);
     }
   }
   for (const auto &one : before) {
@@ -242,9 +242,9 @@ void ProxyClient::Impl::MoveLinkIds(const ProxyTunnel::Impl &tunnel) {
   if (ids == behind_.ids.end() || !tunnel.session || tunnel.session->dialect().virtual_ids()) {
     return;
   }
-  for (const auto &[direction, id] : ids->second) {
-    if (direction == Direction::kToTarget) {
-      links_->AddServerId(current_->link->remote(), id);
+  for (const auto &one : ids->second) {
+    if (one.direction == Direction::kToTarget) {
+      links_->AddServerId(current_->link->remote(), one.id, one.token);
     }
   }
 }

@@ -329,6 +329,10 @@ void ProxyServer::OnStreamClosed(const StreamKey &stream, bool finished) {
   state_->Perform(state_->proxy.OnStreamClosed(stream, SteadyNow(), finished));
 }
 
+bool ProxyServer::IsOver(std::span<const std::uint8_t> bytes) const {
+  return state_->proxy.IsOver(bytes);
+}
+
 std::size_t ProxyServer::tunnels() const { return state_->proxy.tunnels(); }
 
 ProxyCounters ProxyServer::counters() const { return state_->proxy.counters(); }

@@ -220,18 +220,20 @@ Acceptor::Result Acceptor::Reset(std::span<const std::uint8_t> packet,
   //= RFC 9000, section 10.3.3
   //# An endpoint MUST ensure that every Stateless Reset that it sends is smaller than the packet
   //# that triggered it, unless it maintains state sufficient to prevent looping.
+  static_assert(kMinReset >= kForeignLength);
   if (packet.size() <= std::max(kMinReset, ids_.length())) {
     return Dropped(DropReason::kNoReset);
   }
   const auto id = packet.subspan(1, ids_.length());
+  const bool foreign = options_.is_foreign && options_.is_foreign(packet.subspan(1));
   // It would end a connection that another worker has, as all of them have the same secret.
-  if (ids_.WorkerOf(id) != options_.worker) {
+  if (!foreign && ids_.WorkerOf(id) != options_.worker) {
     return Dropped(DropReason::kOtherWorker);
   }
   if (!answers_.Take(1, now)) {
     return Dropped(DropReason::kBudget);
   }
-  const auto token = ids_.ResetToken(id);
+  const auto token = foreign ? ForeignResetToken(id) : ids_.ResetToken(id);
   std::array<std::uint8_t, kMaxReset - NGTCP2_STATELESS_RESET_TOKENLEN> random;
   if (!token || !random_(random)) {
     return Dropped(DropReason::kInternal);

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <variant>
@@ -39,7 +40,12 @@ public:
     std::uint64_t answers_per_second = 1'000;
     /// Retry packets per second, and as many at once; 0 for no bound.
     std::uint64_t retries_per_second = 10'000;
+    /// Whether what follows the first byte of a short header, kForeignLength bytes at least, is a
+    /// connection ID that was given out with ForeignResetToken and is of nothing any more.  Null: none.
+    std::function<bool(std::span<const std::uint8_t>)> is_foreign = nullptr;
   };
+  /// Connection IDs that are not of `ids`, but for which the server has tokens, are longer or as long.
+  static constexpr std::size_t kForeignLength = 16;
 
   /// One round trip, however slow, and lost packets.
   static constexpr Nanoseconds kRetryTokenLifetime = 10'000'000'000;
@@ -116,6 +122,13 @@ public:
   /// fails.
   [[nodiscard]] std::optional<std::vector<std::uint8_t>> NewToken(const Endpoint &remote,
                                                                   Nanoseconds now) const;
+
+  /// The token of stateless resets for such a connection ID, of kForeignLength bytes at least: that of
+  /// what it begins with, as a packet does not say how long it is.  Nothing if GnuTLS fails.
+  [[nodiscard]] std::optional<ngtcp2_stateless_reset_token>
+  ForeignResetToken(std::span<const std::uint8_t> id) const {
+    return ids_.ResetToken(id.first(kForeignLength));
+  }
 
   /// How often each has happened.
   [[nodiscard]] std::uint64_t accepted() const { return accepted_; }

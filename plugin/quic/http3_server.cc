@@ -43,10 +43,12 @@ constexpr unsigned kClosingPtos = 3;
 Impl::Impl(Options options_in, Handler &handler_in, const Secrets &secrets)
   : options(std::move(options_in)),
     handler(handler_in),
+    foreign(secrets.foreign),
     ids(kLocalIdLength, secrets.ids, Random),
     acceptor({.worker = options.worker,
               .retry_from = options.retry_from,
-              .max_handshakes = options.max_handshakes},
+              .max_handshakes = options.max_handshakes,
+              .is_foreign = [this](std::span<const std::uint8_t> id) { return handler.IsOver(id); }},
              ids, secrets.token, Random),
     by_client(0, ClientKeyHash(secrets.table)),
     by_id(0, ConnectionIdHash(secrets.table)) {}
@@ -173,7 +175,8 @@ std::expected<std::unique_ptr<Http3Server>, QuicError> Http3Server::Create(Optio
   if (!(options.secret ? (secret = *options.secret, true) : Random(secret)) ||
       !Random(AsBytes(secrets.table)) || !Derive(secret, "worker", AsBytes(secrets.ids.worker)) ||
       !Derive(secret, "reset", secrets.ids.reset) || !Derive(secret, "token", secrets.token) ||
-      !Derive(secret, "ticket", secrets.ticket)) {
+      !Derive(secret, "ticket", secrets.ticket) ||
+      !Derive(secret, "foreign", AsBytes(secrets.foreign))) {
     return std::unexpected(QuicError{QuicError::kInternal, "no random bytes"});
   }
   auto impl = std::make_unique<Impl>(std::move(options), handler, secrets);
@@ -302,6 +305,14 @@ Http3Server::ReplaceCertificate(const std::filesystem::path &certificate_file,
                                 const std::filesystem::path &key_file) {
   const CertificateAndKey one{.certificate_file = certificate_file, .key_file = key_file};
   return impl_->tls->Replace({&one, 1});
+}
+
+const HashKey &Http3Server::foreign_id_key() const { return impl_->foreign; }
+
+std::optional<ngmasque::ResetToken>
+Http3Server::ResetToken(std::span<const std::uint8_t> id) const {
+  const auto made = impl_->acceptor.ForeignResetToken(id);
+  return made ? std::optional(std::to_array(made->data)) : std::nullopt;
 }
 
 std::size_t Http3Server::connections() const { return impl_->connections.size(); }

@@ -103,6 +103,7 @@ struct Http3Server::Impl {
     LocalIds::Secrets ids;
     QuicSecret token;
     TicketKey ticket;
+    HashKey foreign; ///< See Http3Server::foreign_id_key.
   };
   Impl(Options options_in, Handler &handler_in, const Secrets &secrets);
 
@@ -126,6 +127,7 @@ struct Http3Server::Impl {
   Options options;
   Handler &handler;
   std::unique_ptr<TlsServerContext> tls;
+  HashKey foreign;
   LocalIds ids;
   Acceptor acceptor;
   ClosedConnections closed;

@@ -25,7 +25,8 @@ struct KeyedSource::Keys {
   aes128_ctx decrypt;
 };
 
-KeyedSource::KeyedSource(const HashKey &key, std::uint16_t worker) : worker_(worker) {
+KeyedSource::KeyedSource(const HashKey &key, std::uint16_t worker, std::uint64_t first)
+  : worker_(worker), counter_(first) {
   // Not the key of the hash tables itself: what is made with this one is seen by others.
   constexpr std::array<std::uint8_t, 2> kFirst{'v', 0}, kSecond{'v', 1};
   const std::array halves{SipHash<2, 4>(key, kFirst), SipHash<2, 4>(key, kSecond)};

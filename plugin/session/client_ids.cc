@@ -53,4 +53,42 @@ ForwardedPacket ClientIds::FindForwarded(std::span<const std::uint8_t> packet) c
   return {.tunnel = owner->tunnel, .mapping = &mapping, .id_length = mapping.id.size()};
 }
 
+std::uint64_t ClientIds::Hash(const ResetToken &token) const { return SipHash<2, 4>(key_, token); }
+
+void ClientIds::AddToken(const ResetToken &token, const ResetMapping &of) {
+  resets_.try_emplace(Hash(token), Reset{.token = token, .of = of});
+}
+
+void ClientIds::EraseToken(const ResetToken &token, const ResetMapping &of) {
+  const auto known = resets_.find(Hash(token));
+  if (known != resets_.end() && known->second.of.tunnel == of.tunnel &&
+      known->second.of.mapping == of.mapping) {
+    resets_.erase(known);
+  }
+}
+
+//= RFC 9000, section 10.3.1
+//# When comparing a datagram to stateless reset token values, endpoints MUST perform the comparison
+//# without leaking information about the value of the token.
+//
+// The hash says nothing of it to who has not the key, and what follows takes as long for all tokens.
+std::optional<ClientIds::ResetMapping>
+ClientIds::FindReset(std::span<const std::uint8_t> packet) const {
+  if (resets_.empty() || packet.size() < kMinStatelessReset ||
+      PeekHeaderForm(packet) != HeaderForm::kShort) {
+    return std::nullopt;
+  }
+  ResetToken token;
+  std::ranges::copy(packet.last(token.size()), token.begin());
+  const auto known = resets_.find(Hash(token));
+  if (known == resets_.end()) {
+    return std::nullopt;
+  }
+  unsigned different = 0;
+  for (std::size_t i = 0; i < token.size(); ++i) {
+    different |= static_cast<unsigned>(token[i] ^ known->second.token[i]);
+  }
+  return different == 0 ? std::optional(known->second.of) : std::nullopt;
+}
+
 } // namespace ngmasque

@@ -42,7 +42,8 @@ std::vector<LinkId> ClientTunnel::LinkIds() const {
   for (const auto &[number, mapping] : mappings_) {
     const auto add = [&ids, &mapping](const ConnectionId &id) {
       if (!id.empty()) {
-        ids.push_back({.direction = mapping.direction, .id = id});
+        ids.push_back(
+          {.direction = mapping.direction, .id = id, .token = mapping.virtual_token});
       }
     };
     if (virtual_ids) {

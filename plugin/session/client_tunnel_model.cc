@@ -53,6 +53,26 @@ std::vector<ClientAction> ClientTunnel::OnMigrated() {
   return actions;
 }
 
+//= draft-ietf-masque-quic-proxy, section 5.4
+//# The length of the Stateless Reset Token sent by the proxy in response to forwarded mode packets in
+//# order to reset the client-to-target QUIC connection.
+//
+// That one is whole, as the target knows nothing of it, and its packets can be tunnelled, if need be
+// through another tunnel: so it is only what the proxy had of it that is over.
+std::vector<ClientAction> ClientTunnel::OnReset(MappingId number) {
+  Actions actions;
+  const auto found = mappings_.find(number);
+  if (state_ == State::kOver || found == mappings_.end()) {
+    return actions;
+  }
+  Model model(*this, actions);
+  if (model.SetVirtual(number, {}, {})) {
+    actions.emplace_back(client_action::FellBack{Fallback::kMappingReset});
+    dialect_->OnReset(number, model);
+  }
+  return actions;
+}
+
 std::vector<ClientAction> ClientTunnel::OnRequestClosed(RequestId request, std::uint64_t code) {
   Actions actions;
   if (dialect_) {
@@ -83,7 +103,8 @@ void ClientTunnel::Model::Opened(bool connection_ids, bool forwarding) {
   }
 }
 
-bool ClientTunnel::Model::SetVirtual(MappingId number, const ConnectionId &virtual_id) {
+bool ClientTunnel::Model::SetVirtual(MappingId number, const ConnectionId &virtual_id,
+                                     const std::optional<ResetToken> &token) {
   const auto found = tunnel_.mappings_.find(number);
   if (found == tunnel_.mappings_.end()) {
     return true;
@@ -105,6 +126,8 @@ bool ClientTunnel::Model::SetVirtual(MappingId number, const ConnectionId &virtu
       tunnel_.EraseVirtual(previous.front());
       previous.erase(previous.begin());
     }
+  } else {
+    tunnel_.SetToken(number, mapping, token);
   }
   mapping.virtual_id = virtual_id;
   return true;
@@ -246,6 +269,7 @@ MappingId ClientTunnel::Add(Direction direction, const ConnectionId &id,
 ClientTunnel::Mappings::iterator ClientTunnel::Erase(Mappings::iterator mapping) {
   const auto &id = mapping->second.id;
   if (mapping->second.direction == Direction::kToTarget) {
+    SetToken(mapping->first, mapping->second, {});
     servers_.Erase(id);
   } else {
     Disown(mapping->second);
@@ -255,6 +279,18 @@ ClientTunnel::Mappings::iterator ClientTunnel::Erase(Mappings::iterator mapping)
     }
   }
   return mappings_.erase(mapping);
+}
+
+void ClientTunnel::SetToken(MappingId number, ClientMapping &mapping,
+                            const std::optional<ResetToken> &token) {
+  const ClientIds::ResetMapping of{.tunnel = this, .mapping = number};
+  if (mapping.virtual_token) {
+    ids_.EraseToken(*mapping.virtual_token, of);
+  }
+  mapping.virtual_token = token;
+  if (token) {
+    ids_.AddToken(*token, of);
+  }
 }
 
 void ClientTunnel::EraseVirtual(const ConnectionId &virtual_id) {
@@ -299,6 +335,7 @@ std::string_view ReasonName(Fallback fallback) {
   case Fallback::kTooManyRequests: return "too many requests";
   case Fallback::kNoDatagrams: return "proxy has no datagrams";
   case Fallback::kRequestEnded: return "proxy has ended a request";
+  case Fallback::kMappingReset: return "proxy has forgotten a connection ID";
   }
   return "unknown reason";
 }

@@ -32,7 +32,8 @@ public:
   void SetScramble(std::shared_ptr<const Scramble> scramble) override {
     tunnel_.scramble_ = std::move(scramble);
   }
-  bool SetVirtual(MappingId mapping, const ConnectionId &virtual_id) override;
+  bool SetVirtual(MappingId mapping, const ConnectionId &virtual_id,
+                  const std::optional<ResetToken> &token) override;
   void Acknowledge(MappingId mapping) override;
   void Refuse(MappingId mapping, const ProxyRefusal &refusal) override;
   void End(const ProxyRefusal &refusal) override;

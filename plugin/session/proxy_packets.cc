@@ -139,6 +139,11 @@ std::expected<PayloadToTarget, DropReason> Proxy::OnStreamData(const StreamKey &
                       {.key = next.tunnel->key, .payload = **next.payload}, now);
 }
 
+bool Proxy::IsOver(std::span<const std::uint8_t> bytes) const {
+  return state_->source.WorkerOf(bytes) == state_->options.worker &&
+         !state_->tunnels.HasVirtual(bytes);
+}
+
 const ClientPath *Proxy::FindPath(const FourTuple &tuple) const {
   return state_->tunnels.FindPath(tuple);
 }

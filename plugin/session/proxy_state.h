@@ -6,6 +6,7 @@
 
 #include "early_datagrams.h"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <expected>
@@ -60,7 +61,17 @@ struct Proxy::State {
   };
 
   State(const HashKey &k, const ProxyOptions &o, TargetPolicy p)
-    : key(k), options(o), policy(std::move(p)), tunnels(k, o.routing), source(k, o.worker) {}
+    : key(k),
+      options(o),
+      policy(std::move(p)),
+      tunnels(k, o.routing),
+      source(o.id_key.value_or(k), o.worker, FirstNumber(k)) {}
+
+  // Where its virtual connection IDs begin to count: `k` is drawn anew for each.
+  static std::uint64_t FirstNumber(const HashKey &k) {
+    constexpr std::array<std::uint8_t, 2> kUse{'v', 2};
+    return SipHash<2, 4>(k, kUse);
+  }
 
   // What the dialect of a connection is handed: proxy_model.h.
   class Model;

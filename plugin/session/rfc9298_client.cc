@@ -194,6 +194,15 @@ void Rfc9298Client::UdpTunnel::OnMigrated(ClientTunnelModel &model) {
   }
 }
 
+void Rfc9298Client::UdpTunnel::OnReset(MappingId number, ClientTunnelModel &model) {
+  const auto known = targets_.find(model.Find(number)->id);
+  // One that is on its way has another virtual connection ID.
+  if (known != targets_.end() && known->second.mapping == number &&
+      known->second.unanswered == 0) {
+    Register(number, model);
+  }
+}
+
 void Rfc9298Client::UdpTunnel::Close(ClientTunnelModel &model) {
   if (std::exchange(open_, false)) {
     model.CloseRequest(kRequest);

@@ -50,6 +50,7 @@ public:
   void Map(MappingId mapping, ClientTunnelModel &model) override;
   void Unmap(MappingId mapping, ClientTunnelModel &model) override;
   void OnMigrated(ClientTunnelModel &model) override;
+  void OnReset(MappingId mapping, ClientTunnelModel &model) override;
   void OnLinkId(MappingId mapping, const ConnectionId &virtual_id, bool usable,
                 ClientTunnelModel &model) override;
   void Close(ClientTunnelModel &model) override;

@@ -140,7 +140,9 @@ std::uint64_t Rfc9298Client::UdpTunnel::OnAck(Direction direction, const CidCaps
 //# registration.
 bool Rfc9298Client::UdpTunnel::TakeVirtual(Direction direction, MappingId mapping,
                                            const CidCapsule &capsule, ClientTunnelModel &model) {
-  if (!model.SetVirtual(mapping, capsule.virtual_id)) {
+  //= draft-ietf-masque-quic-proxy, section 5.4
+  //# Clients receiving a zero-length stateless reset token MUST ignore it.
+  if (!model.SetVirtual(mapping, capsule.virtual_id, capsule.token)) {
     GiveUp(mapping, capsule.id, model);
     return false;
   }

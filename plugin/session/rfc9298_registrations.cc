@@ -2,6 +2,8 @@
 
 #include "rfc9298_proxy.h"
 
+#include "ngmasque/session/proxy.h"
+
 #include <algorithm>
 #include <utility>
 
@@ -181,6 +183,13 @@ std::uint64_t Rfc9298::RegisterTarget(Tunnel &tunnel, const CidCapsule &capsule,
     return 0;
   }
   request.targets[capsule.id].push_back(*mapped);
+  //= draft-ietf-masque-quic-proxy, section 6.8
+  //# To allow the client or proxy to reset the client-to-target connection in the absence of the
+  //# mappings above, a stateless reset token corresponding to the Virtual Connection ID can be
+  //# provided.
+  if (options_.reset_token) {
+    answer.token = options_.reset_token(answer.virtual_id.bytes());
+  }
   Send(request, answer, model);
   return 0;
 }

@@ -166,6 +166,9 @@ Tunnels::AddMapping(Tunnel &tunnel, Direction direction, const ConnectionId &id,
   }
   if (direction == Direction::kToTarget) {
     ++tunnel.to_target;
+    if (const auto virtual_key = VirtualKeyOf(mapping.virtual_id.bytes())) {
+      virtual_ids_.insert(*virtual_key);
+    }
     // The client may not have moved yet where the proxy has.
     for (auto *path : tunnel.connection->others) {
       std::ignore = path->late.Insert(KeyOf(mapping), &mapping);
@@ -194,7 +197,15 @@ void Tunnels::Unlist(Mapping &mapping) {
   --tunnel.connection->client->mappings;
 }
 
+void Tunnels::EraseVirtual(const Mapping &mapping) {
+  const auto key = VirtualKeyOf(mapping.virtual_id.bytes());
+  if (key && mapping.direction == Direction::kToTarget) {
+    virtual_ids_.erase(virtual_ids_.find(*key));
+  }
+}
+
 void Tunnels::Remove(Mapping &mapping) {
+  EraseVirtual(mapping);
   if (mapping.late) {
     EraseLate(*mapping.late, mapping);
     mapping.tunnel->connection->retired.erase(mapping.self);
@@ -212,6 +223,7 @@ void Tunnels::Retire(Mapping &mapping) {
   Unlist(mapping);
   KeepPath(connection, path);
   if (!used || !path.late.Insert(KeyOf(mapping), &mapping)) {
+    EraseVirtual(mapping);
     tunnel.mappings.erase(mapping.self);
     return;
   }

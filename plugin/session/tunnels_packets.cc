@@ -3,19 +3,33 @@
 #include "ngmasque/session/tunnels.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace ngmasque {
-
-namespace {
-
-// In bytes: RFC 9000, section 10.3.
-constexpr std::size_t kMinStatelessReset = 21;
-
-} // namespace
 
 const ClientPath *Tunnels::FindPath(const FourTuple &tuple) const {
   const auto found = paths_.find(tuple);
   return found == paths_.end() ? nullptr : &found->second;
+}
+
+std::size_t Tunnels::VirtualKeyHash::operator()(const VirtualKey &key) const noexcept {
+  std::size_t hash = 0;
+  std::memcpy(&hash, key.data(), sizeof hash);
+  return hash;
+}
+
+std::optional<Tunnels::VirtualKey> Tunnels::VirtualKeyOf(std::span<const std::uint8_t> bytes) {
+  VirtualKey key;
+  if (bytes.size() < key.size()) {
+    return std::nullopt;
+  }
+  std::ranges::copy(bytes.first(key.size()), key.begin());
+  return key;
+}
+
+bool Tunnels::HasVirtual(std::span<const std::uint8_t> bytes) const {
+  const auto key = VirtualKeyOf(bytes);
+  return key && virtual_ids_.contains(*key);
 }
 
 //= draft-00, section 5

@@ -42,6 +42,31 @@ TEST_F(AcceptorTest, ConnectionsOfOtherWorkersAreNotReset) {
   EXPECT_EQ(acceptor->dropped(Reason::kOtherWorker), 1u);
 }
 
+// Connection IDs of others that the server has given tokens for: those have the answer of what they
+// begin with, whichever worker's they would be if they were its own.
+TEST_F(AcceptorTest, ForeignIdsThatAreOver) {
+  Bytes over(40, 0x77);
+  Make({.answers_per_second = 4, .is_foreign = [&](std::span<const std::uint8_t> id) {
+          return std::ranges::equal(id.first(Acceptor::kForeignLength),
+                                    std::span(over).first(Acceptor::kForeignLength));
+        }});
+  for (const std::size_t behind : {5, 6, 30}) {
+    Bytes packet{0x40};
+    packet.insert(packet.end(), over.begin(), over.begin() + Acceptor::kForeignLength);
+    packet.resize(packet.size() + behind, 0xee);
+    const auto answer = AnswerBytes(On(packet));
+    const auto token = *acceptor->ForeignResetToken(over);
+    EXPECT_TRUE(std::ranges::equal(std::span(answer).last(sizeof(token.data)), token.data));
+  }
+  EXPECT_EQ(Dropped(On(Bytes(21, 0x77))), Reason::kNoReset);
+  const auto own = Short(100);
+  const auto answer = AnswerBytes(On(own));
+  const auto token = *ids.ResetToken(std::span(own).subspan(1, ids.length()));
+  EXPECT_TRUE(std::ranges::equal(std::span(answer).last(sizeof(token.data)), token.data));
+  EXPECT_EQ(Dropped(On(Short(100, kWorker + 1))), Reason::kOtherWorker);
+  EXPECT_EQ(Dropped(On(Bytes(100, 0x77))), Reason::kBudget) << "one for both";
+}
+
 TEST_F(AcceptorTest, AnswersHaveOneBudget) {
   Make({.retry_from = 5, .max_handshakes = 10, .answers_per_second = 4});
   EXPECT_EQ(Answered(On(Short(100))), Kind::kReset);

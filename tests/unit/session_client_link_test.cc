@@ -22,7 +22,7 @@ protected:
   // "< client-0" for one of packets to the client, "> server-0" for one of packets to the target.
   Texts Ids() const {
     Texts texts;
-    for (const auto &[direction, id] : client.tunnel.LinkIds()) {
+    for (const auto &[direction, id, token] : client.tunnel.LinkIds()) {
       texts.push_back((direction == Direction::kToClient ? "< " : "> ") + Text(id));
     }
     return texts;

@@ -306,7 +306,7 @@ TEST(ClientTunnel, PayloadOutlivesTheRequest) {
 }
 
 TEST(ClientTunnel, ReasonNames) {
-  for (int i = 0; i <= static_cast<int>(Fallback::kRequestEnded); ++i) {
+  for (int i = 0; i <= static_cast<int>(Fallback::kMappingReset); ++i) {
     EXPECT_NE(ReasonName(Fallback(i)), "unknown reason") << i;
   }
   EXPECT_EQ(ReasonName(Fallback(200)), "unknown reason");

@@ -13,7 +13,7 @@ class Rfc9298Link : public testing::Test {
 protected:
   Texts Ids() const {
     Texts texts;
-    for (const auto &[direction, id] : proxy.tunnel.LinkIds()) {
+    for (const auto &[direction, id, token] : proxy.tunnel.LinkIds()) {
       texts.push_back((direction == Direction::kToClient ? "< " : "> ") + ToText(id.bytes()));
     }
     return texts;

@@ -109,6 +109,9 @@ public:
   void OnDatagramDropped(OuterConnection connection, std::uint64_t tunnel,
                          std::span<const std::uint8_t> datagram, DropReason reason);
 
+  /// See Proxy::IsOver.
+  [[nodiscard]] bool IsOver(std::span<const std::uint8_t> bytes) const;
+
   /// A UDP packet from a client.  False: it is for the proxy's own QUIC,
   /// and as it was; otherwise it may be written anew.  Packets that lie one after
   /// the other in memory are sent together; they have to be there until OnClientPacketsDone.

@@ -33,7 +33,7 @@ struct ProxyTunnelStatistics {
   std::uint64_t on_stream_rx{};
   Drops dropped{};
   /// By Fallback: how often it happened.
-  std::array<std::uint64_t, static_cast<std::size_t>(Fallback::kRequestEnded) + 1> fallbacks{};
+  std::array<std::uint64_t, static_cast<std::size_t>(Fallback::kMappingReset) + 1> fallbacks{};
 
   [[nodiscard]] std::uint64_t of(DropReason reason) const {
     return dropped[static_cast<std::size_t>(reason)];

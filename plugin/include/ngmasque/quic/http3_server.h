@@ -7,6 +7,8 @@
 #include "ngmasque/quic/http3_endpoint.h"
 #include "ngmasque/quic/packet_size.h"
 #include "ngmasque/quic/server_certificates.h"
+#include "ngmasque/routing/siphash.h"
+#include "ngmasque/routing/types.h"
 
 #include <array>
 #include <chrono>
@@ -104,6 +106,11 @@ public:
     /// From within it nothing may be called but const functions and ShareWith.
     virtual Http3Endpoint::Handler *OnConnection(Connection &connection) = 0;
 
+    /// Whether what follows the first byte of a short header is a connection ID that was given out with
+    /// Http3Server::ResetToken, and leads nowhere any more: then it is answered with a stateless reset.
+    /// Nothing may be called from within.
+    [[nodiscard]] virtual bool IsOver(std::span<const std::uint8_t> /*bytes*/) { return false; }
+
     // For logs; nothing may be called from within.
 
     /// A client was answered with CONNECTION_REFUSED.
@@ -185,6 +192,15 @@ public:
   [[nodiscard]] std::expected<void, QuicError>
   ReplaceCertificate(const std::filesystem::path &certificate_file,
                      const std::filesystem::path &key_file);
+
+  /// A key that is made of Options::secret, for connection IDs that others draw for packets which come
+  /// here (KeyedSource).
+  [[nodiscard]] const HashKey &foreign_id_key() const;
+
+  /// The token of stateless resets for one of those, of 16 bytes at least; see Handler::IsOver.  Also
+  /// made of Options::secret.  Nothing if GnuTLS fails.
+  [[nodiscard]] std::optional<ngmasque::ResetToken>
+  ResetToken(std::span<const std::uint8_t> id) const;
 
   /// How many connections there are, those in their handshake included.
   [[nodiscard]] std::size_t connections() const;

@@ -23,7 +23,9 @@ public:
   static constexpr std::size_t kRoutedLength = 16;
 
   /// `worker`: what WorkerOf is to find.  Those of one process need not have different keys.
-  explicit KeyedSource(const HashKey &key, std::uint16_t worker = 0);
+  /// `first`: where its counter begins.  Whoever uses a key again, after a restart for example, draws
+  /// that at random: that two of them draw the same is as unlikely as guessing 64 bits.
+  explicit KeyedSource(const HashKey &key, std::uint16_t worker = 0, std::uint64_t first = 0);
   ~KeyedSource();
   KeyedSource(KeyedSource &&) noexcept;
   KeyedSource &operator=(KeyedSource &&) noexcept;
@@ -45,7 +47,7 @@ private:
 
   std::unique_ptr<const Keys> keys_;
   std::uint16_t worker_;
-  std::uint64_t counter_ = 0;
+  std::uint64_t counter_;
 };
 
 } // namespace ngmasque

@@ -24,6 +24,9 @@ using StreamId = std::uint64_t;
 /// A stateless reset token: RFC 9000, section 10.3.
 using ResetToken = std::array<std::uint8_t, 16>;
 
+/// What ends with one has so many bytes at least.
+inline constexpr std::size_t kMinStatelessReset = 21;
+
 /// One CONNECT-UDP request.
 struct StreamKey {
   OuterConnection connection{};

@@ -48,6 +48,9 @@ struct ClientMapping {
   std::optional<ResetToken> token{}; ///< With kToTarget, if it is known.
   /// What stands for `id` between client and proxy, in dialects that have that; otherwise empty.
   ConnectionId virtual_id{};
+  /// With kToTarget, of the stateless resets by which the proxy says that `virtual_id` leads nowhere
+  /// any more, if it has given one.
+  std::optional<ResetToken> virtual_token{};
   /// With kToClient, those before, the latest one last, at most kMaxPrevious: packets with them may be
   /// on their way, of several when the outer connection moves more than once in a round trip.
   std::vector<ConnectionId> previous_ids{};
@@ -104,8 +107,9 @@ public:
 
   /// What stands for the mapping's connection ID between client and proxy from now on; empty: nothing
   /// is forwarded by it until there is another one.  False, and nothing changes, if with kToClient it
-  /// is in conflict with another one.
-  [[nodiscard]] virtual bool SetVirtual(MappingId mapping, const ConnectionId &virtual_id) = 0;
+  /// is in conflict with another one.  `token`: ClientMapping::virtual_token.
+  [[nodiscard]] virtual bool SetVirtual(MappingId mapping, const ConnectionId &virtual_id,
+                                        const std::optional<ResetToken> &token = {}) = 0;
 
   /// Packets may be forwarded by the mapping from now on.
   virtual void Acknowledge(MappingId mapping) = 0;
@@ -141,6 +145,10 @@ public:
 
   /// The client has moved the outer connection by itself, and not only its address has changed.
   virtual void OnMigrated(ClientTunnelModel & /*model*/) {}
+
+  /// The proxy has said with ClientMapping::virtual_token that it knows a mapping no more, and nothing is
+  /// forwarded by it now: asks for it again.
+  virtual void OnReset(MappingId /*mapping*/, ClientTunnelModel & /*model*/) {}
 
   /// Of a mapping with kToClient: packets with this virtual connection ID can reach the client, or
   /// never will, and then the mapping ends.  See ClientTunnelModel::chained.

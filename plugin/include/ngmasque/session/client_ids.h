@@ -10,7 +10,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <optional>
 #include <span>
+#include <unordered_map>
 
 namespace ngmasque {
 
@@ -53,6 +55,17 @@ public:
   /// Cost: one hash probe for each distinct length of connection IDs, none for long headers.
   [[nodiscard]] ForwardedPacket FindForwarded(std::span<const std::uint8_t> packet) const;
 
+  /// A mapping that the proxy says it knows no more.
+  struct ResetMapping {
+    ClientTunnel *tunnel = nullptr;
+    MappingId mapping{};
+  };
+
+  /// Whether a packet that FindForwarded finds nobody for is a stateless reset for a virtual connection
+  /// ID that the client has, in which case ClientTunnel::OnReset is to be told.  Cost: one hash probe.
+  [[nodiscard]] std::optional<ResetMapping>
+  FindReset(std::span<const std::uint8_t> packet) const;
+
 private:
   friend class ClientTunnel;
 
@@ -63,7 +76,19 @@ private:
     std::size_t virtual_length = 0; ///< In bytes; 0: it is not virtual.
   };
 
+  struct Reset {
+    ResetToken token;
+    ResetMapping of;
+  };
+  [[nodiscard]] std::uint64_t Hash(const ResetToken &token) const;
+  // The first one stays, of two that are equal.
+  void AddToken(const ResetToken &token, const ResetMapping &of);
+  void EraseToken(const ResetToken &token, const ResetMapping &of);
+
   HashKey key_;
+  // By keyed hashes of the tokens: at most one for each mapping to a target, so
+  // ClientTunnelLimits::max_mappings of each tunnel.
+  std::unordered_map<std::uint64_t, Reset> resets_;
   ConnectionIdTable<Owner> table_; // At most kMaxIds, none of zero length but a reserved one.
 };
 

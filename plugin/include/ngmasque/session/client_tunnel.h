@@ -35,6 +35,8 @@ struct ForwardedPacket {
 struct LinkId {
   Direction direction{};
   ConnectionId id;
+  /// With kToTarget, of the stateless resets by which the proxy says that it leads nowhere any more.
+  std::optional<ResetToken> token = {};
   [[nodiscard]] auto operator<=>(const LinkId &) const = default;
 };
 
@@ -70,6 +72,7 @@ enum class Fallback : std::uint8_t {
   kTooManyRequests,   ///< ClientTunnelLimits::max_mappings or max_refused, or ClientIds::kMaxIds.
   kNoDatagrams,       ///< The proxy has no QUIC datagrams: payloads go on the stream.
   kRequestEnded,      ///< The proxy has ended a mapping that it had acknowledged.
+  kMappingReset,      ///< The same by a stateless reset: it is asked for again.  The last one.
 };
 
 /// The reason in words, for logs.
@@ -216,6 +219,11 @@ public:
   /// another connection ID.
   [[nodiscard]] std::vector<ClientAction> OnMigrated();
 
+  /// The proxy knows one of its mappings no more: ClientIds::FindReset.  Its packets are tunnelled, and
+  /// the proxy is asked for it again.  Whether it still knows the tunnel is for the outer connection to
+  /// find out, on which that goes; the inner connection has lost nothing but a packet.
+  [[nodiscard]] std::vector<ClientAction> OnReset(MappingId mapping);
+
   /// Of a chained tunnel: what LinkIds has with kToClient may be used now.  Not `usable`: the proxy
   /// before this one does not want it, and might drop packets with it.  So its mapping ends if it
   /// can be done without; of the first one nothing is forwarded, or Failed says retry.
@@ -295,6 +303,7 @@ private:
                 const std::optional<ResetToken> &token = {});
   Mappings::iterator Erase(Mappings::iterator mapping);
   void EraseVirtual(const ConnectionId &virtual_id);
+  void SetToken(MappingId number, ClientMapping &mapping, const std::optional<ResetToken> &token);
   Mappings::iterator Find(Direction direction, const ConnectionId &id);
   Mappings::const_iterator Find(Direction direction, const ConnectionId &id) const;
   bool HasClientId() const;

@@ -23,6 +23,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -31,6 +32,11 @@
 namespace ngmasque {
 
 struct ProxyOptions;
+
+/// The stateless reset token of a virtual connection ID of at least KeyedSource::kRoutedLength bytes;
+/// nothing: none is given.
+using ResetTokenFunction =
+  std::function<std::optional<ResetToken>(std::span<const std::uint8_t> virtual_id)>;
 
 /// Where a mapping comes from.
 struct MappingOrigin {

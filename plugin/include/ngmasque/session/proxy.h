@@ -58,6 +58,11 @@ struct ProxyOptions {
   /// Packet transforms that a client may choose from.
   std::vector<Transform> transforms{Transform::kScrambleDt, Transform::kIdentity};
   std::uint16_t worker = 0; ///< What virtual connection IDs carry: see KeyedSource.
+  /// What virtual connection IDs are drawn with: the same for all workers of a port, and for a proxy
+  /// that is started again.  Nothing: a key of its own.
+  std::optional<HashKey> id_key = {};
+  /// What ACK_TARGET_CID says beside a virtual connection ID; see Proxy::IsOver.  Null: no tokens.
+  ResetTokenFunction reset_token = nullptr;
   /// Asked for each request, before anything else is done for it.  Null: everybody may.
   AccessFunction access = nullptr;
 };
@@ -309,6 +314,12 @@ public:
   [[nodiscard]] std::expected<PayloadToTarget, DropReason>
   OnStreamData(const StreamKey &stream, std::span<const std::uint8_t> &input, Timestamp now,
                ProxyActions &actions);
+
+  /// Whether `bytes` begin with a virtual connection ID that this proxy has drawn, it or one before it
+  /// with the same id_key and worker, and that leads nowhere any more, on whatever 4-tuple.  Of such a
+  /// packet the client can be told with ProxyOptions::reset_token.  Of one that is in use it must not
+  /// be: whoever sees a packet could send it from another address, and learn the token.
+  [[nodiscard]] bool IsOver(std::span<const std::uint8_t> bytes) const;
 
   /// The place where UDP packets of clients have arrived, null if no connection uses it.  Valid
   /// until a connection is added, moved or removed: one call will do for packets that arrive

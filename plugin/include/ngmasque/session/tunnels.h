@@ -9,9 +9,11 @@
 // caller says what happened.
 #pragma once
 
+#include "ngmasque/routing/keyed_source.h"
 #include "ngmasque/session/error.h"
 #include "ngmasque/session/tunnel.h"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <expected>
@@ -20,6 +22,7 @@
 #include <span>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 namespace ngmasque {
@@ -203,6 +206,10 @@ public:
   void Retire(Mapping &mapping);
   static constexpr std::size_t kMaxRetired = 256;
 
+  /// Whether `bytes` begin with Mapping::virtual_id of one to the target that is there, be it late, of
+  /// KeyedSource::kRoutedLength bytes at least: with so many no two are alike.  Cost: O(1).
+  [[nodiscard]] bool HasVirtual(std::span<const std::uint8_t> bytes) const;
+
   // Packets.  All of them get the record of the place where the packet has arrived.
 
   /// The 4-tuple, null if no connection uses it.  Valid until a connection is added, moved or
@@ -254,6 +261,16 @@ private:
   void Unlist(Mapping &mapping);
   // Forgets the client if it has nothing any more.
   void Release(Client &client);
+  // It is gone.
+  void EraseVirtual(const Mapping &mapping);
+
+  // What virtual connection IDs begin with.  They are as good as random, and asked for when they are
+  // known to be the proxy's own, so nothing has to be hashed.
+  using VirtualKey = std::array<std::uint8_t, KeyedSource::kRoutedLength>;
+  struct VirtualKeyHash {
+    [[nodiscard]] std::size_t operator()(const VirtualKey &key) const noexcept;
+  };
+  static std::optional<VirtualKey> VirtualKeyOf(std::span<const std::uint8_t> bytes);
 
   HashKey key_;
   RoutingLimits limits_;
@@ -269,6 +286,9 @@ private:
   std::unordered_map<OuterConnection, ClientConnection> connections_; // At most max_connections.
   std::unordered_map<FourTuple, ClientPath, FourTupleHash> paths_; // 1 + kMaxOthers per connection.
   std::unordered_map<SocketId, ServerSocket> sockets_;                // At most max_sockets.
+  // Of mappings to targets, at most max_streams_per_client of each client, and kMaxRetired of each
+  // connection.
+  std::unordered_multiset<VirtualKey, VirtualKeyHash> virtual_ids_;
 };
 
 } // namespace ngmasque
