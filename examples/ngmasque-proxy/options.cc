@@ -218,8 +218,9 @@ Program ProxyProgram(ProxyProgramOptions &o) {
      .name = "qlog-dir",
      .argument = "<DIR>",
      .help =
-       "Write a qlog of each connection there, without bound: to look for an error, and not for "
-       "every day.",
+       "Write a qlog of each connection there whose handshake has been completed, without bound: to "
+       "look for an error, and not for every day. Of those that have failed before that there is "
+       "one a second.",
      .environment = "QLOGDIR"},
     server.qlog_dir));
   program.options.push_back(Path(

@@ -1,7 +1,5 @@
 #include "endpoint_setup.h"
 
-#include "qlog.h"
-
 #include "ngmasque/quic/packet_size.h"
 
 #include <utility>
@@ -44,11 +42,11 @@ PrepareConnection(Http3Endpoint::Impl &endpoint, const EndpointOptions &options,
     FixPacketSize(settings, options.max_udp_payload);
   }
   if (!options.qlog_dir.empty()) {
-    auto opened = OpenQlog(options.qlog_dir, scid);
+    auto opened = Qlog::Open(options.qlog_dir, scid, options.hold_qlog);
     if (!opened) {
       return std::unexpected(std::move(opened.error()));
     }
-    endpoint.qlog = *std::move(opened);
+    endpoint.qlog.emplace(*std::move(opened));
     settings.qlog_write = Http3Endpoint::Impl::WriteQlog;
   }
 

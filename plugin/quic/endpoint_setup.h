@@ -23,6 +23,7 @@ inline constexpr std::uint64_t kStreamWindow = std::uint64_t{256} << 10;
 /// Options that a client and a server have in common: see there.
 struct EndpointOptions {
   const std::filesystem::path &qlog_dir;
+  bool hold_qlog = false; ///< See Qlog.
   std::chrono::nanoseconds idle_timeout{};
   std::chrono::nanoseconds handshake_timeout{};
   std::size_t max_udp_payload = 0;

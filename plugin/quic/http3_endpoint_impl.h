@@ -3,6 +3,7 @@
 #pragma once
 
 #include "handles.h"
+#include "qlog.h"
 #include "tls_end.h"
 
 #include "ngmasque/quic/http3_endpoint.h"
@@ -42,7 +43,7 @@ struct Http3Endpoint::Impl {
   }
   /// For ngtcp2_settings, if there is a `qlog`.
   static void WriteQlog(void *user_data, std::uint32_t, const void *data, std::size_t size) {
-    std::fwrite(data, 1, size, static_cast<Impl *>(user_data)->qlog.get());
+    static_cast<Impl *>(user_data)->qlog->Write({static_cast<const std::uint8_t *>(data), size});
   }
   /// Draws a connection ID of ours that nobody has an objection to, and its token.
   [[nodiscard]] bool DrawLocalId(ngtcp2_cid &cid, ngtcp2_stateless_reset_token *token);
@@ -88,7 +89,7 @@ struct Http3Endpoint::Impl {
   std::array<std::uint8_t, 32> reset_secret{}; ///< Of the tokens of stateless resets.
 
   // ngtcp2_conn uses these until it is gone.
-  File qlog;
+  std::optional<Qlog> qlog;
   std::unique_ptr<TlsEnd> tls; ///< Of a server's, until the handshake is complete.
   QuicConn conn;
   std::span<std::uint8_t> buffer; ///< Of kBurstBuffer bytes; others may use it between the calls.

@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <iterator>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 #include <variant>
@@ -33,6 +35,12 @@ template <typename T> std::span<std::uint8_t> AsBytes(T &value) {
   const gnutls_datum_t label{.data = reinterpret_cast<unsigned char *>(info.data()),
                              .size = unsigned(info.size())};
   return gnutls_hkdf_expand(GNUTLS_MAC_SHA256, &random, &label, key.data(), key.size()) == 0;
+}
+
+// Whether a handshake has failed, and not only come to nothing.
+bool IsError(CloseKind kind) {
+  return kind != CloseKind::kLocal && kind != CloseKind::kIdleTimeout &&
+         kind != CloseKind::kHandshakeTimeout;
 }
 
 // RFC 9000, section 10.2: closing and draining take three times the PTO.
@@ -155,6 +163,10 @@ void Impl::Remove(ServerConnection &connection, Nanoseconds now) {
   }
   if (!connection.handshake_completed) {
     EndHandshake(connection);
+    if (endpoint.qlog && !endpoint.retry && IsError(endpoint.reason.kind) &&
+        failed_qlogs.Take(1, now)) {
+      endpoint.qlog->Keep();
+    }
     if (!endpoint.retry && endpoint.reason.kind != CloseKind::kLocal) {
       handler.OnHandshakeFailed(connection.path(), endpoint.reason);
     }
@@ -169,6 +181,11 @@ std::expected<std::unique_ptr<Http3Server>, QuicError> Http3Server::Create(Optio
                                                                            Handler &handler) {
   if (auto size = CheckUdpPayload(options.max_udp_payload); !size) {
     return std::unexpected(std::move(size.error()));
+  }
+  if (std::error_code error;
+      !options.qlog_dir.empty() && !std::filesystem::is_directory(options.qlog_dir, error)) {
+    return std::unexpected(
+      QuicError{QuicError::kQlog, "qlog: " + options.qlog_dir.string() + " is no directory"});
   }
   std::array<std::uint8_t, 32> secret{};
   Impl::Secrets secrets{};

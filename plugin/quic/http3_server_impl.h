@@ -11,6 +11,7 @@
 #include "ngmasque/quic/http3_server.h"
 #include "ngmasque/routing/siphash.h"
 #include "ngmasque/session/client.h"
+#include "ngmasque/session/token_bucket.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -137,6 +138,7 @@ struct Http3Server::Impl {
   std::optional<Endpoint> move_on_handshake;
   std::uint64_t announced = 0;    ///< As in Statistics.
   std::uint64_t moves = 0;        ///< The same.
+  TokenBucket failed_qlogs{1, 10}; ///< See Options::qlog_dir.
   std::size_t in_handshake = 0;   ///< Connections whose handshake is not complete.
   std::uint64_t handshakes = 0;   ///< That were completed.
 

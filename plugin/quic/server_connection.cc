@@ -98,6 +98,7 @@ std::expected<void, QuicError> ServerConnection::Start(const FourTuple &path,
   if (auto prepared =
         PrepareConnection(impl,
                           {.qlog_dir = options_.qlog_dir,
+                           .hold_qlog = true,
                            .idle_timeout = options_.idle_timeout,
                            .handshake_timeout = options_.handshake_timeout,
                            .max_udp_payload = options_.max_udp_payload,
@@ -149,6 +150,9 @@ std::expected<void, QuicError> ServerConnection::Start(const FourTuple &path,
 
 void ServerConnection::OnHandshakeCompleted() {
   handshake_completed = true;
+  if (auto &qlog = endpoint().qlog) {
+    qlog->Keep();
+  }
   server_.EndHandshake(*this);
   ++server_.handshakes;
   // For the next connection, which takes a round trip more if there is no token or ticket: RFC 9000,

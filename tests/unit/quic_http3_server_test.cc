@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -267,26 +268,67 @@ TEST(Http3Server, QlogsAndKeysAreWritten) {
   const CertificateFiles files;
   const std::filesystem::path dir = files.file().string() + ".qlog";
   const std::filesystem::path keys = files.file().string() + ".keys";
+  quic_test::ServerApp app;
+  EXPECT_EQ(ngmasque::Http3Server::Create({.certificate_file = files.file(),
+                                           .key_file = files.key,
+                                           .qlog_dir = dir},
+                                          app)
+              .error(),
+            QuicError::kQlog);
+  std::filesystem::create_directory(dir);
   {
     Network network({.qlog_dir = dir, .key_log_file = keys});
-    // There is nowhere to write to: nobody gets in, and nothing of it stays.
-    auto &refused = network.Add();
-    network.Run(kSecond);
-    EXPECT_FALSE(refused.ready());
-    EXPECT_EQ(network.server->connections(), 0u);
-    network.Vanish(refused);
-    network.Run(kSecond);
-
-    std::filesystem::create_directory(dir);
     auto &client = network.Connect();
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir), {}), 1);
     network.Close(client);
     EXPECT_TRUE(network.RunOut());
+    // Without a directory there is none, and the others get in.
+    std::filesystem::rename(dir, dir.string() + ".moved");
+    (void)network.Connect();
+    std::filesystem::rename(dir.string() + ".moved", dir);
   }
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir), {}), 1);
   EXPECT_GT(std::filesystem::file_size(std::filesystem::directory_iterator(dir)->path()), 1000u);
   EXPECT_GT(std::filesystem::file_size(keys), 100u);
+  std::ifstream qlog(std::filesystem::directory_iterator(dir)->path());
+  const std::string first(std::istreambuf_iterator<char>(qlog), {});
+  EXPECT_LT(first.find("qlog_version"), 100u) << "from the beginning on";
+  EXPECT_TRUE(first.contains("initial"));
   std::filesystem::remove_all(dir);
   std::filesystem::remove(keys);
+}
+
+// What begins connections costs no files unless somebody has completed a handshake, and of those that
+// fail only some are kept.
+TEST(Http3Server, QlogsOfConnectionsThatAreNone) {
+  const CertificateFiles files, other;
+  const std::filesystem::path dir = files.file().string() + ".qlog";
+  std::filesystem::create_directory(dir);
+  const auto count = [&] { return std::distance(std::filesystem::directory_iterator(dir), {}); };
+  {
+    Network network({.qlog_dir = dir, .handshake_timeout = std::chrono::seconds(2)});
+    network.lose = [](const Network::Wire &wire) { return !wire.to_server; };
+    for (int i = 0; i < 20; ++i) {
+      network.Add();
+    }
+    EXPECT_TRUE(network.RunUntil([&] { return network.server->connections() == 20; }));
+    while (!network.clients.empty()) {
+      network.Vanish(network.clients.front());
+    }
+    EXPECT_TRUE(network.RunOut());
+    EXPECT_EQ(count(), 0);
+
+    network.lose = nullptr;
+    for (int i = 0; i < 15; ++i) {
+      auto &wary = network.Add({.ca_file = other.file()});
+      EXPECT_TRUE(network.RunUntil([&] { return wary.recorder.closed.has_value(); }));
+    }
+    EXPECT_TRUE(network.RunOut());
+    EXPECT_EQ(count(), 10);
+    (void)network.Connect();
+    EXPECT_EQ(count(), 11);
+  }
+  std::filesystem::remove_all(dir);
 }
 
 } // namespace

@@ -35,8 +35,10 @@ public:
     /// clients.  Then there are no session tickets: each connection is to show its certificate.
     ClientCertificates client_certificates = ClientCertificates::kNone;
     std::filesystem::path client_ca_file{};
-    /// Empty: none.  File: ID.outer.sqlog, ID in hex, for each connection that is begun, without
-    /// bound: to look for an error, and not for every day.
+    /// Empty: none.  File: ID.outer.sqlog, ID in hex, for each connection whose handshake has been
+    /// completed, without bound: to look for an error, and not for every day.  Of those that have failed
+    /// with an error before there is one a second, ten at once; of those that came to nothing, as what
+    /// forged packets begin, there is none.
     std::filesystem::path qlog_dir{};
     std::filesystem::path key_log_file{};     ///< Empty: none.  Appended to.
     std::chrono::nanoseconds idle_timeout = std::chrono::seconds(30);
@@ -131,7 +133,7 @@ public:
     std::uint64_t dropped = 0;     ///< UDP payloads that are of no connection and get no answer.
   };
 
-  /// `handler` has to outlive it.  Errors: kTls, kArgument, kInternal.
+  /// `handler` has to outlive it.  Errors: kTls, kArgument, kInternal; kQlog, if qlog_dir is no directory.
   [[nodiscard]] static std::expected<std::unique_ptr<Http3Server>, QuicError>
   Create(Options options, Handler &handler);
 
