@@ -45,6 +45,8 @@ public:
     /// Of the connection that had to be forgotten: RemoveClientId, RemoveServerId.
     std::optional<ConnectionId> old_client_id;
     std::optional<ConnectionId> old_server_id;
+
+    [[nodiscard]] bool operator==(const News &) const = default;
   };
 
   /// Whether a packet begins a connection of a known version of QUIC: an Initial packet from a

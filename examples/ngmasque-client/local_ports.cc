@@ -22,7 +22,10 @@ LocalPorts::LocalPorts(Carrier &carrier, Options options, const Log &log)
       static_cast<LocalPorts *>(timer->data)->CloseIdle();
     },
     seconds, seconds);
-  idle_.data = this;
+  ev_init(&send_to_peer_, [](struct ev_loop *, ev_prepare *watcher, int) {
+    static_cast<LocalPorts *>(watcher->data)->SendToPeer();
+  });
+  idle_.data = send_to_peer_.data = this;
 }
 
 std::expected<std::unique_ptr<LocalPorts>, IoError>
@@ -42,10 +45,32 @@ LocalPorts::Create(Carrier &carrier, Options options, const Log &log) {
   return ports;
 }
 
-LocalPorts::~LocalPorts() { ev_timer_stop(carrier_.loop(), &idle_); }
+LocalPorts::~LocalPorts() {
+  ev_timer_stop(carrier_.loop(), &idle_);
+  ev_clear_pending(carrier_.loop(), &send_to_peer_);
+}
 
 void LocalPorts::OnPacket(const FourTuple &path, unsigned ecn, std::span<std::uint8_t> packet,
                           Nanoseconds) {
+  if (from_ && from_->path == path && to_proxy_.Add(packet, ecn)) {
+    return;
+  }
+  SendToProxy();
+  from_ = FindPeer(path);
+  if (from_ && !to_proxy_.Add(packet, ecn)) {
+    from_->tunnel.Send({.data = packet, .segment = 1, .ecn = ecn}); // It is empty.
+  }
+}
+
+void LocalPorts::SendToProxy() {
+  if (from_ && !to_proxy_.empty()) {
+    from_->tunnel.Send(to_proxy_.burst());
+    to_proxy_.Clear();
+  }
+  from_ = nullptr;
+}
+
+LocalPorts::Peer *LocalPorts::FindPeer(const FourTuple &path) {
   auto peer = peers_.find(path);
   if (peer == peers_.end()) {
     if (peers_.size() >= options_.max_peers) {
@@ -56,21 +81,24 @@ void LocalPorts::OnPacket(const FourTuple &path, unsigned ecn, std::span<std::ui
                       "is dropped; see --max-tunnels and --idle-timeout{}",
                       options_.max_peers, *end));
       }
-      return;
+      return nullptr;
     }
     peer = peers_
              .emplace(std::piecewise_construct, std::forward_as_tuple(path),
                       std::forward_as_tuple(*this, path))
              .first;
   }
-  peer->second.tunnel.Send(packet, ecn);
+  return &peer->second;
 }
 
-// A full socket buffer loses them, as any network would.
 void LocalPorts::Peer::OnTargetPacket(PeerTunnel &, std::span<const std::uint8_t> packet,
                                       unsigned ecn) {
-  std::ignore = ports.listener_->Forward(
-    path, {.data = packet, .segment = std::max<std::size_t>(packet.size(), 1), .ecn = ecn});
+  if (ports.to_peer_path_ != path || !ports.to_peer_.Add(packet, ecn)) {
+    ports.SendToPeer();
+    ports.to_peer_path_ = path;
+    (void)ports.to_peer_.Add(packet, ecn); // ProxyTunnel has no empty ones.
+  }
+  ev_feed_event(ports.carrier_.loop(), &ports.send_to_peer_, EV_CUSTOM);
 }
 
 void LocalPorts::CloseIdle() {

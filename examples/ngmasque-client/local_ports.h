@@ -2,6 +2,7 @@
 #pragma once
 
 #include "carrier.h"
+#include "packet_run.h"
 #include "peer_tunnel.h"
 
 #include <ngmasque/io/udp_listener.h>
@@ -55,9 +56,12 @@ private:
   // UdpListener::Handler.
   void OnPacket(const FourTuple &path, unsigned ecn, std::span<std::uint8_t> packet,
                 Nanoseconds now) override;
-  void OnBatchEnd(Nanoseconds) override {}
+  void OnBatchEnd(Nanoseconds) override { SendToProxy(); }
   void OnWritable() override {}
 
+  Peer *FindPeer(const FourTuple &path);
+  void SendToProxy();
+  void SendToPeer() { SendRun(*listener_, to_peer_path_, to_peer_); }
   void CloseIdle();
 
   Carrier &carrier_;
@@ -65,6 +69,12 @@ private:
   const Log &log_;
   std::unique_ptr<UdpListener> listener_;
   std::map<FourTuple, Peer> peers_; // Options::max_peers
+  // What came together goes together, both ways.
+  PacketRun to_proxy_;
+  Peer *from_ = nullptr; // Whose to_proxy_ is; null between batches.
+  PacketRun to_peer_;
+  FourTuple to_peer_path_{};
+  ev_prepare send_to_peer_{}; // Only fed: when all that was there has been read.
   std::uint64_t dropped_ = 0;
   LogLimit full_lines_;
   ev_timer idle_{};

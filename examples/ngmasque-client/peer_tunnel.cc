@@ -36,15 +36,34 @@ PeerTunnel::~PeerTunnel() {
   carrier_.Remove(*this);
 }
 
-void PeerTunnel::Send(std::span<const std::uint8_t> packet, unsigned ecn) {
+// What needs no word of its own goes on together.
+void PeerTunnel::Send(const Burst &packets) {
+  const auto &[data, segment, ecn] = packets;
+  std::size_t sent = 0, at = 0;
+  do {
+    const auto packet = data.subspan(at, std::min(segment, data.size() - at));
+    const auto news = Learn(packet);
+    if (packet.empty() || news != InnerIds::News{} || !tunnel_ || tunnel_->over() ||
+        used_ < not_before_) {
+      Submit({.data = data.subspan(sent, at - sent), .segment = segment, .ecn = ecn});
+      SendOne(packet, ecn, news);
+      sent = at + packet.size();
+    }
+    at += packet.size();
+  } while (at < data.size());
+  Submit({.data = data.subspan(sent), .segment = segment, .ecn = ecn});
+}
+
+InnerIds::News PeerTunnel::Learn(std::span<const std::uint8_t> packet) {
   used_ = carrier_.Now();
   if (mode_ == Mode::kUndecided) {
     Decide(packet);
   }
-  InnerIds::News news;
-  if (mode_ == Mode::kQuic) {
-    news = ids_.FromClient(packet, used_);
-  }
+  return mode_ == Mode::kQuic ? ids_.FromClient(packet, used_) : InnerIds::News{};
+}
+
+void PeerTunnel::SendOne(std::span<const std::uint8_t> packet, unsigned ecn,
+                         const InnerIds::News &news) {
   if (used_ < not_before_) {
     ++earlier_.not_sent;
     return;
@@ -62,7 +81,7 @@ void PeerTunnel::Send(std::span<const std::uint8_t> packet, unsigned ecn) {
   if (quic_) {
     Tell(news);
   }
-  Submit(packet, ecn);
+  SubmitOne(packet, ecn);
 }
 
 // A peer that does not speak QUIC, or speaks it with connection IDs that no proxy takes,
@@ -149,7 +168,19 @@ void PeerTunnel::Tell(const InnerIds::News &news) {
   }
 }
 
-void PeerTunnel::Submit(std::span<const std::uint8_t> packet, unsigned ecn) {
+void PeerTunnel::Submit(const Burst &packets) {
+  auto rest = packets.data;
+  if (!rest.empty() && held_ids_.empty() && waiting_.empty()) {
+    rest = tunnel_->SendBurst(rest, packets.segment, packets.ecn);
+  }
+  while (!rest.empty()) {
+    const auto packet = rest.first(std::min(packets.segment, rest.size()));
+    SubmitOne(packet, packets.ecn);
+    rest = rest.subspan(packet.size());
+  }
+}
+
+void PeerTunnel::SubmitOne(std::span<const std::uint8_t> packet, unsigned ecn) {
   if (!held_ids_.empty()) {
     const auto header = ParseLongHeader(packet);
     if (header && std::ranges::any_of(held_ids_, [&](const ConnectionId &id) {
@@ -190,7 +221,7 @@ void PeerTunnel::SendHeld() {
   held_ids_.clear();
   for (const auto &[packet, ecn] : held_.Take()) {
     if (tunnel_) {
-      Submit(packet, ecn);
+      SubmitOne(packet, ecn);
     } else {
       ++earlier_.not_sent;
     }

@@ -8,6 +8,7 @@
 #include "target_statistics.h"
 
 #include <ngmasque/io/proxy_tunnel.h>
+#include <ngmasque/io/udp_socket.h>
 #include <ngmasque/session/authority.h>
 
 #include <cstdint>
@@ -42,8 +43,8 @@ public:
   PeerTunnel(Carrier &carrier, Authority target, Owner &owner);
   ~PeerTunnel() override;
 
-  /// A packet of the peer, with the ECN bits that it came with.
-  void Send(std::span<const std::uint8_t> packet, unsigned ecn);
+  /// Packets of the peer that came together, with the ECN bits that they came with.
+  void Send(const Burst &packets);
 
   /// There is a connection to the proxy.
   void OnCarrierReady();
@@ -68,7 +69,10 @@ private:
   void BecomePlain();
   void Open();
   void Tell(const InnerIds::News &news);
-  void Submit(std::span<const std::uint8_t> packet, unsigned ecn);
+  InnerIds::News Learn(std::span<const std::uint8_t> packet);
+  void SendOne(std::span<const std::uint8_t> packet, unsigned ecn, const InnerIds::News &news);
+  void Submit(const Burst &packets);
+  void SubmitOne(std::span<const std::uint8_t> packet, unsigned ecn);
   void SendWaiting();
   void Release(const ConnectionId &id);
   void SendHeld();

@@ -47,7 +47,10 @@ SocksAssociation::SocksAssociation(Carrier &carrier, const Options &options, Bud
       static_cast<SocksAssociation *>(timer->data)->OnTimer();
     },
     std::chrono::duration<double>(options.request_timeout).count(), 0.);
-  readable_.data = timer_.data = this;
+  ev_init(&send_to_client_, [](struct ev_loop *, ev_prepare *watcher, int) {
+    static_cast<SocksAssociation *>(watcher->data)->SendToClient();
+  });
+  readable_.data = timer_.data = send_to_client_.data = this;
   ev_io_start(carrier_.loop(), &readable_);
   ev_now_update(carrier_.loop());
   ev_timer_start(carrier_.loop(), &timer_);
@@ -56,6 +59,7 @@ SocksAssociation::SocksAssociation(Carrier &carrier, const Options &options, Bud
 SocksAssociation::~SocksAssociation() {
   ev_io_stop(carrier_.loop(), &readable_);
   ev_timer_stop(carrier_.loop(), &timer_);
+  ev_clear_pending(carrier_.loop(), &send_to_client_);
   destinations_.clear();
   close(fd_);
 }
@@ -138,7 +142,26 @@ void SocksAssociation::OnPacket(const FourTuple &path, unsigned ecn, std::span<s
   }
   from_.port = path.remote.port;
   path_ = path;
-  const auto name = AuthorityText(datagram->target);
+  if (to_ && to_->tunnel.target() == datagram->target && to_proxy_.Add(datagram->payload, ecn)) {
+    return;
+  }
+  SendToProxy();
+  to_ = FindDestination(datagram->target);
+  if (to_ && !to_proxy_.Add(datagram->payload, ecn)) {
+    to_->tunnel.Send({.data = datagram->payload, .segment = 1, .ecn = ecn}); // It is empty.
+  }
+}
+
+void SocksAssociation::SendToProxy() {
+  if (to_ && !to_proxy_.empty()) {
+    to_->tunnel.Send(to_proxy_.burst());
+    to_proxy_.Clear();
+  }
+  to_ = nullptr;
+}
+
+SocksAssociation::Destination *SocksAssociation::FindDestination(const Authority &target) {
+  const auto name = AuthorityText(target);
   auto found = destinations_.find(name);
   if (found == destinations_.end()) {
     if (destinations_.size() >= options_.max_destinations) {
@@ -153,14 +176,14 @@ void SocksAssociation::OnPacket(const FourTuple &path, unsigned ecn, std::span<s
                       "dropped; see --max-tunnels and --idle-timeout{}",
                       budget_.max_tunnels, name, *end));
       }
-      return;
+      return nullptr;
     }
     found = destinations_
               .emplace(std::piecewise_construct, std::forward_as_tuple(name),
-                       std::forward_as_tuple(*this, datagram->target))
+                       std::forward_as_tuple(*this, target))
               .first;
   }
-  found->second.tunnel.Send(datagram->payload, ecn);
+  return &found->second;
 }
 
 void SocksAssociation::Destination::OnTargetPacket(PeerTunnel &,
@@ -169,10 +192,11 @@ void SocksAssociation::Destination::OnTargetPacket(PeerTunnel &,
   if (!association.path_) {
     return;
   }
-  auto datagram = header;
-  datagram.insert(datagram.end(), packet.begin(), packet.end());
-  std::ignore = association.relay_->Forward(
-    *association.path_, {.data = datagram, .segment = datagram.size(), .ecn = ecn});
+  if (!association.to_client_.Add(packet, ecn, header)) {
+    association.SendToClient();
+    (void)association.to_client_.Add(packet, ecn, header); // Or no datagram has room for both.
+  }
+  ev_feed_event(association.carrier_.loop(), &association.send_to_client_, EV_CUSTOM);
 }
 
 void SocksAssociation::OnTimer() {

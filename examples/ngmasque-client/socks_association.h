@@ -3,6 +3,7 @@
 #pragma once
 
 #include "carrier.h"
+#include "packet_run.h"
 #include "peer_tunnel.h"
 #include "socks5.h"
 
@@ -68,13 +69,17 @@ private:
   // UdpListener::Handler.
   void OnPacket(const FourTuple &path, unsigned ecn, std::span<std::uint8_t> packet,
                 Nanoseconds now) override;
-  void OnBatchEnd(Nanoseconds) override {}
+  void OnBatchEnd(Nanoseconds) override { SendToProxy(); }
   void OnWritable() override {}
 
   void ReadControl();
   bool SendControl(std::span<const std::uint8_t> bytes);
   /// Answers the request.
   void Associate(const Endpoint &from);
+  /// The tunnel to it; null if there can be none.
+  Destination *FindDestination(const Authority &target);
+  void SendToProxy();
+  void SendToClient() { SendRun(*relay_, *path_, to_client_); }
   void OnTimer();
   void End();
 
@@ -91,6 +96,11 @@ private:
   std::optional<FourTuple> path_; // Of its datagrams, from the first one on.
   std::unique_ptr<UdpListener> relay_;
   std::map<std::string, Destination> destinations_; // Options::max_destinations
+  // What came together goes together, both ways.
+  PacketRun to_proxy_;
+  Destination *to_ = nullptr; // Whose to_proxy_ is; null between batches.
+  PacketRun to_client_;
+  ev_prepare send_to_client_{}; // Only fed: when all that was there has been read.
   ev_io readable_{};
   ev_timer timer_{};
 };

@@ -113,6 +113,31 @@ class QuicTest(ClientCase):
         self.assertEqual((total["tunnels"], total["plain"], total["not_sent"]), (1, 0, 0))
         self.assertEqual((total["unseen_to_target"], total["unseen_to_client"], total["fallbacks"]), (0, 0, {}))
 
+    def test_bursts(self):
+        """What comes together goes together: nothing is lost, and all is in order, whatever the sizes."""
+        server = Server()
+        proxy, _ = self.proxy()
+        client, port = self.forward_to(proxy, server.addr)
+        peer = Peer(port)
+        self.handshake(peer, server, b"client-1", b"server-1")
+        self.exchange(client, peer, server, b"client-1", b"server-1", "forwarded_rx")
+        before = self.stats(client)["total"]
+        sizes = [900] * 7 + [300] + [300] * 5 + [1100] * 3 + [60, 61, 60]
+        texts = [b"%d;" % number + b"." * size for number, size in enumerate(sizes)]
+        client.send_signal(signal.SIGSTOP)  # So that they wait for it.
+        for text in texts:
+            peer.send(short(b"server-1", text))
+        client.send_signal(signal.SIGCONT)
+        self.assertEqual([server.get(b";") for _ in texts], [short(b"server-1", text) for text in texts])
+        client.send_signal(signal.SIGSTOP)
+        for text in texts:
+            server.send(short(b"client-1", text))
+        client.send_signal(signal.SIGCONT)
+        self.assertEqual([_get(peer, b";") for _ in texts], [short(b"client-1", text) for text in texts])
+        total = client.finish()["total"]
+        for way in ("forwarded_tx", "forwarded_rx"):
+            self.assertEqual(total[way]["packets"] - before[way]["packets"], len(texts))
+
     def test_ids_that_come_later(self):
         """They are tunnelled, both ways, and counted."""
         server = Server()

@@ -5,6 +5,7 @@
 """
 
 import select
+import signal
 import socket
 import struct
 import time
@@ -91,6 +92,35 @@ class SocksTest(ClientCase):
         stats = client.finish()
         self.assertEqual(set(stats["targets"]), {str(one.addr), f"localhost:{two.addr.port}"})
         self.assertEqual(stats["total"]["tunnels"], 2)
+
+    def test_bursts(self):
+        """What comes together, for two targets in turn, gets there, and the answers come back."""
+        client, port = self.begin()
+        one, two = Echo(), Echo("127.0.0.1")
+        socks = Socks(port)
+        self.assertEqual(socks.associate(), 0)
+        for target in (one, two):
+            self.assertTrue(socks.ask(*target.addr, b"query", target).endswith(b"query"))
+        queries = [(target, b"%d of %d" % (number, size) + b"." * size) for size in (500, 900, 200)
+                   for target in (one, two) for number in range(5)]
+        client.send_signal(signal.SIGSTOP)  # So that they wait for it.
+        for target, query in queries:
+            socks.send(*target.addr, query)
+        client.send_signal(signal.SIGCONT)
+        answers: list[bytes] = []
+        deadline = time.monotonic() + PATIENCE
+        while len(answers) < len(queries) and time.monotonic() < deadline:
+            one.pump()
+            two.pump()
+            if select.select([socks.udp], [], [], 0.01)[0]:
+                answers.append(socks.udp.recv(65536))
+        for target in (one, two):
+            asked = [query for to, query in queries if to is target]
+            self.assertEqual([query for query in target.came if query != b"query"], asked)
+            header = b"\0\0\0" + address(*target.addr)
+            self.assertEqual([answer for answer in answers if answer.startswith(header)],
+                             [header + query for query in asked])
+        client.finish()
 
     def test_what_is_dropped(self):
         """Fragments, what is none of it, and what comes from elsewhere: the association goes on."""
