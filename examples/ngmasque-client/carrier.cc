@@ -1,12 +1,12 @@
 #include "carrier.h"
 
+#include "carrier_link.h"
 #include "exit.h"
 #include "peer_tunnel.h"
 
 #include "ngmasque/exit_code.h"
 #include "ngmasque/values.h"
 
-#include <ngmasque/quic/socket_address.h>
 #include <ngmasque/session/rfc9298.h>
 
 #include <algorithm>
@@ -14,33 +14,18 @@
 #include <format>
 #include <utility>
 
-#include <sys/socket.h>
-#include <unistd.h>
-
 namespace ngmasque::programs {
 
 namespace {
 
 constexpr double kTickSeconds = 1;
+// What a datagram has around a packet in the largest UDP payload, at most, in bytes.
+constexpr std::size_t kMaxOverhead = 64;
 
 // RFC 9001, section 4.8: 0x100 and the alert.
 bool IsCertificateAlert(std::uint64_t code) {
   constexpr std::uint64_t kAlerts[]{42, 43, 44, 45, 46, 48, 49, 116}; // RFC 8446, section 6
   return code >= 0x100 && std::ranges::contains(kAlerts, code - 0x100);
-}
-
-// From which address the system would send to `remote` now; nothing if there is no way.
-std::optional<Endpoint> LocalAddressFor(const Endpoint &remote) {
-  const SocketAddress to(remote);
-  const int fd = socket(to.family(), SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  SocketAddress from(remote);
-  auto size = from.size();
-  const bool found =
-    fd >= 0 && connect(fd, to.get(), to.size()) == 0 && getsockname(fd, from.get(), &size) == 0;
-  if (fd >= 0) {
-    close(fd);
-  }
-  return found ? ToEndpoint(from.get()) : std::nullopt;
 }
 
 // The option table lets through nothing else.
@@ -51,32 +36,6 @@ std::uint16_t PortOf(const ProxyClient::Options &options) {
 }
 
 } // namespace
-
-/// One connection.  It stays until Sweep, as it cannot be destroyed from within its own calls.
-class Carrier::Link final : public ProxyClient::Handler {
-public:
-  Link(Carrier &carrier)
-    : client(carrier.loop_, carrier.options_.proxy, *this), carrier_(carrier) {}
-
-  void OnReady() override {
-    ready = true;
-    carrier_.OnReady();
-  }
-  void OnDraining() override { carrier_.OnDraining(); }
-  void OnClosed(std::string_view text) override {
-    over = true;
-    carrier_.OnClosed(*this, text);
-  }
-
-  ProxyClient client;
-  bool ready = false;
-  bool over = false;
-  bool silent = false;   ///< It has moved because of that.
-  bool may_move = false; ///< The network has changed, and it is to be looked at.
-
-private:
-  Carrier &carrier_;
-};
 
 Carrier::Carrier(struct ev_loop *loop, Options options, const Log &log, Fatal fatal)
   : loop_(loop),
@@ -124,7 +83,8 @@ void Carrier::OnLookedUp(const ProxyName::Result &found) {
   if (!found) {
     const auto text = std::format("proxy {}: {}", name_.host(), ErrorName(found.error()));
     if (found.error() == SessionError::kNoName && !name_.known()) {
-      Give(kNoProxy, std::format("{}; is --proxy right, and the name server one that knows it?", text));
+      Give(kNoProxy,
+           std::format("{}; is --proxy right, and the name server one that knows it?", text));
     } else {
       ConnectLater(text);
     }
@@ -255,6 +215,25 @@ void Carrier::OnNotOpened(const PeerTunnel &tunnel, const IoError &error) {
   }
 }
 
+void Carrier::OnTooLong(const PeerTunnel &tunnel, std::size_t size, std::size_t fits, bool probe) {
+  const auto more = (probe ? probe_lines_ : long_lines_).Take(Now());
+  if (!more) {
+    return;
+  }
+  const auto ours = options_.proxy.max_udp_payload;
+  const auto wanted = ours + size - std::min(size, fits);
+  const auto advice =
+    fits + kMaxOverhead >= ours && wanted <= kMaxUdpPayload
+      ? std::format("--max-udp-payload-size={} here, and as much at the proxy, makes room for it "
+                    "where the path takes that",
+                    wanted)
+      : std::string("the path to the proxy, or the proxy, takes no more: the program that sends it "
+                    "needs a smaller MTU");
+  log_.Write(probe ? LogLevel::kDebug : LogLevel::kWarning,
+             std::format("{}: a packet of {} bytes is dropped: up to {} fit in the tunnel; {}{}",
+                         AuthorityText(tunnel.target()), size, fits, advice, *more));
+}
+
 void Carrier::OnTunnelEnded(const PeerTunnel &tunnel, const TunnelEnd &end) {
   const auto target = AuthorityText(tunnel.target());
   if (!worked_ && (end.status == 407 || end.status == 401)) {
@@ -285,57 +264,6 @@ void Carrier::Sweep() {
     }
   }
   std::erase_if(links_, [](const std::unique_ptr<Link> &link) { return link->over; });
-}
-
-void Carrier::OnNetworkChanged() {
-  for (const auto &link : links_) {
-    link->may_move = true;
-  }
-  // Name servers of where this machine was may be out of reach.
-  if (ev_is_active(&retry_) || name_.pending()) {
-    pauses_.Reset();
-    ev_timer_stop(loop_, &retry_);
-    ev_timer_set(&retry_, 0.05, 0.);
-    ev_timer_start(loop_, &retry_);
-  }
-}
-
-void Carrier::Tick() {
-  for (const auto &link : links_) {
-    const auto path = link->client.path();
-    if (!path) {
-      continue;
-    }
-    if (link->may_move) {
-      const auto local = LocalAddressFor(path->remote);
-      if (!local) {
-        continue; // Perhaps in a second.
-      }
-      link->may_move = false;
-      if (local->address != path->local.address) {
-        Move(*link, "this machine has another address");
-      }
-    } else if (link->client.silence() > options_.proxy.idle_timeout / 2) {
-      // A NAT on the way may have forgotten the port, or the way be another one.
-      if (!std::exchange(link->silent, true)) {
-        Move(*link, "nothing comes from the proxy");
-      }
-    } else {
-      link->silent = false;
-    }
-  }
-}
-
-void Carrier::Move(Link &link, std::string_view why) {
-  if (const auto moved = link.client.ChangeLocalAddress(); moved) {
-    ++moves_;
-    log_.Info(std::format("{}: the connection to the proxy goes on from another port", why));
-  } else if (moved.error() == IoError::kNotReady || moved.error() == IoError::kSocket) {
-    link.may_move = true;
-  } else {
-    log_.Warning(std::format("{}, and the connection to the proxy cannot move: {}", why,
-                             ErrorText(moved.error())));
-  }
 }
 
 std::map<std::string, TargetStatistics> Carrier::targets() const {

@@ -57,7 +57,8 @@ public:
   Carrier(const Carrier &) = delete;
   Carrier &operator=(const Carrier &) = delete;
 
-  /// Begins to connect; what may pass is tried again, and Fatal may be called from within for the rest.
+  /// Begins to connect; what may pass is tried again, and for the rest Fatal may be called from
+  /// within.
   void Start();
   /// Ends all connections, with a word to the proxy.
   void Close();
@@ -81,6 +82,9 @@ public:
   void Add(PeerTunnel &tunnel) { tunnels_.insert(&tunnel); }
   void Remove(PeerTunnel &tunnel);
   void OnNotOpened(const PeerTunnel &tunnel, const IoError &error);
+  /// A packet of so many bytes has been dropped, as no more than `fits` go through the tunnel.
+  /// `probe`: it may be one of a QUIC connection, which finds out what its path takes.
+  void OnTooLong(const PeerTunnel &tunnel, std::size_t size, std::size_t fits, bool probe);
   void OnTunnelOpened() { worked_ = true; }
   void OnTunnelEnded(const PeerTunnel &tunnel, const TunnelEnd &end);
   [[nodiscard]] struct ev_loop *loop() const { return loop_; }
@@ -134,6 +138,8 @@ private:
   std::string last_failure_;
   LogLimit refused_lines_;
   LogLimit full_lines_;
+  LogLimit long_lines_;
+  LogLimit probe_lines_;
   ev_timer retry_{};
   ev_timer tick_{};    // Once a second.
   ev_prepare sweep_{}; // Only fed: links that are over are destroyed from the loop.

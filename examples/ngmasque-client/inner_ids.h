@@ -58,8 +58,8 @@ public:
   /// A packet of the target.
   void FromTarget(Packet packet);
 
-  /// Client connection IDs of the connections, the one that was used last first.  One of zero length
-  /// is the only one.
+  /// Client connection IDs of the connections, the one that was used last first.  One of zero
+  /// length is the only one.
   [[nodiscard]] std::vector<ConnectionId> client_ids() const;
 
   /// A new tunnel knows nothing: each server connection ID is news again.

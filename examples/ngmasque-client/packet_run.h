@@ -18,7 +18,8 @@ public:
   static constexpr std::size_t kMaxPackets = kMaxSegmentsPerCall;
   static constexpr std::size_t kMaxBytes = kReadBufferSize;
 
-  /// Copies a packet to its end, behind `head`.  False: it does not go with the others, or is empty.
+  /// Copies a packet to its end, behind `head`.  False: it does not go with the others, or is
+  /// empty.
   [[nodiscard]] bool Add(std::span<const std::uint8_t> packet, unsigned ecn,
                          std::span<const std::uint8_t> head = {});
 
@@ -33,8 +34,8 @@ private:
   unsigned ecn_ = 0;
 };
 
-/// Sends them from a listener, and empties the run.  What a full socket does not take is lost, as in any
-/// network.
+/// Sends them from a listener, and empties the run.  What a full socket does not take is lost, as in
+/// any network.
 void SendRun(UdpListener &listener, const FourTuple &path, PacketRun &run);
 
 } // namespace ngmasque::programs

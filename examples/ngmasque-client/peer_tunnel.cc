@@ -88,7 +88,8 @@ void PeerTunnel::SendOne(std::span<const std::uint8_t> packet, unsigned ecn,
 // needs a tunnel without them.
 void PeerTunnel::Decide(std::span<const std::uint8_t> packet) {
   mode_ = Mode::kQuic;
-  if (!carrier_.forward() || !InnerIds::BeginsConnection(packet) ||
+  begins_quic_ = InnerIds::BeginsConnection(packet);
+  if (!carrier_.forward() || !begins_quic_ ||
       !InnerIds::MayAsk(ParseLongHeader(packet)->scid)) {
     BecomePlain();
   }
@@ -118,6 +119,7 @@ void PeerTunnel::Open() {
   }
   quic_ = mode_ == Mode::kQuic && carrier_.MayShowIds() && !ids.empty();
   answered_ = false;
+  too_long_ = 0;
   auto opened =
     client->Open(target_, quic_ ? ids.front() : ConnectionId(), *this, {.connection_ids = quic_});
   if (!opened && opened.error() == IoError::kIdConflict) {
@@ -172,6 +174,7 @@ void PeerTunnel::Submit(const Burst &packets) {
   auto rest = packets.data;
   if (!rest.empty() && held_ids_.empty() && waiting_.empty()) {
     rest = tunnel_->SendBurst(rest, packets.segment, packets.ecn);
+    CheckLength(packets.segment);
   }
   while (!rest.empty()) {
     const auto packet = rest.first(std::min(packets.segment, rest.size()));
@@ -192,8 +195,8 @@ void PeerTunnel::SubmitOne(std::span<const std::uint8_t> packet, unsigned ecn) {
   }
   if (waiting_.empty()) {
     switch (tunnel_->Send(packet, ecn)) {
-    case SendStatus::kSent:
-    case SendStatus::kDropped: return; // It is in its statistics.
+    case SendStatus::kSent: return;
+    case SendStatus::kDropped: CheckLength(packet.size()); return; // It is in its statistics.
     case SendStatus::kBlocked: break;
     }
   }
@@ -203,10 +206,21 @@ void PeerTunnel::SubmitOne(std::span<const std::uint8_t> packet, unsigned ecn) {
 void PeerTunnel::SendWaiting() {
   while (tunnel_ && !waiting_.empty()) {
     const auto &[packet, ecn] = waiting_.front();
-    if (tunnel_->Send(packet, ecn) == SendStatus::kBlocked) {
+    const auto sent = tunnel_->Send(packet, ecn);
+    if (sent == SendStatus::kBlocked) {
       return;
     }
+    if (sent == SendStatus::kDropped) {
+      CheckLength(packet.size());
+    }
     waiting_.Pop();
+  }
+}
+
+void PeerTunnel::CheckLength(std::size_t size) {
+  const auto dropped = tunnel_->statistics().of(DropReason::kTooLarge);
+  if (std::exchange(too_long_, dropped) != dropped) {
+    carrier_.OnTooLong(*this, size, tunnel_->max_payload(), begins_quic_);
   }
 }
 

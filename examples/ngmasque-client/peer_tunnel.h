@@ -76,6 +76,8 @@ private:
   void SendWaiting();
   void Release(const ConnectionId &id);
   void SendHeld();
+  /// Says so if Send has dropped a packet as too long, of so many bytes.
+  void CheckLength(std::size_t size);
   /// Keeps statistics() of a tunnel that is over.
   void Drop();
 
@@ -87,6 +89,8 @@ private:
   bool quic_ = false;     // That tunnel_ has connection IDs.
   bool empty_id_ = false; // ... of the peer only one of zero length.
   bool answered_ = false; // Something has come by tunnel_.
+  bool begins_quic_ = false; // What the peer has begun with.
+  std::uint64_t too_long_ = 0; // As far as is known of tunnel_.
   InnerIds ids_;
   PacketQueue waiting_; // For a tunnel, or room in it.
   // Of connections whose IDs the proxy does not know yet, and these IDs: as many as InnerIds has.

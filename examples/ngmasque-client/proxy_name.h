@@ -23,8 +23,8 @@ public:
   /// `host`: a name or an address, IPv6 without brackets.  `loop` has to outlive it.
   ProxyName(struct ev_loop *loop, std::string host, std::uint16_t port);
 
-  /// Asks, without holding the loop up, and calls `done` once, from the loop or from within this call.
-  /// A question that has no answer yet is forgotten.  Not to be called from within a `done`.
+  /// Asks, without holding the loop up, and calls `done` once, from the loop or from within this
+  /// call.  A question that has no answer yet is forgotten.  Not to be called from within a `done`.
   void LookUp(Done done);
   /// Forgets the question.
   void Cancel();

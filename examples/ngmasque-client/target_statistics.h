@@ -11,8 +11,8 @@ struct TargetStatistics {
   ProxyTunnelStatistics traffic{};
   std::uint64_t tunnels = 0; ///< That were opened.
   std::uint64_t open = 0;    ///< Those that are there now.
-  /// Local peers whose packets cannot be forwarded: no QUIC, or connection IDs that the proxy does not
-  /// take.
+  /// Local peers whose packets cannot be forwarded: no QUIC, or connection IDs that the proxy does
+  /// not take.
   std::uint64_t plain = 0;
   /// Packets of local peers that got no further than here: no connection to the proxy, or it has
   /// refused the target a moment ago, or too many waited.

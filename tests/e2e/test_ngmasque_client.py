@@ -15,7 +15,7 @@ import files
 import net
 import tap
 from net import Addr
-from ngmasque_client_case import PATIENCE, ClientCase, Echo, Peer
+from ngmasque_client_case import ALLOW, PATIENCE, ClientCase, Echo, Peer
 from procs import Program, environment
 from transfer import Site
 
@@ -60,6 +60,28 @@ class NgmasqueClientTest(ClientCase):
         self.assertNotIn(b"second", target.came)
         self.assertEqual(second.ask(b"second", target), b"second")
         self.assertGreaterEqual(client.finish()["dropped"], 1)
+
+    def test_too_long(self):
+        """A line says what fits, and which option helps; that does help."""
+        target = Echo()
+        proxy, _ = self.proxy()
+        client, port = self.forward_to(proxy, target.addr)
+        peer = Peer(port)
+        self.assertEqual(peer.ask(b"hello", target), b"hello")
+        packet = bytes(1400)
+        for _ in range(5):
+            peer.send(packet)
+        client.wait_output("1400 bytes", "--max-udp-payload-size=")
+        said = re.findall(r".*1400 bytes.*", client.log.read_text())[0]
+        fits, option = re.search(r"up to (\d+) fit.*(--max-udp-payload-size=\d+) here", said).groups()
+        longest = bytes(int(fits))
+        self.assertEqual(peer.ask(longest, target), longest)
+        self.assertGreaterEqual(client.finish()["total"]["dropped"]["packet is too large"], 5)
+        proxy, _ = self.proxy(*ALLOW, option)
+        client, port = self.forward_to(proxy, target.addr, option)
+        peer = Peer(port)
+        self.assertEqual(peer.ask(packet, target), packet)
+        client.finish()
 
     def download(self, *options: str, browser_options: tuple[str, ...] = ()) -> dict:
         """An HTTP/3 download through a local port; statistics of its target."""

@@ -50,7 +50,8 @@ TEST_P(Rfc9298ZeroLength, OnASocketOfItsOwn) {
   const auto rest = ToBytes(kRest);
   packet.insert(packet.end(), rest.begin(), rest.end());
   EXPECT_TRUE(world.Forward(Tuple(1), packet));
-  for (const auto &answer : {Short("whatever it is" + kRest), Long(""), Long("of another length")}) {
+  for (const auto &answer :
+       {Short("whatever it is" + kRest), Long(""), Long("of another length")}) {
     const auto received = world.Receive(alices, answer);
     ASSERT_TRUE(received);
     EXPECT_EQ(received->form, ClientForm::kDatagram);
@@ -78,7 +79,7 @@ TEST_P(Rfc9298ZeroLength, NotOnASharedSocket) {
   EXPECT_EQ(alice.Say(Register("")), (Texts{Refused("", CidReason::kTooShort), Allowed(65)}));
 }
 
-// What is too large for a datagram waits for the client to be forwarded to again: this one never is.
+// What is too large for a datagram waits until the client is forwarded to again: this one never is.
 TEST_P(Rfc9298ZeroLength, NothingWaitsAfterAMove) {
   auto with = Client();
   auto without = Client(kBob);
@@ -93,7 +94,8 @@ TEST_P(Rfc9298ZeroLength, NothingWaitsAfterAMove) {
     bool waits = false;
     for (int i = 0; i < 3; ++i) {
       auto packet = Short("client-0" + kRest);
-      const auto to = world.proxy.FromTarget(world.proxy.Find(socket), {.bytes = packet}, world.now);
+      const auto to =
+        world.proxy.FromTarget(world.proxy.Find(socket), {.bytes = packet}, world.now);
       waits = to && world.proxy.MayWait(*to);
     }
     return waits;

@@ -15,8 +15,8 @@ struct ev_loop;
 
 namespace ngmasque {
 
-/// Looks names up as the system does (/etc/hosts, /etc/resolv.conf, as they are when it is created),
-/// but takes no aliases of the environment.
+/// Looks names up as the system does (/etc/hosts, and /etc/resolv.conf as it is when this is
+/// created), but takes no aliases of the environment.
 class Resolver {
 public:
   enum class Names : std::uint8_t {
@@ -37,7 +37,8 @@ public:
   [[nodiscard]] static std::unique_ptr<Resolver> Create(struct ev_loop *loop,
                                                         Names names = Names::kAsTheyAre);
 
-  /// Look-ups that are under way end without `done` being called.  Not to be called from within one.
+  /// Look-ups that are under way end without `done` being called.  Not to be called from within a
+  /// `done`.
   ~Resolver();
   Resolver(const Resolver &) = delete;
   Resolver &operator=(const Resolver &) = delete;
