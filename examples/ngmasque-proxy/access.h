@@ -33,8 +33,13 @@ public:
   /// For AccessFunction.  `now` in nanoseconds.
   [[nodiscard]] AccessDecision Decide(const AccessRequest &request, std::uint64_t now);
 
+  /// For ReviewFunction, after Replace: who has been removed, or has another secret, is not admitted any
+  /// more, nor is nobody in particular when not everybody may.  A certificate was verified when its
+  /// connection began, and counts for as long as that.
+  [[nodiscard]] std::optional<Admission> Review(const Admitted &before) const;
+
 private:
-  [[nodiscard]] Admission Admit(std::string name) const;
+  [[nodiscard]] Admission Admit(std::string name, std::uint64_t grant) const;
 
   std::shared_ptr<const Users> users_;
   bool everybody_ = false;

@@ -53,9 +53,10 @@ std::optional<Credentials> ParseCredentials(std::string_view field) {
   return Credentials{.name = decoded->substr(0, colon), .secret = decoded->substr(colon + 1)};
 }
 
-bool Failures::MayTry(const Endpoint &client, std::uint64_t now) const {
+std::uint64_t Failures::Wait(const Endpoint &client, std::uint64_t now) const {
   const auto found = known_.find(ClientKey::FromAddress(client));
-  return found == known_.end() || found->second->forgiven <= now + (kMost - 1) * kRecovery;
+  const auto allowed = now + (kMost - 1) * kRecovery;
+  return found == known_.end() ? 0 : std::max(found->second->forgiven, allowed) - allowed;
 }
 
 void Failures::OnFailure(const Endpoint &client, std::uint64_t now) {

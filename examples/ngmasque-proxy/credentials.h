@@ -35,8 +35,12 @@ public:
   /// `key`: see HashKey.
   explicit Failures(const HashKey &key) : known_(0, ClientKeyHash(key)) {}
 
-  /// Whether credentials from there are looked at.  `now` in nanoseconds.
-  [[nodiscard]] bool MayTry(const Endpoint &client, std::uint64_t now) const;
+  /// How long credentials from there are not looked at, be they right or wrong; 0: they are.  In
+  /// nanoseconds, as `now` is.
+  [[nodiscard]] std::uint64_t Wait(const Endpoint &client, std::uint64_t now) const;
+  [[nodiscard]] bool MayTry(const Endpoint &client, std::uint64_t now) const {
+    return Wait(client, now) == 0;
+  }
   /// They were wrong.
   void OnFailure(const Endpoint &client, std::uint64_t now);
 

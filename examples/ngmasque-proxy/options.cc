@@ -22,11 +22,18 @@ amplify has, and whatever --allow and --ports say.)";
 // What SIGHUP takes.
 constexpr std::string_view kReloaded[] = {"cert",  "key",           "open",       "users",
                                           "allow", "deny",          "allow-name", "deny-name",
-                                          "ports", "drain-timeout", "log-level",  "access-log"};
+                                          "ports", "drain-timeout", "log-level",  "access-log",
+                                          "rate-per-client"};
 
 constexpr auto kSignals =
-  R"(SIGHUP reads the configuration again, and takes of it what --help says. Tunnels stay. If anything
-is wrong with it, everything stays as it was, and a line in the log says why.
+  R"(SIGHUP reads the configuration again, and takes of it what --help says; what else has changed is
+named in the log. If anything is wrong with it, everything stays as it was, and a line in the log says
+why.
+
+Who is not in the file of --users any more, or has another secret there, loses connections and tunnels
+at once; so does everybody when there are users from now on. All other tunnels stay: what --allow,
+--deny and the like say is for new ones. Rates are for all. Who has shown a certificate may stay until
+his connection ends.
 
 SIGTERM and SIGQUIT let it drain: no more connections and tunnels are taken, and clients are told so.
 It ends when the last tunnel is over, or after --drain-timeout. A second one of these, or SIGINT, ends
@@ -36,6 +43,9 @@ constexpr auto kUsersFile =
   R"(A line for each user: NAME:sha256:HEX, and maybe the name of a policy after a space. HEX is the
 SHA-256 of the secret. --add-user draws a secret of 128 bits and prints it with its line: ngmasque-proxy
 --add-user=alice >>users 2>alice. Empty lines and those that begin with # are ignored.
+
+After ten wrong secrets from an address nothing from there is looked at, not even the right one, but
+for one attempt each six seconds; the answer is 429, and retry-after in it says how long.
 
 A client gives name and secret as Basic credentials, or the secret alone as a Bearer token, in
 proxy-authorization or authorization.)";

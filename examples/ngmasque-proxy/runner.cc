@@ -233,7 +233,14 @@ void Runner::Reload() {
   }
   log_.set_least(setup->options.log_level);
   proxy_->SetPolicy(setup->options.proxy.proxy.policy);
+  proxy_->SetRate(setup->options.proxy.proxy.proxy.max_bytes_per_second_per_client);
   Admit(*setup);
+  if (const auto revoked =
+        proxy_->Review([this](const Admitted &before) { return access_.Review(before); });
+      revoked > 0) {
+    log_.Info(std::format("{} connections are closed: their users may not use the proxy any more",
+                          revoked));
+  }
   setup_ = *std::move(setup);
   log_.Info("reloaded");
   NotifyReady();

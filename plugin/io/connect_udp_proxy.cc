@@ -84,6 +84,8 @@ public:
     }
   }
 
+  std::size_t Review(const ReviewFunction &review);
+
   // A socket that is bound to all addresses is bound to this one.
   [[nodiscard]] std::expected<void, IoError> CheckOwn(const Endpoint &address) const {
     const auto addresses = listener_->addresses();
@@ -167,10 +169,21 @@ public:
     impl_.clients_.erase(id()); // This one.
   }
 
+  // OnPrepare comes.
+  void CloseSoon() { connection_.CloseSoon(kH3NoError); }
+
 private:
   Impl &impl_;
   Http3Server::Connection &connection_;
 };
+
+std::size_t ConnectUdpProxy::Impl::Review(const ReviewFunction &review) {
+  const auto revoked = proxy_->Review(review);
+  for (const auto id : revoked) {
+    clients_.at(id)->CloseSoon();
+  }
+  return revoked.size();
+}
 
 std::expected<void, IoError> ConnectUdpProxy::Impl::Start(Options options) {
   options.listener.log = options.proxy.log = log_;
@@ -271,6 +284,12 @@ void ConnectUdpProxy::SetPolicy(TargetPolicy::Options policy) {
   impl_->AddOwn(policy);
   impl_->proxy_->SetPolicy(std::move(policy));
 }
+
+void ConnectUdpProxy::SetRate(std::uint64_t max_bytes_per_second_per_client) {
+  impl_->proxy_->SetRate(max_bytes_per_second_per_client);
+}
+
+std::size_t ConnectUdpProxy::Review(const ReviewFunction &review) { return impl_->Review(review); }
 
 std::expected<void, IoError> ConnectUdpProxy::Move(const Endpoint &address) {
   return impl_->CheckOwn(address).transform([&] {

@@ -4,6 +4,7 @@
 #include <cassert>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace ngmasque {
 
@@ -34,6 +35,7 @@ ProxyConnection::Register(const FourTuple &path, std::span<const ConnectionId> l
   auto added = proxy_.AddConnection(id_, path, *this, client);
   if (!added) {
     refusal_ = HttpStatus(added.error());
+    retry_after_ = RetryAfter(added.error());
     return std::unexpected(added.error());
   }
   registered_ = true;
@@ -67,8 +69,11 @@ void ProxyConnection::OnSettings(const PeerSettings &) {
 
 void ProxyConnection::OnHeaders(StreamId stream, std::span<const HeaderField> fields) {
   if (!registered_) {
-    const HeaderField status[] = {{.name = ":status", .value = std::to_string(refusal_)}};
-    Respond(stream, refusal_, status);
+    std::vector<HeaderField> answer{{.name = ":status", .value = std::to_string(refusal_)}};
+    if (retry_after_) {
+      answer.push_back({.name = "retry-after", .value = std::to_string(*retry_after_)});
+    }
+    Respond(stream, refusal_, answer);
     return;
   }
   if (!extended_connect_ && std::ranges::contains(fields, ":protocol", &HeaderField::name)) {

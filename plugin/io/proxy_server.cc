@@ -259,6 +259,17 @@ void ProxyServer::SetPolicy(TargetPolicy::Options policy) {
   state_->proxy.SetPolicy(TargetPolicy(std::move(policy)));
 }
 
+void ProxyServer::SetRate(std::uint64_t max_bytes_per_second_per_client) {
+  state_->proxy.SetRate(max_bytes_per_second_per_client);
+}
+
+std::vector<OuterConnection> ProxyServer::Review(const ReviewFunction &review) {
+  state_->EndBatch();
+  auto [actions, revoked] = state_->proxy.Review(review, SteadyNow());
+  state_->Perform(std::move(actions));
+  return revoked;
+}
+
 std::expected<std::shared_ptr<ByteBudget>, SessionError>
 ProxyServer::AddConnection(OuterConnection connection, const FourTuple &tuple, Client &client,
                            const std::optional<ClientKey> &whose) {

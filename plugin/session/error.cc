@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 // inet_ntop, which only turns bytes into text.
@@ -143,6 +144,13 @@ const Row &Find(SessionError error) {
 std::string_view ErrorName(SessionError error) { return Find(error).words; }
 
 unsigned HttpStatus(SessionError error) { return Find(error).status; }
+
+std::optional<unsigned> RetryAfter(SessionError error) {
+  // What there is too much of is the client's own, and it ends when the client wants: so long that
+  // asking again costs next to nothing.
+  constexpr unsigned kSeconds = 10;
+  return HttpStatus(error) == 429 ? std::optional(kSeconds) : std::nullopt;
+}
 
 std::string ProxyStatus(SessionError error) {
   const auto &row = Find(error);

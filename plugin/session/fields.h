@@ -11,6 +11,7 @@
 namespace ngmasque {
 
 inline constexpr std::string_view kProxyStatusField = "proxy-status";
+inline constexpr std::string_view kRetryAfterField = "retry-after";
 
 /// The lines of one field.
 struct FieldLines {

@@ -91,8 +91,16 @@ void Proxy::State::Begin(Client &client,
                          std::optional<std::uint64_t> max_bytes_per_second) const {
   // A look-up that still runs keeps it, and what it has used up.
   if (client.connections == 1 && client.lookups == 0) {
-    client.bucket = {max_bytes_per_second.value_or(options.max_bytes_per_second_per_client),
-                     options.burst_bytes_per_client};
+    client.bucket = TokenBucket(0, 0);
+    SetRate(client, max_bytes_per_second);
+  }
+}
+
+void Proxy::State::SetRate(Client &client, std::optional<std::uint64_t> own) const {
+  client.own_rate = own;
+  if (const auto rate = own.value_or(options.max_bytes_per_second_per_client);
+      rate != client.bucket.rate()) {
+    client.bucket = TokenBucket(rate, options.burst_bytes_per_client);
   }
 }
 
@@ -113,12 +121,39 @@ std::expected<void, SessionError> Proxy::State::Assign(ClientConnection &connect
     }
   }
   connection.user = admission.user;
+  connection.grant = admission.grant;
   return {};
+}
+
+void Proxy::SetRate(std::uint64_t max_bytes_per_second_per_client) {
+  state_->options.max_bytes_per_second_per_client = max_bytes_per_second_per_client;
+  state_->tunnels.ForEachClient([&](Client &client) { state_->SetRate(client, client.own_rate); });
+}
+
+Proxy::Reviewed Proxy::Review(const ReviewFunction &review, Timestamp now) {
+  Reviewed result;
+  state_->now = now;
+  state_->tunnels.ForEachConnection([&](ClientConnection &connection) {
+    if (!connection.user) {
+      return; // It has had nothing yet.
+    }
+    if (const auto admission = review({.user = *connection.user, .grant = connection.grant})) {
+      if (!connection.user->empty()) {
+        state_->SetRate(*connection.client, admission->max_bytes_per_second);
+      }
+      return;
+    }
+    result.revoked.push_back(connection.id);
+    while (!connection.tunnels.empty()) {
+      state_->Remove(connection.tunnels.begin()->second, EndReason::kRevoked, result.actions);
+    }
+  });
+  return result;
 }
 
 void Proxy::State::RefuseAccess(const AccessRefusal &refusal, Model &model,
                                 StreamId stream) const {
-  auto [error, challenges] = refusal;
+  auto [error, challenges, retry_after] = refusal;
   auto status = HttpStatus(error);
   std::string_view name;
   if (error == SessionError::kUnauthenticated && challenges.empty()) {
@@ -134,6 +169,10 @@ void Proxy::State::RefuseAccess(const AccessRefusal &refusal, Model &model,
   std::vector<HeaderField> fields{{.name = ":status", .value = std::to_string(status)},
                                   {.name = std::string(kProxyStatusField),
                                    .value = ProxyStatus(error)}};
+  if (retry_after) {
+    fields.push_back(
+      {.name = std::string(kRetryAfterField), .value = std::to_string(*retry_after)});
+  }
   if (!name.empty()) {
     for (auto &challenge : challenges) {
       fields.push_back({.name = std::string(name), .value = std::move(challenge)});

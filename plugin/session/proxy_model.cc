@@ -2,7 +2,10 @@
 
 #include "proxy_model.h"
 
+#include "fields.h"
+
 #include <algorithm>
+#include <string>
 #include <utility>
 
 namespace ngmasque {
@@ -120,6 +123,10 @@ void Proxy::State::Model::Refuse(StreamId stream, unsigned status, SessionError 
                                  std::vector<HeaderField> fields, Tunnel *tunnel) {
   ++state_.counters.refused[status];
   ++state_.counters.errors[error];
+  if (const auto wait = RetryAfter(error);
+      wait && !std::ranges::contains(fields, kRetryAfterField, &HeaderField::name)) {
+    fields.push_back({.name = std::string(kRetryAfterField), .value = std::to_string(*wait)});
+  }
   auto record = tunnel ? state_.RecordOf(*tunnel) : state_.RecordOfRequest(connection_);
   record.status = status;
   record.error = error;

@@ -87,6 +87,9 @@ struct Proxy::State {
   // The client has got its first connection, or has one again.
   void Begin(Client &client, std::optional<std::uint64_t> max_bytes_per_second) const;
 
+  // From now on; nothing: that of all.
+  void SetRate(Client &client, std::optional<std::uint64_t> own) const;
+
   // Whether the request may go on; otherwise it has been refused.
   [[nodiscard]] bool Admit(ClientConnection &connection, Model &model, StreamId stream);
   [[nodiscard]] AccessDecision Decide(const ClientConnection &connection,

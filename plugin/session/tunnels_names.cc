@@ -4,7 +4,7 @@
 
 namespace ngmasque {
 
-static_assert(kEndReasons == static_cast<std::size_t>(EndReason::kProtocol) + 1);
+static_assert(kEndReasons == static_cast<std::size_t>(EndReason::kRevoked) + 1);
 
 std::string_view ReasonName(EndReason reason) {
   switch (reason) {
@@ -14,6 +14,7 @@ std::string_view ReasonName(EndReason reason) {
   case EndReason::kUnreachable: return "target is unreachable";
   case EndReason::kConflict: return "connection IDs belong to another client";
   case EndReason::kProtocol: return "the client has broken the rules";
+  case EndReason::kRevoked: return "its user may not use the proxy any more";
   }
   return "unknown reason";
 }

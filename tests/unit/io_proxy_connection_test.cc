@@ -190,6 +190,27 @@ TEST_F(ProxyConnectionTest, DraftHasDatagramsWithItsOwnSetting) {
   EXPECT_TRUE(client.recorder.data.empty());
 }
 
+// Its client has as many as it may: requests are answered with that, and with when to try again.
+TEST_F(ProxyConnectionTest, OneTooMany) {
+  ProxyServer::Options options;
+  options.proxy.routing.max_connections_per_client = 1;
+  proxy = ProxyServer::Create(loop, std::move(options));
+  std::unique_ptr<Connection> first;
+  network.app.handle = [&](Http3Server::Connection &made) {
+    first = std::make_unique<Connection>(*proxy, OuterConnection{0}, made);
+    EXPECT_TRUE(first->Register(made.path(), {}));
+    connection = std::make_unique<Connection>(*proxy, OuterConnection{1}, made);
+    EXPECT_EQ(connection->Register(made.path(), made.local_ids()).error(),
+              SessionError::kTooManyClientConnections);
+    return connection.get();
+  };
+  auto &client = network.Connect();
+  ASSERT_TRUE(client->SubmitRequest(quic_test::Request()));
+  ASSERT_TRUE(network.RunUntil([&] { return client.recorder.responses.contains(0); }));
+  const std::vector<HeaderField> answer{{":status", "429"}, {"retry-after", "10"}};
+  EXPECT_EQ(client.recorder.responses[0], answer);
+}
+
 // With the end of a request its tunnel is not wanted any more, whether it is there or not.
 TEST_F(ProxyConnectionTest, ClientEndsItsRequests) {
   constexpr std::uint16_t kPort = 9000;

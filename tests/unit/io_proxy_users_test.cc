@@ -86,6 +86,32 @@ TEST_F(ProxyUsers, ByCertificate) {
   EXPECT_TRUE(Refused(Add()));
 }
 
+// Who may not use it any more is told so, and what he had is written down.
+TEST_F(ProxyUsers, Review) {
+  Begin(ForAlice());
+  ProxyClient::Options alices;
+  alices.authorization = BasicAuthorization("alice", "secret").value();
+  auto &first = Connect(alices);
+  auto &second = Add(std::move(alices));
+  EXPECT_TRUE(Refused(Add()));
+  EXPECT_TRUE(Echoes(first));
+  const auto admitted = [](const Admitted &before) {
+    return Admission{.user = std::string(before.user)};
+  };
+  EXPECT_EQ(proxy->Review(admitted), 0u);
+  EXPECT_TRUE(Echoes(first));
+  EXPECT_EQ(proxy->Review([](const Admitted &) { return std::nullopt; }), 1u)
+    << "of the others nobody knows who they are";
+  ASSERT_TRUE(RunUntil([&] { return first.closed.has_value(); }));
+  EXPECT_TRUE(first.closed->contains("closed by the peer with HTTP/3 error 0x100")) << *first.closed;
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[1].reason, EndReason::kRevoked);
+  EXPECT_EQ(records[1].user, "alice");
+  Open(second);
+  ASSERT_TRUE(RunUntil([&] { return second.recorder.opened == 1; }));
+  EXPECT_TRUE(Echoes(second));
+}
+
 // The bound is hers, from however many connections and addresses.
 TEST_F(ProxyUsers, AUsersConnections) {
   auto options = ForAlice();

@@ -209,8 +209,8 @@ TEST_F(ProgramConfigured, WhatNeedsANewStart) {
   before.settings.values["listen"] = {{.text = "127.0.0.1:1", .where = ""}};
   before.settings.values["cert"] = {{.text = "a", .where = ""}};
   after.settings.values["cert"] = {{.text = "b", .where = ""}};
-  after.settings.values["rate-per-client"] = {{.text = "5", .where = ""}};
-  EXPECT_EQ(NeedRestart(before, after), (std::vector<std::string>{"listen", "rate-per-client"}));
+  after.settings.values["max-sockets"] = {{.text = "5", .where = ""}};
+  EXPECT_EQ(NeedRestart(before, after), (std::vector<std::string>{"listen", "max-sockets"}));
   EXPECT_TRUE(NeedRestart(before, before).empty());
   // The file is another one, or there is something else in it.
   after = before;

@@ -108,6 +108,8 @@ TEST(ProgramFailures, AreForgivenOneByOne) {
     failures.OnFailure(here, now);
   }
   EXPECT_FALSE(failures.MayTry(here, now));
+  EXPECT_EQ(failures.Wait(here, now), Failures::kRecovery);
+  EXPECT_EQ(failures.Wait(here, now + 7), Failures::kRecovery - 7);
   EXPECT_FALSE(failures.MayTry(At("192.0.2.1", 2), now)) << "a port is no other address";
   EXPECT_TRUE(failures.MayTry(At("192.0.2.2"), now));
   EXPECT_FALSE(failures.MayTry(here, now + Failures::kRecovery - 1));
@@ -173,6 +175,7 @@ protected:
     }
     policy_ = decision->policy;
     rate_ = decision->max_bytes_per_second;
+    grant_ = decision->grant;
     return decision->user;
   }
 
@@ -180,6 +183,7 @@ protected:
   std::shared_ptr<const TargetPolicy> wide_ = std::make_shared<const TargetPolicy>();
   std::shared_ptr<const TargetPolicy> policy_;
   std::optional<std::uint64_t> rate_;
+  std::uint64_t grant_ = 0;
   AccessRefusal last_;
 };
 
@@ -204,6 +208,9 @@ TEST_F(ProgramAccess, ChallengesAndLimits) {
     EXPECT_EQ(Decide({.proxy_authorization = "Bearer no"}), std::unexpected(SessionError::kUnauthenticated));
   }
   EXPECT_EQ(Decide({.proxy_authorization = "Bearer no"}), std::unexpected(SessionError::kTooManyFailures));
+  EXPECT_EQ(last_.retry_after, 6U);
+  EXPECT_EQ(Decide({.proxy_authorization = "Bearer secret"}), std::unexpected(SessionError::kTooManyFailures))
+    << "be it right or wrong";
 }
 
 TEST_F(ProgramAccess, Certificates) {
@@ -215,6 +222,41 @@ TEST_F(ProgramAccess, Certificates) {
             std::unexpected(SessionError::kUnauthenticated));
   const std::string longer(65, 'a');
   EXPECT_EQ(Decide({.certificate = longer}), std::unexpected(SessionError::kNotAllowed));
+}
+
+// Of those who are there already.
+TEST_F(ProgramAccess, Review) {
+  const auto grant = [this](const Said &said) {
+    EXPECT_TRUE(Decide(said));
+    return grant_;
+  };
+  const auto alices = grant({.proxy_authorization = "Bearer secret"});
+  const auto bobs = grant({.authorization = "Bearer other"});
+  const auto certificate = grant({.certificate = "alice"});
+  const auto stays = [this](std::string_view user, std::uint64_t with) {
+    return access_.Review({.user = user, .grant = with}).has_value();
+  };
+  EXPECT_TRUE(stays("alice", alices));
+  EXPECT_TRUE(stays("bob", bobs));
+  EXPECT_EQ(access_.Review({.user = "alice", .grant = alices})->max_bytes_per_second, 5U);
+
+  // One is removed, the other one has another secret.
+  Use(Line("bob"));
+  EXPECT_FALSE(stays("alice", alices));
+  EXPECT_FALSE(stays("bob", bobs));
+  EXPECT_TRUE(stays("alice", certificate)) << "that is still good";
+  EXPECT_EQ(access_.Review({.user = "alice", .grant = certificate})->max_bytes_per_second, std::nullopt);
+
+  // Everybody, and then not everybody any more.
+  access_.Replace(nullptr, {}, true);
+  const auto nobodys = grant({});
+  EXPECT_TRUE(stays("", nobodys));
+  EXPECT_FALSE(stays("alice", alices)) << "she would be nobody in particular";
+  access_.Replace(nullptr, {}, false);
+  EXPECT_FALSE(stays("", nobodys));
+  Use(Line("alice"));
+  EXPECT_FALSE(stays("", nobodys));
+  EXPECT_TRUE(stays("alice", alices));
 }
 
 TEST_F(ProgramAccess, ReplacedUsers) {

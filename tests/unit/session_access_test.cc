@@ -32,7 +32,8 @@ struct Door {
     asked.push_back(request.client);
     certificate = request.certificate;
     if (blocked) {
-      return std::unexpected(AccessRefusal{.error = SessionError::kTooManyFailures});
+      return std::unexpected(
+        AccessRefusal{.error = SessionError::kTooManyFailures, .retry_after = retry_after});
     }
     const auto value = request.proxy_authorization ? request.proxy_authorization
                                                    : request.authorization;
@@ -51,6 +52,7 @@ struct Door {
   std::vector<Endpoint> asked;
   std::string certificate;
   bool blocked = false, anybody = false;
+  std::optional<unsigned> retry_after;
   std::shared_ptr<const TargetPolicy> policy; // Alice's.
   std::vector<std::string> challenges{std::string(kChallenge), "Bearer"};
 };
@@ -140,6 +142,28 @@ TEST_P(Access, NoChallengeIsNo407) {
   EXPECT_EQ(Ask(kAlice, 0, {}), 403u);
   door->blocked = true;
   EXPECT_EQ(Ask(kAlice, 4, {}), 429u);
+}
+
+// RFC 9110, section 10.2.3: how long is the program's to say, of bounds it is always the same.
+TEST_P(Access, WhenToTryAgain) {
+  door->blocked = true;
+  ASSERT_EQ(Ask(kAlice, 0, {}), 429u);
+  EXPECT_EQ(world.Field(kAlice, 0, "retry-after"), "10");
+  door->retry_after = 54;
+  ASSERT_EQ(Ask(kAlice, 4, {}), 429u);
+  EXPECT_EQ(world.Field(kAlice, 4, "retry-after"), "54");
+  const auto &fields = world.answers.at({.connection = kAlice, .stream = 4}).fields;
+  EXPECT_EQ(std::ranges::count(fields, "retry-after", &HeaderField::name), 1);
+
+  auto options = WithDoor(door);
+  options.routing.max_flows_per_client = 1;
+  world = ProxyWorld(options);
+  door->blocked = false;
+  ASSERT_EQ(Ask(kAlice, 0, {kAlicesField}), 200u);
+  ASSERT_EQ(Ask(kAlice, 4, {kAlicesField}), 429u);
+  EXPECT_EQ(world.Field(kAlice, 4, "retry-after"), "10");
+  ASSERT_EQ(Ask(kAlice, 8, {}), 407u);
+  EXPECT_EQ(world.Field(kAlice, 8, "retry-after"), "");
 }
 
 // Wrong ones, as many as come: none leaves anything behind, and the right ones still work.

@@ -26,7 +26,8 @@ protected:
       const auto rate = rates.find(user);
       return Admission{.user = user,
                        .max_bytes_per_second =
-                         rate == rates.end() ? std::nullopt : std::optional(rate->second)};
+                         rate == rates.end() ? std::nullopt : std::optional(rate->second),
+                       .grant = user.size()};
     };
     world = ProxyWorld(options);
     auto tuple = Tuple(1);
@@ -144,6 +145,72 @@ TEST_F(Users, Rate) {
   ASSERT_TRUE(world.proxy.AddConnection(OuterConnection{12}, Tuple(3)));
   ASSERT_EQ(Open(OuterConnection{12}, 0, "carol"), 200u);
   EXPECT_EQ(Error(OuterConnection{12}, 0, "x"), DropReason::kRateLimited);
+}
+
+// Another rate for those who are there.
+TEST_F(Users, RateWhileItRuns) {
+  rates["dave"] = 2000;
+  Start({.max_bytes_per_second_per_client = 1000, .burst_bytes_per_client = 100});
+  ASSERT_EQ(Open(kAlice, 0, "carol"), 200u);
+  ASSERT_EQ(Open(kAlice2, 0, "dave"), 200u);
+  const auto rate = [this](OuterConnection connection) {
+    return ClientOf(connection).bucket.rate();
+  };
+  world.proxy.SetRate(500);
+  EXPECT_EQ(rate(kAlice), 500u);
+  EXPECT_EQ(rate(kAlice2), 2000u) << "his own";
+  EXPECT_EQ(rate(kBob), 500u) << "nobody's yet";
+  ASSERT_TRUE(world.Send(kAlice, 0, std::string(100, 'x')));
+  world.proxy.SetRate(500);
+  EXPECT_EQ(Error(kAlice, 0, "x"), DropReason::kRateLimited) << "nothing has changed";
+
+  // One gets a rate, and the other one loses his.
+  world.Do(world.proxy
+             .Review(
+               [](const Admitted &before) {
+                 return Admission{.user = std::string(before.user),
+                                  .max_bytes_per_second =
+                                    before.user == "carol" ? std::optional(0) : std::nullopt};
+               },
+               world.now)
+             .actions);
+  EXPECT_EQ(rate(kAlice), 0u);
+  EXPECT_EQ(rate(kAlice2), 500u);
+  EXPECT_TRUE(world.Send(kAlice, 0, "x"));
+  ASSERT_TRUE(world.proxy.AddConnection(OuterConnection{12}, Tuple(3)));
+  EXPECT_EQ(rate(OuterConnection{12}), 500u);
+}
+
+// Who may not use it any more loses what there is, in whatever state, and nobody else does.
+TEST_F(Users, Review) {
+  Start({});
+  ASSERT_EQ(Open(kAlice, 0, "carol"), 200u);
+  ASSERT_EQ(Open(kAlice, 4, "carol", kName), 0u);
+  ASSERT_EQ(Open(kAlice2, 0, "dave"), 200u);
+  std::multimap<std::string, std::uint64_t> asked;
+  const auto review = [&asked](const Admitted &before) {
+    asked.emplace(before.user, before.grant);
+    return before.user == "carol" ? std::nullopt : std::optional(Admission{});
+  };
+  auto [actions, revoked] = world.proxy.Review(review, world.now + 5);
+  world.Do(std::move(actions));
+  EXPECT_EQ(asked, (std::multimap<std::string, std::uint64_t>{{"carol", 5}, {"dave", 4}}))
+    << "Bob has had nothing";
+  EXPECT_EQ(revoked, std::vector{kAlice});
+  ASSERT_EQ(world.ended.size(), 2u);
+  for (const auto &record : world.ended) {
+    EXPECT_EQ(record.reason, EndReason::kRevoked);
+    EXPECT_EQ(record.user, "carol");
+    EXPECT_EQ(record.duration, 5u);
+    EXPECT_EQ(record.error, std::nullopt);
+  }
+  EXPECT_EQ(world.proxy.counters().ended[std::to_underlying(EndReason::kRevoked)], 2u);
+  EXPECT_EQ(world.proxy.tunnels(), 1u);
+  EXPECT_EQ(Error(kAlice, 0, "x"), DropReason::kUnknownFlow);
+  EXPECT_TRUE(world.Send(kAlice2, 0, "x"));
+  EXPECT_TRUE(world.proxy.Find(kAlice)) << "until the caller closes it";
+  world.Do(world.proxy.RemoveConnection(kAlice, world.now));
+  EXPECT_EQ(world.ended.size(), 2u);
 }
 
 // What waits for a flow before anybody has said whose it is goes with the connection.

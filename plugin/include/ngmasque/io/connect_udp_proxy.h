@@ -57,6 +57,15 @@ public:
   /// are to be opened are checked by this.
   void SetPolicy(TargetPolicy::Options policy);
 
+  /// ProxyOptions::max_bytes_per_second_per_client from now on, also of clients that are there and have
+  /// no rate of their own.
+  void SetRate(std::uint64_t max_bytes_per_second_per_client);
+
+  /// Who may use the proxy has changed: asks about each connection of which a request was admitted.  A
+  /// user has the rate of the answer from now on.  A connection that would not be admitted any more is
+  /// closed with H3_NO_ERROR, and its tunnels end with EndReason::kRevoked.  Returns how many those are.
+  std::size_t Review(const ReviewFunction &review);
+
   /// Has the clients go on at another address of this proxy, and their tunnels with them: see
   /// Http3Server::Move.  Those of a client that cannot, stay.  Error: kArgument, if it does not listen there.
   [[nodiscard]] std::expected<void, IoError> Move(const Endpoint &address);

@@ -89,6 +89,7 @@ private:
   bool registered_ = false;
   bool extended_connect_ = false; // It has made such a request: that of RFC 9298 is one.
   unsigned refusal_ = 503; // The status of what requests are answered with, if it is not.
+  std::optional<unsigned> retry_after_{}; // The same, in seconds.
 };
 
 } // namespace ngmasque

@@ -74,6 +74,12 @@ public:
   /// See Proxy::SetPolicy.
   void SetPolicy(TargetPolicy::Options policy);
 
+  /// See Proxy::SetRate.
+  void SetRate(std::uint64_t max_bytes_per_second_per_client);
+
+  /// See Proxy::Review.  Returns the connections that are to be closed.
+  [[nodiscard]] std::vector<OuterConnection> Review(const ReviewFunction &review);
+
   // Connections: as in Proxy.
 
   /// `client` is used until RemoveConnection.  What waits in memory for it is to be taken of what is

@@ -43,6 +43,8 @@ struct Admission {
   /// ProxyOptions::max_bytes_per_second_per_client for this user, 0 for no bound.  It counts from the
   /// first of the user's connections on, until there is none.
   std::optional<std::uint64_t> max_bytes_per_second = std::nullopt;
+  /// What the program wants to know of it again: Admitted::grant.
+  std::uint64_t grant = 0;
 };
 
 /// It may not.
@@ -53,11 +55,24 @@ struct AccessRefusal {
   /// With kUnauthenticated: the challenges that the client is sent, one a line, such as
   /// `Basic realm="proxy"`.  With none the answer is 403.
   std::vector<std::string> challenges = {};
+  /// With kTooManyFailures: seconds after which the client may try again, for retry-after; otherwise
+  /// as RetryAfter says.
+  std::optional<unsigned> retry_after = std::nullopt;
 };
 
 using AccessDecision = std::expected<Admission, AccessRefusal>;
 
 /// Decides about a request.  Nothing of the proxy may be called from within.
 using AccessFunction = std::function<AccessDecision(const AccessRequest &)>;
+
+/// A connection's first request that was admitted.
+struct Admitted {
+  std::string_view user;   ///< Admission::user
+  std::uint64_t grant = 0; ///< Admission::grant
+};
+
+/// Decides again, see Proxy::Review: how it would be admitted now, of which the rate counts; nothing if
+/// it would not be.  Nothing of the proxy may be called from within.
+using ReviewFunction = std::function<std::optional<Admission>(const Admitted &)>;
 
 } // namespace ngmasque

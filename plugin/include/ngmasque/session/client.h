@@ -70,6 +70,7 @@ struct Client {
   /// and keep the record: otherwise new connections could start any number of them.
   std::size_t lookups = 0;
   TokenBucket bucket{0, 0};
+  std::optional<std::uint64_t> own_rate{}; ///< Admission::max_bytes_per_second
   std::shared_ptr<ByteBudget> waiting; ///< For whoever keeps its bytes; never null.
 };
 

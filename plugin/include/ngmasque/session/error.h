@@ -5,6 +5,7 @@
 #include "ngmasque/routing/types.h"
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -111,6 +112,10 @@ enum class SessionError : std::uint8_t {
 /// What a request is answered with: 400 to 599, and 409 for conflicts of connection IDs.  0 for
 /// errors of responses.
 [[nodiscard]] unsigned HttpStatus(SessionError error);
+
+/// Seconds after which it is worth trying again, the value of retry-after in the answer (RFC 9110,
+/// section 10.2.3); nothing if HttpStatus is not 429.
+[[nodiscard]] std::optional<unsigned> RetryAfter(SessionError error);
 
 /// The value of proxy-status in the answer (RFC 9209).  The client learns no more than it needs: for
 /// example not what others have registered, nor into which private network a name leads (section 4).

@@ -210,6 +210,20 @@ public:
   /// are there stay, those without a socket yet are checked by this one.
   void SetPolicy(TargetPolicy policy);
 
+  /// ProxyOptions::max_bytes_per_second_per_client from now on, also of clients that are there and have
+  /// no rate of their own.
+  void SetRate(std::uint64_t max_bytes_per_second_per_client);
+
+  struct Reviewed {
+    ProxyActions actions;
+    std::vector<OuterConnection> revoked; ///< To be closed by the caller: they have no tunnels.
+  };
+
+  /// Who may use the proxy has changed: asks about each connection of which a request was admitted.  A
+  /// user has the rate of the answer from now on, and targets as of the next request.  Tunnels of one
+  /// that would not be admitted any more end, with kRevoked; their streams are not answered or reset.
+  [[nodiscard]] Reviewed Review(const ReviewFunction &review, Timestamp now);
+
   // Connections.
 
   /// A client's connection and the 4-tuple that it uses; `user_data` is what

@@ -15,6 +15,8 @@ public:
   TokenBucket(std::uint64_t rate, std::uint64_t burst)
     : rate_(rate), depth_(rate == 0 ? 0 : Duration(burst)) {}
 
+  [[nodiscard]] std::uint64_t rate() const noexcept { return rate_; }
+
   /// Takes `bytes`, up to 2^16, or nothing if there are not as many.  `now` is in nanoseconds; one
   /// that has gone back counts as the latest.  Cost: O(1).
   [[nodiscard]] bool Take(std::uint64_t bytes, std::uint64_t now) noexcept {

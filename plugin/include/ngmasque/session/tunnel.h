@@ -84,9 +84,10 @@ enum class EndReason : std::uint8_t {
   kUnreachable,      ///< The target is not there.
   kConflict,         ///< The client moved, and all that was left belongs to another one there.
   kProtocol,         ///< The client has broken the rules of its dialect.
+  kRevoked,          ///< Its user may not use the proxy any more: Proxy::Review.
 };
 
-inline constexpr std::size_t kEndReasons = 6;
+inline constexpr std::size_t kEndReasons = 7;
 
 /// The reason in words, for logs.
 [[nodiscard]] std::string_view ReasonName(EndReason reason);
@@ -273,6 +274,7 @@ struct ClientConnection {
   bool moving = false;   ///< From OnMigrating on, until it has moved: `path` is the old one.
   std::string certificate{};         ///< AccessRequest::certificate
   std::optional<std::string> user{}; ///< Admission::user of its first request that was admitted.
+  std::uint64_t grant = 0;           ///< Admission::grant of that one.
   std::set<ConnectionId> reserved{};         ///< At most max_reserved_per_connection.
   std::map<std::uint64_t, Tunnel> tunnels{}; ///< By number; at most as many as its client has.
   std::unique_ptr<Attachment> state{}; ///< Proxy's: its dialect, and what that has not found yet.

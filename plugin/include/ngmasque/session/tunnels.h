@@ -120,6 +120,18 @@ public:
   /// Null if it is not known.  Cost: O(1).
   [[nodiscard]] ClientConnection *Find(OuterConnection id);
 
+  /// Calls `each` with every one, in no order; it adds and removes none.
+  template <typename Each> void ForEachConnection(const Each &each) {
+    for (auto &[id, connection] : connections_) {
+      each(connection);
+    }
+  }
+  template <typename Each> void ForEachClient(const Each &each) {
+    for (auto &[key, client] : clients_) {
+      each(client);
+    }
+  }
+
   /// The connection is gone, with its reserved connection IDs.  Its tunnels have been removed.
   /// Cost: O(R log n).
   void Remove(ClientConnection &connection);
