@@ -5,15 +5,18 @@
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
+import time
 import unittest
 from pathlib import Path
 
+import net
 import tap
-from operated import TIMEOUT, Operated
-from procs import Program, run
+from operated import TIMEOUT, Operated, bearer, get
+from procs import Program, run, sanitized
 from udp_case import UdpCase
 from udp_client import UdpClient
 from udp_target import Target
@@ -91,6 +94,65 @@ class ServiceTest(UdpCase, unittest.TestCase):
     def test_unit_is_hardened(self):
         status, out, err = run(["systemd-analyze", "security", "--offline=yes", f"--threshold={EXPOSURE}", UNIT])
         self.assertEqual(status, 0, (out + err).decode())
+
+    def allowed(self) -> set[str]:
+        """Names of the system calls that the unit's filter lets through."""
+        sets: dict[str, set[str]] = {}
+        for line in run(["systemd-analyze", "syscall-filter"])[1].decode().splitlines():
+            name = line.split("#")[0].strip()
+            if line.startswith("@"):
+                members = sets.setdefault(name, set())
+            elif name and line.startswith(" "):
+                members.add(name)
+
+        def expand(name: str) -> set[str]:
+            return set().union(*map(expand, sets[name])) if name.startswith("@") else {name}
+
+        # What every process needs is added to a list of what is allowed.
+        names = expand("@default")
+        lines = [line.split("=", 1)[1] for line in UNIT.read_text().splitlines() if line.startswith("SystemCallFilter=")]
+        self.assertTrue(lines and not lines[0].startswith("~"))
+        for line in lines:
+            for name in line.removeprefix("~").split():
+                names = names - expand(name) if line.startswith("~") else names | expand(name)
+        return names
+
+    @unittest.skipUnless(shutil.which("systemd-analyze") and shutil.which("strace"), "systemd or strace is not installed")
+    def test_system_calls_are_those_of_the_unit(self):
+        """The unit's filter refuses all others, which may go unnoticed: so whatever the proxy does, it does with these."""
+        if sanitized(self.build):
+            self.skipTest("sanitizers make calls of their own")
+        metrics, other = net.free_addrs("127.0.0.1", "127.0.0.1")
+        world = self.operated()
+        world.write("allow = '127.0.0.0/8'", f"users = '{world.users}'", f"access-log = '{world.access_log}'",
+                    f"metrics = '{metrics}'", f"qlog-dir = '{world.directory}'", f"key-log = '{world.directory}/keys'",
+                    f"secret-file = '{world.directory}/secret'", f"alternate-addr = '{other}'", "migrate-every = '100ms'")
+        secret = world.add_user("alice")
+        calls = world.directory / "calls"
+        # Beside it, and not as its parent
+        world.program = Program(["strace", "-D", "-f", "-o", calls, *world.argv()], world.directory / "proxy.log")
+        with world, Target() as target, UdpClient(world.addr) as client:
+            tunnel = self.open(client, target, bearer(secret))
+            self.check_tunnel(tunnel, target)
+            self.assertEqual(client.connect("localhost", target.addr.port, [bearer(secret)]).status(), 200)
+            self.assertIn(client.connect("no-such-host.invalid", 443, [bearer(secret)]).status(), (502, 504))
+            self.assertEqual(get(metrics, "/metrics")[0], 200)
+            world.program.send_signal(signal.SIGHUP)
+            world.program.wait_output("info: reloaded")
+            self.check_tunnel(tunnel, target)
+            world.program.send_signal(signal.SIGTERM)
+            world.program.wait_output("tunnels may go on")
+            world.program.send_signal(signal.SIGTERM)
+            self.assertEqual(world.program.wait(TIMEOUT), 0)
+        deadline = time.monotonic() + TIMEOUT
+        while "+++ exited" not in calls.read_text():
+            self.assertLess(time.monotonic(), deadline, "strace goes on")
+        # After the process, whole calls and beginnings of those that others have interrupted
+        made = set(re.findall(r"^\d+ +(\w+)\(", calls.read_text(), re.MULTILINE))
+        self.assertTrue({"execve", "recvmmsg", "unlink", "sendmsg"} <= made, made)
+        self.assertEqual(made - self.allowed(), set())
+        # The filter is one.
+        self.assertFalse({"mount", "ptrace", "setuid", "setpriority"} & self.allowed())
 
 
 if __name__ == "__main__":
