@@ -21,6 +21,7 @@ import stats
 from procs import Program, ProgramError
 from transfer import Site
 
+import endpoints
 from peers import OBJECTS, PEERS, Download, Mismatch, Peer, Row
 from root import Root
 from servers import serve_files, wait_for_port
@@ -142,15 +143,17 @@ def main() -> None:
     parser.add_argument("--only", default="", metavar="NAME", help="only this peer")
     parser.add_argument("--missing", metavar="REASON", help="there is no root directory, and why")
     args = parser.parse_args()
-    peers, cases = ([one for one in of_all if args.only.lower() in one.name.lower()] for of_all in (PEERS, CASES))
+    peers, cases, runner = ([one for one in of_all if args.only.lower() in one.name.lower()]
+                            for of_all in (PEERS, CASES, endpoints.CASES))
     if args.missing:
         rows = [Row(peer.name, "", "client" if peer.command else "server", "", "skipped", args.missing)
                 for peer in peers]
-        rows += [Row(case.name, "", case.role, case.how, "skipped", args.missing) for case in cases]
+        rows += [Row(case.name, "", case.role, case.how, "skipped", args.missing) for case in (*cases, *runner)]
     else:
         interop, rows = Interop(args.build.resolve(), Root(args.root.resolve())), []
         through = Through(interop.examples, interop.root, interop.site)
-        for row in itertools.chain(*(interop.rows(peer) for peer in peers), map(through.row, cases)):
+        ends = endpoints.Endpoints(interop.examples, interop.root, interop.site)
+        for row in itertools.chain(*(interop.rows(peer) for peer in peers), map(through.row, cases), map(ends.row, runner)):
             print(f"{row.peer}, {row.role}, {row.extension}: {row.result}: {row.note}", flush=True)
             rows.append(row)
     args.out.write_text(table(rows))
