@@ -140,8 +140,12 @@ class NameTest(ClientCase):
         other = Addr("127.0.0.9", first.port)
         self.proxy(addr=other)
         self.names.address = other.host
-        self.assertEqual(peer.ask(b"again", target), b"again")
-        self.assertIn(f"connected to {other}", client.log.read_text())
+        # An answer that comes late looks the same: what counts is that the target hears of it again.
+        heard = len(target.came)
+        deadline = time.monotonic() + PATIENCE
+        while len(target.came) == heard and time.monotonic() < deadline:
+            self.assertEqual(peer.ask(b"hello", target), b"hello")
+        client.wait_output(f"connected to {other}")
         client.finish()
 
 
