@@ -67,6 +67,28 @@ class BothTest(ClientCase):
         self.assertEqual(Peer(port).ask(b"query", target), b"query")
         client.finish()
 
+    def test_user_is_removed(self):
+        """Connection and tunnel end while it runs, and it is told what it lacks; when the user is back it goes on."""
+        world = self.operated()
+        target = Echo()
+        client, port = self.through(world, target.addr, f"--proxy-user=alice:{self.secret}", "--retry-pause=100ms")
+        peer = Peer(port)
+        self.assertEqual(peer.ask(b"query", target), b"query")
+        line = world.users.read_text()
+        world.users.write_text("")
+        world.program.send_signal(signal.SIGHUP)
+        client.wait_output("closed by the peer", "next attempt in")
+        peer.send(b"again")
+        client.wait_output("407", "it wants credentials")
+        ended, refused, *_ = world.records(2)
+        self.assertEqual((ended["user"], ended["end"]), ("alice", "its user may not use the proxy any more"))
+        self.assertEqual((refused["user"], refused["status"]), (None, 407))
+        world.users.write_text(line)
+        world.program.send_signal(signal.SIGHUP)
+        while peer.ask(b"back", target) != b"back":
+            pass  # Of before, when one was sent twice.
+        client.finish()
+
     def test_proxy_drains(self):
         """Who is there goes on; who comes waits for the next proxy at the same address."""
         world = self.operated()
