@@ -256,8 +256,7 @@ class WiresharkCase(unittest.TestCase):
                       front=CLEAR, pcap=run / "pcap") as world, UdpClient(world.proxy_seen) as client):
             client.check_settings()
             client.connection._control(varint(0x4bad) + behind)
-            while not client.connection.closed:
-                client.work(0.05)
+            client.wait(lambda: client.connection.closed is not None, "the proxy takes such a frame")
         capture = Capture(run / "pcap", run / "keys", run)
         (port, tree), = capture.trees("unknown_frame")
         self.assertNotEqual(port, world.proxy_seen.port)
