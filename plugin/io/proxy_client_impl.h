@@ -159,6 +159,8 @@ private:
   /// A packet of this handler's tunnel was forwarded, and is to be answered.
   void AwaitAnswer(const ProxyTunnel::Handler &handler);
   void OnNoAnswer();
+  /// Has tunnels that wait to be forwarded look again, if nothing else does before.
+  void WakeAfter(Nanoseconds time);
   /// Has the proxy see where the client is.
   void Ping();
   void TryNextOrClose(std::string text);
@@ -242,6 +244,7 @@ private:
   Nanoseconds probe_timeout_ = 1'000'000'000; // Of the inner connection that it was of.
   Nanoseconds next_ping_{};         // At most one in a probe timeout.
   ev_timer answer_timer_{};
+  ev_timer wait_timer_{}; // See WakeAfter.
   std::uint64_t received_{};  // Http3Client::packets_received, as far as it is in heard_.
   std::optional<HashKey> key_; // Nothing: no randomness, which Start and Open report.
   std::vector<std::uint8_t> read_buffer_;

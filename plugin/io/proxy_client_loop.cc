@@ -30,7 +30,10 @@ ProxyClient::Impl::Impl(struct ev_loop *loop, Options options, ProxyClient::Hand
   ev_init(&answer_timer_, [](struct ev_loop *, ev_timer *watcher, int) {
     static_cast<Impl *>(watcher->data)->OnNoAnswer();
   });
-  timer_.data = flush_.data = answer_timer_.data = this;
+  ev_init(&wait_timer_, [](struct ev_loop *, ev_timer *watcher, int) {
+    static_cast<Impl *>(watcher->data)->OnWritable();
+  });
+  timer_.data = flush_.data = answer_timer_.data = wait_timer_.data = this;
   // After all others that are pending: what they have to send goes into the same packets.
   ev_set_priority(&flush_, EV_MINPRI);
 }
@@ -166,6 +169,14 @@ void ProxyClient::Impl::OnNoAnswer() {
   ev_now_update(loop_);
   ev_timer_set(&answer_timer_, static_cast<ev_tstamp>(due - now) / 1e9, 0.);
   ev_timer_start(loop_, &answer_timer_);
+}
+
+void ProxyClient::Impl::WakeAfter(Nanoseconds time) {
+  if (!ev_is_active(&wait_timer_)) {
+    ev_now_update(loop_);
+    ev_timer_set(&wait_timer_, static_cast<ev_tstamp>(time) / 1e9, 0.);
+    ev_timer_start(loop_, &wait_timer_);
+  }
 }
 
 void ProxyClient::Impl::Ping() {

@@ -156,6 +156,7 @@ void ProxyClient::Impl::StopWatchers() {
   }
   ev_timer_stop(loop_, &timer_);
   ev_timer_stop(loop_, &answer_timer_);
+  ev_timer_stop(loop_, &wait_timer_);
   ev_prepare_stop(loop_, &flush_);
 }
 

@@ -140,6 +140,7 @@ void ProxyClient::Impl::OnData(StreamId stream, std::span<const std::uint8_t> da
   const auto request = found->second.second;
   // The program may close the tunnel while it has the payload.
   const auto session = tunnel->session;
+  room_ = room_ || tunnel->waits_since; // What waits may be forwarded now.
   while (!data.empty() && !session->over()) {
     std::vector<ClientAction> actions;
     const auto payload = session->OnStreamData(request, data, actions);

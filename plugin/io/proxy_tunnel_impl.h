@@ -9,6 +9,7 @@
 #include <expected>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -51,6 +52,8 @@ struct ProxyTunnel::Impl : std::enable_shared_from_this<ProxyTunnel::Impl> {
   void TakeForwarded(const ForwardedPacket &found, std::span<std::uint8_t> packet, unsigned ecn);
 
   SendStatus SendTunnelled(std::span<const std::uint8_t> packet);
+  /// Whether a packet that is to be forwarded again is to be tried later.
+  bool Waits();
   std::expected<void, QuicError> SendOnStream(std::span<const std::uint8_t> packet);
   /// Takes what was sent or dropped off the front of `packets`.
   SendStatus Forward(std::span<const std::uint8_t> &packets, std::size_t segment, unsigned ecn);
@@ -77,6 +80,9 @@ struct ProxyTunnel::Impl : std::enable_shared_from_this<ProxyTunnel::Impl> {
   /// What came before the session; the program alone fills it.
   std::vector<IdEvent> early;
   bool writable_wanted = false; ///< The program was told kBlocked.
+  /// Since when the program was told so because of a packet that is to be forwarded again; none is left
+  /// when one was.
+  std::optional<Nanoseconds> waits_since;
   bool delivered = false;       ///< It has been handed packets: OnPacketsDone.
 };
 

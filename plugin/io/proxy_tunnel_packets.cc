@@ -12,6 +12,14 @@
 
 namespace ngmasque {
 
+namespace {
+
+// How long the program is to keep packets that are to be forwarded again: twice a round trip or so
+// is what that takes.
+constexpr Nanoseconds kMaxWait = 1'000'000'000;
+
+} // namespace
+
 void ProxyTunnel::Impl::TakePayload(std::span<const std::uint8_t> payload) {
   if (client->close_wanted_) {
     return; // Nothing is told any more.
@@ -98,7 +106,13 @@ SendStatus ProxyTunnel::Impl::SendTunnelled(std::span<const std::uint8_t> packet
   } else if (datagrams) {
     sent = http3.SendDatagram(number, prefix, packet);
   }
-  if (!datagrams || (!sent && sent.error() == QuicError::kTooLarge && IsForStream(packet))) {
+  const bool too_large = datagrams && !sent && sent.error() == QuicError::kTooLarge;
+  const bool waiting = too_large && !IsForStream(packet) && session->MayWait(packet);
+  if (waiting && Waits()) {
+    writable_wanted = true;
+    return SendStatus::kBlocked;
+  }
+  if (!datagrams || waiting || (too_large && IsForStream(packet))) {
     sent = SendOnStream(packet);
   }
   if (sent) {
@@ -112,6 +126,20 @@ SendStatus ProxyTunnel::Impl::SendTunnelled(std::span<const std::uint8_t> packet
   }
   Drop(sent.error() == QuicError::kTooLarge ? DropReason::kTooLarge : DropReason::kNoTunnel);
   return SendStatus::kDropped;
+}
+
+// The program keeps it, and what comes behind it stays behind it.  If the proxy takes long, or moves on
+// and on, it goes on the stream.
+bool ProxyTunnel::Impl::Waits() {
+  const auto now = SteadyNow();
+  if (!waits_since) {
+    waits_since = now;
+  }
+  if (now - *waits_since >= kMaxWait) {
+    return false;
+  }
+  client->WakeAfter(kMaxWait);
+  return true;
 }
 
 void ProxyTunnel::Impl::QueueDropped(std::span<const std::uint8_t> datagram, DropReason reason) {
@@ -185,6 +213,7 @@ SendStatus ProxyTunnel::Impl::Forward(std::span<const std::uint8_t> &packets, st
     const auto all = (size + segment - 1) / segment;
     if (const auto sent = left == 0 ? size : (all - left) * segment) {
       Count(statistics.forwarded_tx, {.data = packets.first(sent), .segment = segment});
+      waits_since.reset();
       client->AwaitAnswer(*handler);
       packets = packets.subspan(sent);
     }

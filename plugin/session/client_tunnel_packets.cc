@@ -56,10 +56,22 @@ ClientWay ClientTunnel::FromInner(std::span<const std::uint8_t> packet) {
     return ClientWay::kTunnel;
   }
   begun_ = true;
+  usual_.Add(packet.size());
   if (siblings_->current != this) {
     BecomeCurrent();
   }
   return ClientWay::kForward;
+}
+
+// What is acknowledged has a virtual connection ID, up to a move: those of zero length are refusals.
+bool ClientTunnel::MayWait(std::span<const std::uint8_t> packet) const {
+  if (state_ != State::kOpen || PeekHeaderForm(packet) != HeaderForm::kShort ||
+      packet.size() > usual_.get()) {
+    return false;
+  }
+  const auto *const mapping = servers_.Find(packet.subspan(1));
+  return mapping && (*mapping)->stage == Stage::kAcknowledged && dialect_->virtual_ids() &&
+         (*mapping)->virtual_id.empty();
 }
 
 std::span<const std::uint8_t> ClientTunnel::ToProxy(std::span<const std::uint8_t> packet,

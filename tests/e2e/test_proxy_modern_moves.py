@@ -14,7 +14,7 @@ import net
 import stats
 import tap
 from net import Addr
-from proxied import Outcome, Proxied
+from proxied import ALLOW, Outcome, Proxied
 from proxy_case import MIB, ProxyCase
 from relay import Impairment
 
@@ -22,6 +22,8 @@ from relay import Impairment
 FRONT = (Impairment(), Impairment(rate=4_000_000, queue=1 << 20))
 # ... and so much on its way that nothing is lost: then forwarding goes on as soon as it can.
 WINDOW = ("--max-data=512K", "--max-stream-data-bidi-local=512K")
+# Of one path, by one size after the other
+PROBES = 8
 # Of the connection IDs of short headers: enough to tell them from each other
 ID_BYTES = 8
 
@@ -126,6 +128,20 @@ class ModernMoves(ProxyCase):
                 self.assertNotIn(before.most_common(1)[0][0], both)
             else:
                 self.assertEqual(both, set(), f"{way}: on both paths")
+
+    def test_upload(self):
+        """Packets that fit in no datagram wait until what they have is registered again: none is dropped but probes of
+        the path that are too large for it."""
+        with self.proxied(front=tuple(reversed(FRONT)), proxy=(*ALLOW, "--migrate-every=100ms"),
+                          ring=tuple(net.free_addrs("127.0.0.5", "127.0.0.6"))) as world:
+            outcome = world.start("--proxy-dialect=rfc9298", f"--data={self.site.file}", "--http-method=PUT",
+                                  "--change-local-addr=300ms").finish()
+            _, target = world.stop()
+        ours = outcome.stats["proxy"]
+        self.assertGreaterEqual(target["app_bytes_received"], self.site.size)
+        self.assertGreater(ours["server_migrations"], 0)
+        self.assertGreater(ours["forwarded_tx"]["bytes"], self.site.size / 2)
+        self.assertLessEqual(ours["dropped"].get("packet is too large", 0), PROBES, ours)
 
     def check_rebinding(self, transform: str) -> None:
         """A NAT gives the client another address: forwarding goes on with the same connection IDs."""

@@ -54,6 +54,7 @@ public:
   // What follows the first byte of packets with a short header, by the address of the client that has
   // sent or got them: the beginning of their connection IDs.
   std::map<Endpoint, std::set<Bytes>> to_proxy, to_client;
+  bool deaf = false; // Nothing comes to clients.
 
 private:
   void Rebind(const Endpoint &client) {
@@ -63,7 +64,9 @@ private:
     }
     outside = std::make_unique<Socket>(loop_, [this, client](Bytes bytes, const Endpoint &) {
       Note(false, client, bytes);
-      front_.Send(client, bytes);
+      if (!deaf) {
+        front_.Send(client, bytes);
+      }
     });
   }
   void Note(bool up, const Endpoint &client, const Bytes &bytes) {
@@ -188,6 +191,68 @@ TEST_P(ModernMoves, WhatFitsInNoDatagramWaitsUntilTheClientHasRegisteredAgain) {
   }
   EXPECT_TRUE(loop.RunUntil([this] { return recorder.packets.size() == answers; }));
   EXPECT_EQ(proxy->counters().dropped, Drops{});
+}
+
+// The same the other way: the program keeps it meanwhile.
+TEST_P(ModernMoves, WhatTheProgramSendsWaitsUntilTheClientHasRegisteredAgain) {
+  const auto size = tunnel->max_payload() + 20;
+  std::size_t sent = 0, blocked = 0;
+  const auto send = [&] {
+    const auto status = tunnel->Send(Short(0x55, size), 0);
+    ASSERT_NE(status, SendStatus::kDropped);
+    sent += status == SendStatus::kSent;
+    if (status == SendStatus::kBlocked) {
+      ++blocked;
+      // A larger one may be a probe, and what fits goes on.
+      ASSERT_EQ(tunnel->Send(Short(0x55, size + 1), 0), SendStatus::kDropped);
+      ASSERT_EQ(tunnel->Send(Short(0x55), 0), SendStatus::kSent);
+      ++sent;
+    }
+  };
+  const auto before = answers;
+  for (int round = 0; round < 10; ++round) {
+    send();
+  }
+  const auto writable = recorder.writable;
+  for (std::size_t addresses = 2; addresses <= 4; ++addresses) {
+    ASSERT_TRUE(loop.RunUntil([&] { return client->ChangeLocalAddress().has_value(); }));
+    ASSERT_TRUE(loop.RunUntil([&] {
+      send();
+      return nat->to_client.size() == addresses;
+    }));
+    const auto forwarded = tunnel->statistics().forwarded_tx.packets;
+    ASSERT_TRUE(loop.RunUntil([&] {
+      send();
+      return tunnel->statistics().forwarded_tx.packets > forwarded + 10;
+    }));
+  }
+  EXPECT_GT(blocked, 0u);
+  EXPECT_GT(recorder.writable, writable);
+  EXPECT_TRUE(loop.RunUntil([&] { return answers == before + sent; }));
+  EXPECT_EQ(tunnel->statistics().of(DropReason::kTooLarge), blocked);
+  EXPECT_EQ(tunnel->statistics().on_stream_tx, 0u);
+}
+
+TEST_P(ModernMoves, WhatTheProgramSendsDoesNotWaitForEver) {
+  const auto size = tunnel->max_payload() + 20;
+  for (int round = 0; round < 10; ++round) {
+    ASSERT_EQ(tunnel->Send(Short(0x55, size), 0), SendStatus::kSent);
+  }
+  ASSERT_TRUE(loop.RunUntil([&] { return client->ChangeLocalAddress().has_value(); }));
+  ASSERT_TRUE(loop.RunUntil([&] {
+    return tunnel->Send(Short(0x55, size), 0) == SendStatus::kBlocked;
+  }));
+  nat->deaf = true; // No registration is acknowledged.
+  const auto writable = recorder.writable;
+  ASSERT_TRUE(loop.RunUntil([&] { return recorder.writable > writable; }));
+  ASSERT_TRUE(loop.RunUntil([&] {
+    return tunnel->Send(Short(0x55, size), 0) == SendStatus::kSent;
+  }));
+  EXPECT_EQ(tunnel->statistics().on_stream_tx, 1u);
+  const auto before = answers;
+  nat->deaf = false;
+  EXPECT_TRUE(loop.RunUntil([&] { return answers > before; }));
+  ASSERT_TRUE(Forwards());
 }
 
 //= draft-ietf-masque-quic-proxy, section 6.5

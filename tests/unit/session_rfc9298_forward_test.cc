@@ -269,6 +269,38 @@ TEST(Rfc9298ClientMoves, WithoutAllowance) {
             Texts{"CLOSE_TARGET_CID server-0 0"});
 }
 
+// What was forwarded may wait to be forwarded again, and nothing else.
+TEST(Rfc9298ClientMoves, WhatMayWait) {
+  RawProxy proxy;
+  proxy.Open();
+  (void)proxy.Do(proxy.tunnel.AddServerId(Id("server-0")));
+  const auto usual = With(Id("server-0"));
+  auto larger = usual;
+  larger.push_back(0);
+  const auto may_wait = [&](const Bytes &packet) { return proxy.tunnel.MayWait(packet); };
+  EXPECT_FALSE(may_wait(usual)) << "it is not acknowledged";
+  (void)proxy.Say(Ack(Kind::kAckTargetCid, "server-0", Id("virtual0")));
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(proxy.tunnel.FromInner(usual), ClientWay::kForward);
+  }
+  EXPECT_EQ(proxy.tunnel.FromInner(larger), ClientWay::kForward) << "a probe";
+  EXPECT_FALSE(may_wait(usual)) << "it is forwarded";
+  (void)proxy.Do(proxy.tunnel.OnMigrated());
+  EXPECT_EQ(proxy.tunnel.FromInner(usual), ClientWay::kTunnel);
+  EXPECT_TRUE(may_wait(usual));
+  EXPECT_FALSE(may_wait(larger));
+  EXPECT_FALSE(may_wait(With(Id("server-1"))));
+  EXPECT_FALSE(may_wait(Long(Id("server-0").bytes())));
+  (void)proxy.Do(proxy.tunnel.OnMigrated());
+  (void)proxy.Say(Ack(Kind::kAckTargetCid, "server-0", Id("virtual1")));
+  EXPECT_TRUE(may_wait(usual)) << "that was of before the second move";
+  (void)proxy.Say(Ack(Kind::kAckTargetCid, "server-0", Id("virtual2")));
+  EXPECT_FALSE(may_wait(usual));
+  (void)proxy.Do(proxy.tunnel.OnMigrated());
+  (void)proxy.Say(Ack(Kind::kAckTargetCid, "server-0", {}));
+  EXPECT_FALSE(may_wait(usual)) << "the proxy has no room for it any more";
+}
+
 // A client link's packets that are too short to be unscrambled are nobody's.
 TEST(Rfc9298ClientMoves, ShortPackets) {
   RawProxy proxy(kNewestRevision, {Transform::kScrambleDt});

@@ -138,7 +138,9 @@ public:
   void RemoveServerId(const ConnectionId &id);
 
   /// Sends one UDP payload of the inner connection.  `ecn`, 0 to 3, is that of forwarded packets;
-  /// tunnelled ones have none.  kBlocked until the outer connection is there, too.
+  /// tunnelled ones have none.  kBlocked until the outer connection is there, too; and, when that or the
+  /// proxy has moved, for packets that were forwarded and fit no datagram, until they are again: a second
+  /// at most.
   [[nodiscard]] SendStatus Send(std::span<const std::uint8_t> packet, unsigned ecn);
 
   /// Sends UDP payloads of `segment` bytes each, more than 0; the last one may be shorter.

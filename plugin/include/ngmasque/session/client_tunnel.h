@@ -6,6 +6,7 @@
 #include "ngmasque/routing/connection_id_table.h"
 #include "ngmasque/routing/siphash.h"
 #include "ngmasque/session/client_dialect.h"
+#include "ngmasque/session/usual_size.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -242,6 +243,11 @@ public:
   /// server connection IDs that were asked for, none for long headers.
   [[nodiscard]] ClientWay FromInner(std::span<const std::uint8_t> packet);
 
+  /// Whether what FromInner says is tunnelled, and has no room there, may wait to be forwarded: others like
+  /// it were, before the client or the proxy moved, and are soon to be again.  A larger packet may be
+  /// a probe of the path, which must see what that takes.
+  [[nodiscard]] bool MayWait(std::span<const std::uint8_t> packet) const;
+
   /// By how much ToProxy may make a packet longer, in bytes.
   static constexpr std::size_t kMaxGrowth = kMaxConnectionIdLength;
 
@@ -327,6 +333,7 @@ private:
   bool plain_;         // No connection IDs, or not any more.
   bool ask_;           // Whether server connection IDs are asked for.
   bool begun_ = false; // Whether a packet was forwarded.
+  UsualSize usual_;    // Of those that were.
   std::shared_ptr<const Scramble> scramble_;
   std::shared_ptr<Siblings> siblings_;
   std::optional<MappingId> first_; // Asked for with the tunnel.

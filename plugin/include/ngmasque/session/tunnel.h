@@ -19,6 +19,7 @@
 #include "ngmasque/session/error.h"
 #include "ngmasque/session/loop_watch.h"
 #include "ngmasque/session/traffic.h"
+#include "ngmasque/session/usual_size.h"
 
 #include <array>
 #include <cstddef>
@@ -163,23 +164,6 @@ enum class Carrier : std::uint8_t {
   kLargeOnStream, ///< On a stream what may have fitted no datagram, and nothing else yet.
   kStream,
   kDatagrams, ///< Some of them.
-};
-
-/// The largest size of packets that are no probes of a path, which come one by one.
-class UsualSize {
-public:
-  void Add(std::size_t size) {
-    run_ = size == last_ ? run_ + 1 : 1;
-    last_ = size;
-    if (run_ >= kRun && size > usual_) {
-      usual_ = size;
-    }
-  }
-  [[nodiscard]] std::size_t get() const { return usual_; }
-
-private:
-  static constexpr std::size_t kRun = 3;
-  std::size_t last_ = 0, run_ = 0, usual_ = 0;
 };
 
 /// One client's association with one target, from its first request on.
