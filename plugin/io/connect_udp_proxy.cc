@@ -1,6 +1,7 @@
 #include "ngmasque/io/connect_udp_proxy.h"
 
 #include "common.h"
+#include "deadline_timer.h"
 
 #include "ngmasque/io/local_addresses.h"
 #include "ngmasque/io/proxy_connection.h"
@@ -31,14 +32,13 @@ bool IsWildcard(const Endpoint &endpoint) {
 
 class ConnectUdpProxy::Impl final : public UdpListener::Handler, public Http3Server::Handler {
 public:
-  Impl(struct ev_loop *loop, LogFunction log) : loop_(loop), log_(std::move(log)) {
-    ev_timer_init(&timer_, OnTimer, 0., 0.);
+  Impl(struct ev_loop *loop, LogFunction log)
+    : loop_(loop), log_(std::move(log)), timer_(loop, [this] { OnTimer(); }) {
     ev_prepare_init(&prepare_, OnPrepare);
-    timer_.data = prepare_.data = this;
+    prepare_.data = this;
     ev_prepare_start(loop_, &prepare_);
   }
   ~Impl() override {
-    ev_timer_stop(loop_, &timer_);
     ev_prepare_stop(loop_, &prepare_);
     clients_.clear();
   }
@@ -111,10 +111,7 @@ public:
 private:
   class Client;
 
-  static void OnTimer(struct ev_loop *, ev_timer *watcher, int) {
-    auto &self = *static_cast<Impl *>(watcher->data);
-    self.server_->HandleExpiry(SteadyNow());
-  }
+  void OnTimer() { server_->HandleExpiry(SteadyNow()); }
   // Before the loop waits: what all its events have brought is written at once.
   static void OnPrepare(struct ev_loop *, ev_prepare *watcher, int) {
     auto &self = *static_cast<Impl *>(watcher->data);
@@ -140,9 +137,8 @@ private:
     return [this](const OutgoingBurst &burst) { return listener_->Send(burst); };
   }
 
-  ev_timer timer_;
+  DeadlineTimer timer_;
   ev_prepare prepare_;
-  Nanoseconds timer_at_ = kNever;
   std::uint64_t next_ = 0;
   bool draining_ = false;
   std::function<void()> drained_; // Null: it has been told, or there is nobody to tell.
@@ -237,22 +233,11 @@ Http3Endpoint::Handler *ConnectUdpProxy::Impl::OnConnection(Http3Server::Connect
 }
 
 void ConnectUdpProxy::Impl::Write() {
-  const auto now = SteadyNow();
   // A full socket holds the others up, which loses nothing.
   if (!listener_->waiting() && server_->wants_write()) {
-    server_->WritePackets(now, Sink());
+    server_->WritePackets(SteadyNow(), Sink());
   }
-  const auto expiry = server_->Expiry();
-  if (std::exchange(timer_at_, expiry) == expiry && ev_is_active(&timer_)) {
-    return;
-  }
-  ev_timer_stop(loop_, &timer_);
-  if (expiry != kNever) {
-    const auto wait = expiry > now ? double(expiry - now) / 1e9 : 0.;
-    // From now on, and not from when the loop last looked at its clock.
-    ev_timer_set(&timer_, wait + (ev_time() - ev_now(loop_)), 0.);
-    ev_timer_start(loop_, &timer_);
-  }
+  timer_.Set(server_->Expiry());
 }
 
 ConnectUdpProxy::ConnectUdpProxy(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -25,6 +25,7 @@
 #include <ev.h>
 
 #include "common.h"
+#include "deadline_timer.h"
 #include "outer_link.h"
 #include "proxy_tunnel_impl.h"
 #include "tunnel_link.h"
@@ -299,7 +300,7 @@ private:
   } behind_;
   std::set<Impl *> followers_; ///< Those that this is Options::via of; the program has them.
 
-  ev_timer timer_{};
+  DeadlineTimer timer_;
   ev_prepare flush_{}; ///< Never started, only fed: see Wake.
 
   // The tunnels.

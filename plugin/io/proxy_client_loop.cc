@@ -18,12 +18,12 @@ ProxyClient::Impl::Impl(struct ev_loop *loop, Options options, ProxyClient::Hand
     key_(DrawHashKey()),
     read_buffer_(kReadBufferSize),
     forward_buffer_(kBurstBuffer + ClientTunnel::kMaxGrowth),
+    timer_(loop,
+           [this] {
+             WithHttp3([](Http3Client &http3) { http3.HandleExpiry(SteadyNow()); });
+             Wake();
+           }),
     ids_(key_.value_or(HashKey{})) {
-  ev_init(&timer_, [](struct ev_loop *, ev_timer *watcher, int) {
-    auto &self = *static_cast<Impl *>(watcher->data);
-    self.WithHttp3([](Http3Client &http3) { http3.HandleExpiry(SteadyNow()); });
-    self.Wake();
-  });
   ev_init(&flush_, [](struct ev_loop *, ev_prepare *watcher, int) {
     static_cast<Impl *>(watcher->data)->Flush();
   });
@@ -33,7 +33,7 @@ ProxyClient::Impl::Impl(struct ev_loop *loop, Options options, ProxyClient::Hand
   ev_init(&wait_timer_, [](struct ev_loop *, ev_timer *watcher, int) {
     static_cast<Impl *>(watcher->data)->OnWritable();
   });
-  timer_.data = flush_.data = answer_timer_.data = wait_timer_.data = this;
+  flush_.data = answer_timer_.data = wait_timer_.data = this;
   // After all others that are pending: what they have to send goes into the same packets.
   ev_set_priority(&flush_, EV_MINPRI);
 }
@@ -122,20 +122,13 @@ void ProxyClient::Impl::DeliverPacketsDone() {
 }
 
 void ProxyClient::Impl::SetTimer() {
-  ev_timer_stop(loop_, &timer_);
   if (closed_ || !http3_) {
+    timer_.Stop();
     return;
   }
   const auto expiry = dialect_ ? http3_->Expiry() : std::min(http3_->Expiry(), settings_due_);
   // While a burst waits for the socket, nothing can be written, and it would expire again at once.
-  if (expiry == kNever || blocked_) {
-    return;
-  }
-  const auto now = SteadyNow();
-  const auto after = expiry > now ? expiry - now : 0;
-  ev_now_update(loop_);
-  ev_timer_set(&timer_, static_cast<ev_tstamp>(after) / 1e9, 0.);
-  ev_timer_start(loop_, &timer_);
+  timer_.Set(blocked_ ? kNever : expiry);
 }
 
 void ProxyClient::Impl::Hear() {

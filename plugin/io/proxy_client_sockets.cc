@@ -154,7 +154,7 @@ void ProxyClient::Impl::StopWatchers() {
   for (auto &socket : sockets_) {
     socket.link->Stop();
   }
-  ev_timer_stop(loop_, &timer_);
+  timer_.Stop();
   ev_timer_stop(loop_, &answer_timer_);
   ev_timer_stop(loop_, &wait_timer_);
   ev_prepare_stop(loop_, &flush_);
