@@ -5,8 +5,9 @@
 //
 //     udp-forward proxy.example 443 192.0.2.53:53 5353 &  dig @127.0.0.1 -p 5353 example.com
 #include <ngmasque/io/proxy_client.h>
+#include <ngmasque/io/udp_listener.h>
+#include <ngmasque/session/target_policy.h>
 
-#include <array>
 #include <charconv>
 #include <cstdint>
 #include <memory>
@@ -14,35 +15,31 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
-#include <arpa/inet.h>
 #include <ev.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 namespace {
 
-// Of the connection to the proxy and of its only tunnel.  All is called from the loop.
-class Forwarder final : public ngmasque::ProxyClient::Handler,
+// Of the local port, of the connection to the proxy, and of its only tunnel.  All is called from the
+// loop.
+class Forwarder final : public ngmasque::UdpListener::Handler,
+                        public ngmasque::ProxyClient::Handler,
                         public ngmasque::ProxyTunnel::Handler {
 public:
   Forwarder(struct ev_loop *loop, ngmasque::ProxyClient::Options proxy)
     : loop_(loop), client_(loop, std::move(proxy), *this) {}
-  ~Forwarder() override {
-    ev_io_stop(loop_, &readable_);
-    close(fd_);
-  }
 
   // Packets can be sent before the proxy has answered: they wait for the connection.
   bool Start(const ngmasque::Authority &target, std::uint16_t local_port) {
-    const sockaddr_in local{.sin_family = AF_INET,
-                            .sin_port = htons(local_port),
-                            .sin_addr = {htonl(INADDR_LOOPBACK)},
-                            .sin_zero = {}};
-    if (bind(fd_, reinterpret_cast<const sockaddr *>(&local), sizeof local) != 0) {
-      std::println(stderr, "port {} is in use", local_port);
+    const ngmasque::Endpoint local{.address = *ngmasque::ParseAddress("127.0.0.1"),
+                                   .port = local_port};
+    auto listener = ngmasque::UdpListener::Create(loop_, {.addresses = {local}}, *this);
+    if (!listener) {
+      std::println(stderr, "{}", ngmasque::ErrorText(listener.error()));
       return false;
     }
+    listener_ = *std::move(listener);
     // The service is not QUIC: there are no connection IDs by which its packets could be told apart.
     auto tunnel = client_.Open(target, {}, *this, {.connection_ids = false});
     if (!tunnel) {
@@ -54,17 +51,34 @@ public:
       std::println(stderr, "{}", ngmasque::ErrorText(started.error()));
       return false;
     }
-    ev_io_init(&readable_, &Forwarder::OnReadable, fd_, EV_READ);
-    readable_.data = this;
-    ev_io_start(loop_, &readable_);
     return true;
   }
 
-  void OnOpened() override { std::println("open"), std::fflush(stdout); }
-  void OnPacket(std::span<const std::uint8_t> packet, unsigned) override {
-    sendto(fd_, packet.data(), packet.size(), 0, reinterpret_cast<sockaddr *>(&peer_), sizeof peer_);
+  // To the target.  What has arrived together also leaves together, and what finds no room is lost, as
+  // UDP allows.
+  void OnPacket(const ngmasque::FourTuple &path, unsigned, std::span<std::uint8_t> packet,
+                ngmasque::Nanoseconds) override {
+    path_ = path;
+    static_cast<void>(tunnel_->Send(packet, 0));
   }
-  void OnWritable() override { ev_io_start(loop_, &readable_); }
+  void OnBatchEnd(ngmasque::Nanoseconds) override {}
+  void OnWritable() override {} // Of the tunnel, and of the port.
+
+  // And from it.  Packets of one size, of which the last may be shorter, leave with one system call.
+  void OnPacket(std::span<const std::uint8_t> packet, unsigned) override {
+    if (!answers_.empty() && (answers_.size() % segment_ != 0 || packet.size() > segment_)) {
+      SendAnswers();
+    }
+    if (packet.empty()) {
+      listener_->Send({.path = path_, .data = packet, .segment = 1});
+    } else if (answers_.empty()) {
+      segment_ = packet.size();
+    }
+    answers_.insert(answers_.end(), packet.begin(), packet.end());
+  }
+  void OnPacketsDone() override { SendAnswers(); }
+
+  void OnOpened() override { std::println("open"), std::fflush(stdout); }
   void OnEnded(const ngmasque::TunnelEnd &end) override {
     std::println(stderr, "{}", end.text);
     client_.Close();
@@ -76,22 +90,18 @@ public:
   void OnClosed(std::string_view text) override { std::println(stderr, "{}", text); }
 
 private:
-  static void OnReadable(struct ev_loop *, ev_io *watcher, int) {
-    auto &self = *static_cast<Forwarder *>(watcher->data);
-    std::array<std::uint8_t, 65536> packet;
-    socklen_t size = sizeof self.peer_;
-    const auto got = recvfrom(self.fd_, packet.data(), packet.size(), MSG_DONTWAIT,
-                              reinterpret_cast<sockaddr *>(&self.peer_), &size);
-    if (got >= 0 && self.tunnel_->Send(std::span(packet).first(got), 0) ==
-                      ngmasque::SendStatus::kBlocked) {
-      ev_io_stop(self.loop_, watcher); // That one is lost, as UDP allows; the others wait here.
+  void SendAnswers() {
+    if (!answers_.empty()) {
+      listener_->Send({.path = path_, .data = answers_, .segment = segment_});
+      answers_.clear();
     }
   }
 
   struct ev_loop *loop_;
-  int fd_ = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  ev_io readable_{};
-  sockaddr_in peer_{};
+  std::unique_ptr<ngmasque::UdpListener> listener_;
+  ngmasque::FourTuple path_; // Of whoever has sent last.
+  std::vector<std::uint8_t> answers_;
+  std::size_t segment_ = 1; // In bytes, of one of them.
   ngmasque::ProxyClient client_;
   std::unique_ptr<ngmasque::ProxyTunnel> tunnel_;
 };
