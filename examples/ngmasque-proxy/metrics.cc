@@ -89,6 +89,7 @@ void AddRequests(Page &page, const ProxyCounters &counters) {
              counters.waiting_bytes);
   page.Gauge("tunnels", "Tunnels, those without an answer included.", counters.flows.now);
   page.Gauge("tunnels_highest", "The most that there were at a time.", counters.flows.highest);
+  page.Gauge("connection_ids", "Connection IDs that tunnels have.", counters.counts.mappings);
   page.Gauge("target_sockets", "Sockets towards targets.", counters.sockets.now);
   page.Gauge("target_sockets_highest", "The most that there were at a time.",
              counters.sockets.highest);

@@ -246,10 +246,15 @@ TunnelStatistics Tunnels::statistics() const {
 }
 
 TunnelCounts Tunnels::counts() const {
+  std::size_t mappings = 0;
+  for (const auto &[key, client] : clients_) {
+    mappings += client.mappings;
+  }
   return {.clients = clients_.size(),
           .connections = connections_.size(),
           .paths = paths_.size(),
-          .sockets = sockets_.size()};
+          .sockets = sockets_.size(),
+          .mappings = mappings};
 }
 
 } // namespace ngmasque

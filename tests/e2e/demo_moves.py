@@ -51,14 +51,17 @@ def _one_hop(stage: Stage, result: Result, target_moves: bool, proxy_moves: bool
 
 
 def two_hops(stage: Stage, result: Result) -> None:
-    """By way of a first proxy, which moves, and through a second one to a target that moves."""
+    """By way of a first proxy and through a second one to a target; all three move."""
+    second = "127.0.0.7", "127.0.0.8"
     with TwoHops(stage.build, stage.proxied_site, directory(stage, result),
-                 first=(*allow("127.0.0.1"), *_moving("127.0.0.5", "127.0.0.6")), proxy=ALLOW,
-                 target=_moving("127.0.0.4"), qlog=True) as world:
+                 first=(*allow("127.0.0.1", *second), *_moving("127.0.0.5", "127.0.0.6")),
+                 proxy=(*ALLOW, *_moving(*second)), target=_moving("127.0.0.4"), qlog=True) as world:
         outcome = world.start_through(("rfc9298", "rfc9298"), FOLLOW).finish()
         at_first, at_second, at_target = world.stop_all()
     result.moves = {
         "to the target": {"client": outcome.stats["server_migrations"], "target": at_target["server_migrations"]},
+        "to the second proxy": {"client": outcome.stats["proxy"]["server_migrations"],
+                                "proxy": at_second["server_migrations"]},
         "to the first proxy": {"client": outcome.stats["via"]["server_migrations"],
                                "proxy": at_first["server_migrations"]}}
     record(stage, result, outcome, at_second)

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """What takes too long for every day: an hour of moves during which memory must not
-grow, whole minutes of floods, and herds of 200 clients.
+grow, without a proxy and with one, whole minutes of floods, and herds of 200 clients.
 
     tests/e2e/soak.py --build DIR [--seconds N] [--every DURATION] [--filter TEXT]
 
---build build/asan looks for leaks as well.  The tests are `moves`, which takes
---seconds (by default an hour) with a move --every so often (5s), and `flood`, `herd`
-and `herd_with_delay` of test_migration_hostile.py, which take some minutes.
+--build build/asan looks for leaks as well.  The tests are `moves` and, with a proxy
+(soak_proxy.py), `everything_moves`, each of which takes --seconds (by default an hour)
+with a move --every so often (5s); `flood`, `herd` and `herd_with_delay` of
+test_migration_hostile.py, and `draft_00_flood` and `rfc9298_flood` of
+test_moves_hostile.py, which take some minutes.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import stats
 import tap
 from net import Addr
 from procs import Program, sanitized
+from soak_proxy import SoakAnnouncements, SoakProxy, resident
 from test_migration_hostile import HostileTest
 from transfer import TIMEOUT
 from wire import Link, Wire
@@ -38,10 +41,9 @@ SMALL_WINDOW = ("--max-data=64K", "--max-stream-data-bidi-local=64K", "--max-win
 UNITS = {"ms": 0.001, "s": 1, "m": 60}
 
 
-def resident(pid: int) -> int:
-    """Memory in bytes, without the file that the server maps."""
-    with open(f"/proc/{pid}/status", encoding="ascii") as status:
-        return int(re.search(r"RssAnon:\s*(\d+) kB", status.read())[1]) << 10
+def seconds_of(duration: str) -> float:
+    number, unit = re.fullmatch(r"(\d+)(\w+)", duration).groups()
+    return int(number) * UNITS[unit]
 
 
 class SoakTest(HostileTest):
@@ -88,8 +90,7 @@ class SoakTest(HostileTest):
         moves = counted["server_migrations"]
         print(f"# {moves} moves, {counted['path_validations_failed']} failed, "
               f"{counted['app_bytes_received']:,} bytes", flush=True)
-        number, unit = re.fullmatch(r"(\d+)(\w+)", self.every).groups()
-        self.assertGreaterEqual(moves, self.moving / (int(number) * UNITS[unit]) / 4)
+        self.assertGreaterEqual(moves, self.moving / seconds_of(self.every) / 4)
         slack = SLACK_SANITIZED if sanitized(self.build) else SLACK
         for name, list_ in samples.items():
             before, after = list_[SAMPLES // 4:SAMPLES // 2], list_[-SAMPLES // 4:]
@@ -102,8 +103,9 @@ def main() -> None:
     parser.add_argument("--every", default=SoakTest.every, metavar="DURATION")
     args, rest = parser.parse_known_args()
     SoakTest.moving, SoakTest.every = args.seconds, args.every
+    SoakProxy.seconds, SoakProxy.every = args.seconds, seconds_of(args.every)
     sys.argv[1:] = rest
-    tap.main(SoakTest)
+    tap.main(SoakTest, SoakProxy, SoakAnnouncements)
 
 
 if __name__ == "__main__":

@@ -57,18 +57,19 @@ class _Result(unittest.TestResult):
         self._line(True, test, f" # SKIP {reason}")
 
 
-def main(case: type[unittest.TestCase]) -> None:
-    """Runs the tests of `case` against the programs in --build, and exits."""
+def main(*cases: type[unittest.TestCase]) -> None:
+    """Runs the tests of `cases` against the programs in --build, and exits."""
     parser = argparse.ArgumentParser(usage="%(prog)s --build DIR [--filter TEXT]", allow_abbrev=False)
     parser.add_argument("--build", type=Path, required=True, metavar="DIR", help="the build directory")
     parser.add_argument("--filter", default="", metavar="TEXT",
                         help="only the tests whose name contains TEXT")
     args = parser.parse_args()
-    case.build = args.build.resolve()
+    for case in cases:
+        case.build = args.build.resolve()
     # Meson's way to end a test that takes too long; nothing is to be left behind then.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
-    tests = [test for test in unittest.TestLoader().loadTestsFromTestCase(case)
+    tests = [test for case in cases for test in unittest.TestLoader().loadTestsFromTestCase(case)
              if args.filter in test._testMethodName]
     print(f"1..{len(tests)}", flush=True)
     result = _Result()

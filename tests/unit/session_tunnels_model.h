@@ -200,6 +200,11 @@ public:
 
   const std::map<OuterConnection, FourTuple> &tuples() const { return tuples_; }
 
+  std::size_t mappings() const {
+    return static_cast<std::size_t>(std::ranges::count_if(
+      requests_, [](const Request &request) { return request.kind != Kind::kPlain; }));
+  }
+
   std::size_t clients() const {
     std::vector<ClientKey> different;
     for (const auto &[connection, client] : clients_) {

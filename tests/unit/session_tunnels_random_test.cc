@@ -184,7 +184,8 @@ private:
     ASSERT_EQ(registry_.counts(), (TunnelCounts{.clients = model_.clients(),
                                               .connections = model_.tuples().size(),
                                               .paths = model_.paths().size(),
-                                              .sockets = model_.Sockets().size()}));
+                                              .sockets = model_.Sockets().size(),
+                                              .mappings = model_.mappings()}));
 
     const auto connection = AnyConnection();
     const TunnelKey flow = 2 * Below(kFlows);

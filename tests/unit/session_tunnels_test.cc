@@ -154,7 +154,7 @@ TEST_F(TunnelsTest, MappingsDieWithTheirStream) {
   EXPECT_EQ(registry.RemoveStream({kBob, 0}), kSocket);
   EXPECT_EQ(registry.FromTarget(kSocket, Short("client-2")).error(), DropReason::kUnknownSocket);
   EXPECT_EQ(registry.RemoveStream({OuterConnection{3}, 0}), std::nullopt);
-  EXPECT_EQ(registry.counts(), (TunnelCounts{.clients = 2, .connections = 2, .paths = 2, .sockets = 0}));
+  EXPECT_EQ(registry.counts(), (TunnelCounts{.clients = 2, .connections = 2, .paths = 2}));
 }
 
 // P12
@@ -171,7 +171,7 @@ TEST_F(TunnelsTest, MappingsDieWithTheirConnection) {
   EXPECT_FALSE(registry.FromTarget(kSocket, Short("client-1")));
   EXPECT_EQ(registry.FromClient(Tuple(1), Short("server-1")).error(), kForQuic);
   EXPECT_TRUE(registry.RemoveConnection(kAlice).empty());
-  EXPECT_EQ(registry.counts(), (TunnelCounts{.clients = 1, .connections = 1, .paths = 1, .sockets = 1}));
+  EXPECT_EQ(registry.counts(), (TunnelCounts{.clients = 1, .connections = 1, .paths = 1, .sockets = 1, .mappings = 1}));
 
   // What it had is free for the next one on the same 4-tuple.
   ASSERT_TRUE(registry.AddConnection(kAlice, Tuple(1)));

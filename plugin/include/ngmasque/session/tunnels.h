@@ -81,6 +81,7 @@ struct TunnelCounts {
   std::size_t connections{};
   std::size_t paths{};
   std::size_t sockets{};
+  std::size_t mappings{}; ///< Of tunnels that are there.
   [[nodiscard]] bool operator==(const TunnelCounts &) const = default;
 };
 
