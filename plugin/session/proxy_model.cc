@@ -105,6 +105,18 @@ bool Proxy::State::Model::AddRequest() {
 
 void Proxy::State::Model::RemoveRequest() { --connection_.client->requests; }
 
+//= draft-ietf-masque-quic-proxy, section 5
+//# If the proxy rejects the client CID, the proxy MUST drop all packets until it has sent an
+//# ACK_CLIENT_CID
+void Proxy::State::Model::Reject(Tunnel &tunnel) {
+  if (tunnel.silent) {
+    tunnel.rejected = true;
+    const auto waited = StateOf(connection_).early.Take(tunnel.key);
+    tunnel.statistics.Dropped(Way::kTunnelledToTarget, DropReason::kUnknownConnectionId) +=
+      waited.size();
+  }
+}
+
 void Proxy::State::Model::Acknowledge(Mapping &mapping) { mapping.acknowledged = true; }
 
 void Proxy::State::Model::Unmap(Mapping &mapping) { state_.tunnels.Remove(mapping); }
@@ -177,12 +189,8 @@ void Proxy::State::Register(Tunnel &tunnel, ProxyActions &actions) {
 }
 
 void Proxy::State::Release(Tunnel &tunnel, ProxyActions &actions) {
-  const bool rejected = std::exchange(tunnel.rejected, false);
+  tunnel.rejected = false;
   for (auto &payload : StateOf(*tunnel.connection).early.Take(tunnel.key)) {
-    if (rejected) {
-      ++tunnel.statistics.Dropped(Way::kTunnelledToTarget, DropReason::kUnknownConnectionId);
-      continue;
-    }
     tunnel.statistics[Way::kTunnelledToTarget].passed.Add(payload.size(), IsLong(payload));
     actions.emplace_back(
       proxy_action::SendToTarget{.socket = tunnel.socket->id, .payload = std::move(payload)});

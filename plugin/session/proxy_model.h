@@ -28,6 +28,7 @@ public:
   std::expected<Mapping *, SessionError> Map(Tunnel &tunnel, Direction direction,
                                              const ConnectionId &id,
                                              const MappingOrigin &origin) override;
+  void Reject(Tunnel &tunnel) override;
   void Acknowledge(Mapping &mapping) override;
   void Unmap(Mapping &mapping) override;
   void Retire(Mapping &mapping) override;

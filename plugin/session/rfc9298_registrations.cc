@@ -81,7 +81,7 @@ std::uint64_t Rfc9298::RegisterClient(Tunnel &tunnel, const CidCapsule &capsule,
     const auto mapped = model.Map(tunnel, Direction::kToClient, capsule.id,
                                   {.stream = request.stream, .acknowledged = false});
     if (!mapped) {
-      tunnel.rejected = tunnel.silent;
+      model.Reject(tunnel);
       Send(request,
            {.kind = Kind::kRejectClientCid, .reason = ToReason(mapped.error()), .id = capsule.id},
            model);

@@ -311,6 +311,61 @@ TEST(Rfc9298Bounds, FullSharedSocket) {
   EXPECT_EQ(RawClient::Describe(third.Heard()).at(0), "ACK_CLIENT_CID third-id-that-is-17 19");
 }
 
+// However often somebody is rejected on a shared socket, and whether it comes before the socket is open
+// or after: it keeps no room there.
+TEST(Rfc9298Bounds, RejectedOnASharedSocket) {
+  ProxyWorld world({}, OpenPolicy());
+  RawClient alice(world);
+  alice.Open();
+  alice.Map(Register("client-0"));
+  const auto *socket = world.proxy.Find(world.socket());
+  for (StreamId stream = 0; stream < 4 * 250; stream += 4) {
+    RawClient bob(world, kBob, stream);
+    const bool first = stream % 8 == 0;
+    const auto id = stream % 12 == 0   ? "abc"
+                    : stream % 20 == 0 ? "client-0-longer"
+                                       : "client-0";
+    if (first) {
+      bob.Open();
+    }
+    EXPECT_EQ(bob.Ask(Register(id)).empty(), !first);
+    if (!first) {
+      bob.Open();
+    }
+    ASSERT_EQ(world.Status(kBob, stream), 200u);
+    if (stream % 16 != 0) {
+      world.Close(kBob, stream);
+    }
+  }
+  EXPECT_EQ(world.opened, 1) << "all have shared it";
+  EXPECT_EQ(socket->ids.size(), 1u);
+  EXPECT_EQ(socket->ids.lengths(), 1u);
+  EXPECT_TRUE(socket->tokens.empty());
+  world.Do(world.proxy.RemoveConnection(kBob, world.now));
+  EXPECT_EQ(socket->users.size(), 1u);
+}
+
+// What has waited for a connection ID that is rejected then is over, and leaves its place to others.
+TEST(Rfc9298Bounds, WhatHasWaitedForARejectedOne) {
+  ProxyWorld world({.max_early_flows = 2}, OpenPolicy());
+  RawClient alice(world);
+  alice.Open();
+  alice.Map(Register("client-0"));
+  for (StreamId stream = 0; stream < 40; stream += 4) {
+    RawClient bob(world, kBob, stream);
+    bob.Open();
+    const auto payload = InDatagram(stream, "payload");
+    EXPECT_TRUE(world.OnDatagram(kBob, payload, world.now)) << stream << ": it waits";
+    EXPECT_EQ(bob.Say(Register("client-0")).at(0), "REJECT_CLIENT_CID client-0 2");
+    EXPECT_EQ(world.proxy.Find(kBob)->client->waiting->bytes(), 0u);
+    EXPECT_EQ(world.OnDatagram(kBob, payload, world.now).error(),
+              DropReason::kUnknownConnectionId);
+  }
+  EXPECT_TRUE(world.sent.empty());
+  const auto &dropped = world.proxy.counters().tunnels[Way::kTunnelledToTarget].dropped;
+  EXPECT_EQ(dropped[static_cast<std::size_t>(DropReason::kUnknownConnectionId)], 20u);
+}
+
 // A move to a 4-tuple that others have filled loses the mappings of a tunnel, all at once.
 TEST(Rfc9298Bounds, MoveThatLosesSeveral) {
   ProxyWorld world({.routing = {.max_lengths_per_scope = 1}}, OpenPolicy());

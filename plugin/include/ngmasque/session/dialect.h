@@ -96,6 +96,10 @@ public:
   virtual std::expected<Mapping *, SessionError>
   Map(Tunnel &tunnel, Direction direction, const ConnectionId &id, const MappingOrigin &origin) = 0;
 
+  /// The connection ID that a tunnel with Tunnel::silent has asked for is rejected: what has waited for
+  /// it is dropped, as what comes until there is one, and takes nobody else's place any more.
+  virtual void Reject(Tunnel &tunnel) = 0;
+
   /// Packets may be forwarded by it from now on.  For those to the client that is the client's word
   /// (kToClient), for those to the target the proxy's own, once it has told the client (kToTarget).
   virtual void Acknowledge(Mapping &mapping) = 0;
