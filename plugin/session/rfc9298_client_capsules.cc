@@ -176,6 +176,11 @@ void Rfc9298Client::UdpTunnel::OnLinkId(MappingId number, const ConnectionId &vi
     return;
   }
   const auto id = known->first;
+  if (usable && !mapping->virtual_id.empty() && mapping->virtual_id != virtual_id) {
+    // One of before a move.  The one that has taken its place may have been acknowledged already, which
+    // answers for it, too: to the proxy it would be unknown.
+    return;
+  }
   if (usable) {
     Send({.kind = Kind::kAckClientVcid, .id = id, .virtual_id = virtual_id}, model);
     model.Acknowledge(number);

@@ -104,5 +104,15 @@ TEST_F(Rfc9298Link, MovedMeanwhile) {
   EXPECT_EQ(OnLinkId("virtual2", true), Texts{"ACK_CLIENT_VCID client-0 8"});
 }
 
+// The proxy before this one may say of them in any order, as there is a tunnel of it to each address of
+// this one.
+TEST_F(Rfc9298Link, MovedAndLate) {
+  Open();
+  EXPECT_EQ(proxy.Do(proxy.tunnel.OnMigrated()), Texts{"REGISTER_CLIENT_CID client-0 0"});
+  EXPECT_EQ(proxy.Say(Ack(Kind::kAckClientCid, "client-0", Id("virtual1"))), Texts{});
+  EXPECT_EQ(OnLinkId("virtual1", true), Texts{"ACK_CLIENT_VCID client-0 8"});
+  EXPECT_EQ(OnLinkId("virtual0", true), Texts{}) << "the other one has answered for it";
+}
+
 } // namespace
 } // namespace ngmasque
