@@ -78,7 +78,10 @@ class MovesHostile(ProxyCase):
         def script(peer: Peer) -> Iterator:
             nonlocal sent
             yield peer.established
+            limit = peer.connection.peer["active_connection_id_limit"]
             while sent < self.announcements:
+                # Beyond the limit the client would end the connection, and be right.
+                yield lambda: peer.next_number - len(peer.connection.retired) < limit
                 peer.announce(Addr(f"127.200.{sent >> 8 & 255}.{sent & 255}", port))
                 sent += 1
                 yield 0.001

@@ -362,7 +362,8 @@ TEST(Rfc9298Bounds, WhatHasWaitedForARejectedOne) {
               DropReason::kUnknownConnectionId);
   }
   EXPECT_TRUE(world.sent.empty());
-  const auto &dropped = world.proxy.counters().tunnels[Way::kTunnelledToTarget].dropped;
+  const auto counters = world.proxy.counters();
+  const auto &dropped = counters.tunnels[Way::kTunnelledToTarget].dropped;
   EXPECT_EQ(dropped[static_cast<std::size_t>(DropReason::kUnknownConnectionId)], 20u);
 }
 
