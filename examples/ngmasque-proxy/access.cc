@@ -60,7 +60,7 @@ AccessDecision Access::Decide(const AccessRequest &request, std::uint64_t now) {
     return Admit(std::string(request.certificate), kCertificate);
   }
   if (!users_ && everybody_) {
-    return Admission{.grant = kEverybody};
+    return Admission{.user = {}, .grant = kEverybody};
   }
   if (!users_) {
     return std::unexpected(AccessRefusal{.error = SessionError::kNotAllowed});
