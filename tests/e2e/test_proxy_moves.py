@@ -47,7 +47,8 @@ class ProxyMoves(PacketCase):
     def check_moves(self, world: Proxied, outcome: Outcome, mode: str, dialect: str, moves: int) -> None:
         """Everything has come, the two connections are the same ones as before, and the target has not noticed."""
         proxy, target = world.stop()
-        share = 0.9 if dialect == "draft-00" else 0.5  # After each move it is asked for anew.
+        # After each move it is asked for anew, and how many packets that takes is a matter of the time between two.
+        share = 0.9 if dialect == "draft-00" else 0.3
         self.check_mode(mode, outcome, share)
         self.assertEqual(outcome.stats["proxy"]["dialect"], dialect)
         self.assertEqual(outcome.stats["proxy"]["fallbacks"], {})
