@@ -16,7 +16,7 @@ TRANSFORMS = ("identity", "scramble-dt")
 
 class Modern(ProxyCase):
     DIALECT = "rfc9298"
-    SIZES = (64 * MIB, 4 * MIB)
+    SIZES = (64 * MIB, 8 * MIB)
 
     def download(self, *options: str, mode: str = "forward", proxy_options: tuple = (), expect: str = "rfc9298"):
         with self.proxied(proxy=(*ALLOW, *proxy_options)) as world:

@@ -45,6 +45,8 @@ class TwoHopsCase(ProxyCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
+        # With the sanitizers moves are slower, and there have to be some.
+        cls.lasting = Site(cls.work / "lasting", (12 if sanitized(cls.build) else 4) * MIB)
         cls.large = Site(cls.work / "large", (96 if sanitized(cls.build) else 48) * MIB)
 
     def hops(self, **how) -> TwoHops:
@@ -157,7 +159,7 @@ class TwoHopsCase(ProxyCase):
         """The client follows it through a tunnel of the first one to each of its addresses; those are known when it
         is back."""
         ring = tuple(net.free_addrs(*NEXT))
-        with self.hops(way=SLOW, first=allow(SECOND, *NEXT), ring=ring,
+        with self.hops(way=SLOW, site=self.lasting, first=allow(SECOND, *NEXT), ring=ring,
                        proxy=(*allow(TARGET), f"--migrate-every={300 if sanitized(self.build) else 60}ms")) as world:
             client = world.start_through(DIALECTS[name], *WINDOW, staying=True)
             client.wait_all()
