@@ -52,25 +52,15 @@ LocalPorts::~LocalPorts() {
 
 void LocalPorts::OnPacket(const FourTuple &path, unsigned ecn, std::span<std::uint8_t> packet,
                           Nanoseconds) {
-  if (from_ && from_->path == path && to_proxy_.Add(packet, ecn)) {
+  if (from_ == path && to_proxy_.Add(packet, ecn)) {
     return;
   }
-  SendToProxy();
-  from_ = FindPeer(path);
-  if (from_ && !to_proxy_.Add(packet, ecn)) {
-    from_->tunnel.Send({.data = packet, .segment = 1, .ecn = ecn}); // It is empty.
-  }
+  to_proxy_.Flush();
+  from_ = path;
+  to_proxy_.Begin(FindTunnel(path), packet, ecn);
 }
 
-void LocalPorts::SendToProxy() {
-  if (from_ && !to_proxy_.empty()) {
-    from_->tunnel.Send(to_proxy_.burst());
-    to_proxy_.Clear();
-  }
-  from_ = nullptr;
-}
-
-LocalPorts::Peer *LocalPorts::FindPeer(const FourTuple &path) {
+PeerTunnel *LocalPorts::FindTunnel(const FourTuple &path) {
   auto peer = peers_.find(path);
   if (peer == peers_.end()) {
     if (peers_.size() >= options_.max_peers) {
@@ -88,7 +78,7 @@ LocalPorts::Peer *LocalPorts::FindPeer(const FourTuple &path) {
                       std::forward_as_tuple(*this, path))
              .first;
   }
-  return &peer->second;
+  return &peer->second.tunnel;
 }
 
 void LocalPorts::Peer::OnTargetPacket(PeerTunnel &, std::span<const std::uint8_t> packet,

@@ -56,11 +56,11 @@ private:
   // UdpListener::Handler.
   void OnPacket(const FourTuple &path, unsigned ecn, std::span<std::uint8_t> packet,
                 Nanoseconds now) override;
-  void OnBatchEnd(Nanoseconds) override { SendToProxy(); }
+  void OnBatchEnd(Nanoseconds) override { to_proxy_.Flush(); }
   void OnWritable() override {}
 
-  Peer *FindPeer(const FourTuple &path);
-  void SendToProxy();
+  /// That of the peer; null if there can be none.
+  PeerTunnel *FindTunnel(const FourTuple &path);
   void SendToPeer() { SendRun(*listener_, to_peer_path_, to_peer_); }
   void CloseIdle();
 
@@ -70,8 +70,8 @@ private:
   std::unique_ptr<UdpListener> listener_;
   std::map<FourTuple, Peer> peers_; // Options::max_peers
   // What came together goes together, both ways.
-  PacketRun to_proxy_;
-  Peer *from_ = nullptr; // Whose to_proxy_ is; null between batches.
+  TunnelRun to_proxy_;
+  FourTuple from_{}; // Whose to_proxy_ is.
   PacketRun to_peer_;
   FourTuple to_peer_path_{};
   ev_prepare send_to_peer_{}; // Only fed: when all that was there has been read.

@@ -1,5 +1,7 @@
 #include "packet_run.h"
 
+#include "peer_tunnel.h"
+
 #include <tuple>
 
 namespace ngmasque::programs {
@@ -22,6 +24,21 @@ bool PacketRun::Add(std::span<const std::uint8_t> packet, unsigned ecn,
   bytes_.insert(bytes_.end(), packet.begin(), packet.end());
   ++packets_;
   return true;
+}
+
+void TunnelRun::Begin(PeerTunnel *tunnel, std::span<const std::uint8_t> packet, unsigned ecn) {
+  tunnel_ = tunnel;
+  if (tunnel && !packets_.Add(packet, ecn)) {
+    tunnel->Send({.data = packet, .segment = 1, .ecn = ecn}); // It is empty.
+  }
+}
+
+void TunnelRun::Flush() {
+  if (tunnel_ && !packets_.empty()) {
+    tunnel_->Send(packets_.burst());
+    packets_.Clear();
+  }
+  tunnel_ = nullptr;
 }
 
 void SendRun(UdpListener &listener, const FourTuple &path, PacketRun &run) {

@@ -11,6 +11,8 @@
 
 namespace ngmasque::programs {
 
+class PeerTunnel;
+
 /// Some in a row that are of one size, but for the last, and have the same ECN bits.
 class PacketRun {
 public:
@@ -32,6 +34,25 @@ private:
   std::size_t segment_ = 1;
   std::size_t packets_ = 0;
   unsigned ecn_ = 0;
+};
+
+/// Those of local peers that have come together, and go through one tunnel.
+class TunnelRun {
+public:
+  /// Whose they are; null between batches.
+  [[nodiscard]] PeerTunnel *tunnel() const { return tunnel_; }
+  /// False: it does not go with those that are there, or there are none.
+  [[nodiscard]] bool Add(std::span<const std::uint8_t> packet, unsigned ecn) {
+    return tunnel_ && packets_.Add(packet, ecn);
+  }
+  /// The first one for a tunnel, after Flush.  Null: it has none, and is lost.
+  void Begin(PeerTunnel *tunnel, std::span<const std::uint8_t> packet, unsigned ecn);
+  /// Hands over what is there.  To be called when a batch ends, and before a tunnel can be destroyed.
+  void Flush();
+
+private:
+  PacketRun packets_;
+  PeerTunnel *tunnel_ = nullptr;
 };
 
 /// Sends them from a listener, and empties the run.  What a full socket does not take is lost, as in

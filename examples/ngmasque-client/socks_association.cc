@@ -142,25 +142,15 @@ void SocksAssociation::OnPacket(const FourTuple &path, unsigned ecn, std::span<s
   }
   from_.port = path.remote.port;
   path_ = path;
-  if (to_ && to_->tunnel.target() == datagram->target && to_proxy_.Add(datagram->payload, ecn)) {
+  const auto *const to = to_proxy_.tunnel();
+  if (to && to->target() == datagram->target && to_proxy_.Add(datagram->payload, ecn)) {
     return;
   }
-  SendToProxy();
-  to_ = FindDestination(datagram->target);
-  if (to_ && !to_proxy_.Add(datagram->payload, ecn)) {
-    to_->tunnel.Send({.data = datagram->payload, .segment = 1, .ecn = ecn}); // It is empty.
-  }
+  to_proxy_.Flush();
+  to_proxy_.Begin(FindTunnel(datagram->target), datagram->payload, ecn);
 }
 
-void SocksAssociation::SendToProxy() {
-  if (to_ && !to_proxy_.empty()) {
-    to_->tunnel.Send(to_proxy_.burst());
-    to_proxy_.Clear();
-  }
-  to_ = nullptr;
-}
-
-SocksAssociation::Destination *SocksAssociation::FindDestination(const Authority &target) {
+PeerTunnel *SocksAssociation::FindTunnel(const Authority &target) {
   const auto name = AuthorityText(target);
   auto found = destinations_.find(name);
   if (found == destinations_.end()) {
@@ -183,7 +173,7 @@ SocksAssociation::Destination *SocksAssociation::FindDestination(const Authority
                        std::forward_as_tuple(*this, target))
               .first;
   }
-  return &found->second;
+  return &found->second.tunnel;
 }
 
 void SocksAssociation::Destination::OnTargetPacket(PeerTunnel &,

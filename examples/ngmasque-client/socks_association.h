@@ -69,7 +69,7 @@ private:
   // UdpListener::Handler.
   void OnPacket(const FourTuple &path, unsigned ecn, std::span<std::uint8_t> packet,
                 Nanoseconds now) override;
-  void OnBatchEnd(Nanoseconds) override { SendToProxy(); }
+  void OnBatchEnd(Nanoseconds) override { to_proxy_.Flush(); }
   void OnWritable() override {}
 
   void ReadControl();
@@ -77,8 +77,7 @@ private:
   /// Answers the request.
   void Associate(const Endpoint &from);
   /// The tunnel to it; null if there can be none.
-  Destination *FindDestination(const Authority &target);
-  void SendToProxy();
+  PeerTunnel *FindTunnel(const Authority &target);
   void SendToClient() { SendRun(*relay_, *path_, to_client_); }
   void OnTimer();
   void End();
@@ -97,8 +96,7 @@ private:
   std::unique_ptr<UdpListener> relay_;
   std::map<std::string, Destination> destinations_; // Options::max_destinations
   // What came together goes together, both ways.
-  PacketRun to_proxy_;
-  Destination *to_ = nullptr; // Whose to_proxy_ is; null between batches.
+  TunnelRun to_proxy_;
   PacketRun to_client_;
   ev_prepare send_to_client_{}; // Only fed: when all that was there has been read.
   ev_io readable_{};

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include <nettle/memops.h>
+
 namespace ngmasque {
 
 // As many lengths as there can be: they are the program's choice.
@@ -84,11 +86,9 @@ ClientIds::FindReset(std::span<const std::uint8_t> packet) const {
   if (known == resets_.end()) {
     return std::nullopt;
   }
-  unsigned different = 0;
-  for (std::size_t i = 0; i < token.size(); ++i) {
-    different |= static_cast<unsigned>(token[i] ^ known->second.token[i]);
-  }
-  return different == 0 ? std::optional(known->second.of) : std::nullopt;
+  return memeql_sec(token.data(), known->second.token.data(), token.size()) != 0
+           ? std::optional(known->second.of)
+           : std::nullopt;
 }
 
 } // namespace ngmasque

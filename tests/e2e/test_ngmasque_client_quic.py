@@ -70,6 +70,16 @@ class QuicTest(ClientCase):
         peer.send(long(server_id, client_id, b"finished", HANDSHAKE, 100))
         server.get(b"finished")
 
+    def forwarding(self) -> tuple[ClientProgram, Peer, Server]:
+        """With one connection, whose packets are forwarded both ways."""
+        server = Server()
+        proxy, _ = self.proxy()
+        client, port = self.forward_to(proxy, server.addr)
+        peer = Peer(port)
+        self.handshake(peer, server, b"client-1", b"server-1")
+        self.exchange(client, peer, server, b"client-1", b"server-1", "forwarded_rx")
+        return client, peer, server
+
     def exchange(self, client: ClientProgram, peer: Peer, server: Server, client_id: bytes, server_id: bytes,
                  until: str) -> None:
         """Packets both ways, until the statistics show some that went that way."""
@@ -93,12 +103,7 @@ class QuicTest(ClientCase):
 
     def test_two_connections_of_one_port(self):
         """What the second one begins with waits for the proxy, and both are forwarded."""
-        server = Server()
-        proxy, _ = self.proxy()
-        client, port = self.forward_to(proxy, server.addr)
-        peer = Peer(port)
-        self.handshake(peer, server, b"client-1", b"server-1")
-        self.exchange(client, peer, server, b"client-1", b"server-1", "forwarded_rx")
+        client, peer, server = self.forwarding()
         self.handshake(peer, server, b"client-2", b"server-2")
         before = self.stats(client)["total"]["forwarded_tx"]["packets"]
         for ids in ((b"client-2", b"server-2"), (b"client-1", b"server-1")):
@@ -115,12 +120,7 @@ class QuicTest(ClientCase):
 
     def test_bursts(self):
         """What comes together goes together: nothing is lost, and all is in order, whatever the sizes."""
-        server = Server()
-        proxy, _ = self.proxy()
-        client, port = self.forward_to(proxy, server.addr)
-        peer = Peer(port)
-        self.handshake(peer, server, b"client-1", b"server-1")
-        self.exchange(client, peer, server, b"client-1", b"server-1", "forwarded_rx")
+        client, peer, server = self.forwarding()
         before = self.stats(client)["total"]
         sizes = [900] * 7 + [300] + [300] * 5 + [1100] * 3 + [60, 61, 60]
         texts = [b"%d;" % number + b"." * size for number, size in enumerate(sizes)]
@@ -140,12 +140,7 @@ class QuicTest(ClientCase):
 
     def test_ids_that_come_later(self):
         """They are tunnelled, both ways, and counted."""
-        server = Server()
-        proxy, _ = self.proxy()
-        client, port = self.forward_to(proxy, server.addr)
-        peer = Peer(port)
-        self.handshake(peer, server, b"client-1", b"server-1")
-        self.exchange(client, peer, server, b"client-1", b"server-1", "forwarded_rx")
+        client, peer, server = self.forwarding()
         peer.send(short(b"server-9", b"later"))
         server.get(b"later")
         server.send(short(b"client-9", b"later"))

@@ -7,32 +7,19 @@
 import shutil
 import signal
 import socket
-import unittest
-from pathlib import Path
 
 import net
 import tap
 from operated import TIMEOUT, Operated, basic, bearer, get, metrics
+from operated_case import ALLOW, OperatedCase
 from procs import run
 from proxy_client import REQUEST_CANCELLED
 from quic_packets import QuicError
-from udp_case import UdpCase
 from udp_client import Tunnel, UdpClient
 from udp_target import Target
 
-ALLOW = "allow = '127.0.0.0/8'"
 
-
-class OperatedTest(UdpCase, unittest.TestCase):
-    build: Path
-
-    @classmethod
-    def setUpClass(cls):
-        cls.work = tap.temporary_directory(cls)
-
-    def operated(self, *options: str, **how) -> Operated:
-        return Operated(self.build, self.work / self._testMethodName, *options, **how)
-
+class OperatedTest(OperatedCase):
     def with_users(self, *options: str) -> Operated:
         directory = self.work / self._testMethodName
         return self.operated(f"users = '{directory}/users'", f"access-log = '{directory}/access.json'", ALLOW,

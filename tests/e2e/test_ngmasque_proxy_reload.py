@@ -7,30 +7,21 @@
 import select
 import signal
 import time
-import unittest
-from pathlib import Path
 
 import net
 import tap
 from operated import TIMEOUT, Operated, basic, bearer, get, metrics
-from udp_case import UdpCase
+from operated_case import ALLOW, OperatedCase
 from udp_client import Tunnel, UdpClient
 from udp_target import LONG, Target, packet
 
-ALLOW = "allow = '127.0.0.0/8'"
 GONE = "its user may not use the proxy any more"
 NO_ERROR = 0x100
 
 
-class ReloadTest(UdpCase, unittest.TestCase):
-    build: Path
-
-    @classmethod
-    def setUpClass(cls):
-        cls.work = tap.temporary_directory(cls)
-
+class ReloadTest(OperatedCase):
     def operated(self, *options: str) -> Operated:
-        world = Operated(self.build, self.work / self._testMethodName)
+        world = super().operated()
         self.lines = [f"access-log = '{world.access_log}'", ALLOW]
         world.write(*self.lines, *options)
         return world

@@ -16,8 +16,8 @@ from pathlib import Path
 import net
 import tap
 from operated import TIMEOUT, Operated, bearer, get
+from operated_case import ALLOW, OperatedCase
 from procs import Program, run, sanitized
-from udp_case import UdpCase
 from udp_client import UdpClient
 from udp_target import Target
 
@@ -27,15 +27,9 @@ UNIT = SOURCES / "examples" / "ngmasque-proxy" / "ngmasque-proxy.service"
 EXPOSURE = 20
 
 
-class ServiceTest(UdpCase, unittest.TestCase):
-    build: Path
-
-    @classmethod
-    def setUpClass(cls):
-        cls.work = tap.temporary_directory(cls)
-
+class ServiceTest(OperatedCase):
     def operated(self, *options: str) -> Operated:
-        return Operated(self.build, self.work / self._testMethodName, "allow = '127.0.0.0/8'", *options)
+        return super().operated(ALLOW, *options)
 
     def test_tells_how_it_is(self):
         world = self.operated()

@@ -13,11 +13,11 @@ import tap
 from net import Addr
 from ngmasque_client_case import PATIENCE, ClientCase, Echo, Peer
 from operated import Operated, get, metrics
+from operated_case import ALLOW
 from procs import Program
 
 # Exit codes: examples/ngmasque-client/exit.h
 CREDENTIALS, NOT_TRUSTED = 3, 4
-ALLOW = "allow = '127.0.0.0/8'"
 
 
 class TlsTest(ClientCase):

@@ -1,6 +1,7 @@
 // Dialect rfc9298 at the client: what it does with what proxies say, in order and out of it
 // (proxying.md, section 4; adversarial.md, classes 16 and 21 to 23).
 
+#include "session_revisions.h"
 #include "session_rfc9298_raw_proxy.h"
 
 #include <algorithm>
@@ -292,12 +293,7 @@ TEST_P(Rfc9298ClientRules, ConflictOfVirtualIds) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Rfc9298ClientRules,
-                         testing::Values(QuicProxyRevision::k06, QuicProxyRevision::k08,
-                                         QuicProxyRevision::k09),
-                         [](const auto &info) {
-                           return "r" + std::to_string(static_cast<int>(info.param));
-                         });
+INSTANTIATE_TEST_SUITE_P(All, Rfc9298ClientRules, AllRevisions(), NameOfInfo);
 
 // In -09 the word on a registration that a proxy has closed can cross another one of the client's.
 TEST(Rfc9298ClientCrossing, CloseByTheProxy) {

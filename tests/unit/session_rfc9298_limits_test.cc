@@ -1,6 +1,7 @@
 // Dialect rfc9298 at the proxy: its bounds, and what happens at them (adversarial.md, classes 16, 20
 // and 21).
 
+#include "session_revisions.h"
 #include "session_rfc9298_raw.h"
 
 #include <algorithm>
@@ -154,12 +155,7 @@ TEST_P(Rfc9298Limits, VirtualIdsOfATarget) {
   EXPECT_EQ(world.proxy.Find(kAlice)->client->mappings, 1u);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Rfc9298Limits,
-                         testing::Values(QuicProxyRevision::k06, QuicProxyRevision::k08,
-                                         QuicProxyRevision::k09),
-                         [](const auto &info) {
-                           return "r" + std::to_string(static_cast<int>(info.param));
-                         });
+INSTANTIATE_TEST_SUITE_P(All, Rfc9298Limits, AllRevisions(), NameOfInfo);
 
 // A client that has no mapping left is not told that what it had is refused: that would be after an
 // acknowledgement.

@@ -1,6 +1,7 @@
 // Dialect rfc9298 at the proxy: what it does with capsules, in order and out of it (proxying.md,
 // section 4; adversarial.md, classes 16 and 21 to 23).
 
+#include "session_revisions.h"
 #include "session_rfc9298_raw.h"
 
 #include <algorithm>
@@ -298,12 +299,7 @@ TEST_P(Rfc9298Proxy, OneRevisionOnAStream) {
   EXPECT_EQ(client.reset(), 0u);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Rfc9298Proxy,
-                         testing::Values(QuicProxyRevision::k06, QuicProxyRevision::k08,
-                                         QuicProxyRevision::k09),
-                         [](const auto &info) {
-                           return "r" + std::to_string(static_cast<int>(info.param));
-                         });
+INSTANTIATE_TEST_SUITE_P(All, Rfc9298Proxy, AllRevisions(), NameOfInfo);
 
 } // namespace
 } // namespace ngmasque

@@ -1,6 +1,7 @@
 // Dialect rfc9298: stateless resets by which a proxy says that a virtual connection ID leads nowhere
 // any more.
 
+#include "session_revisions.h"
 #include "session_rfc9298_raw_proxy.h"
 #include "session_rfc9298_support.h"
 
@@ -191,12 +192,7 @@ TEST_P(Rfc9298ResetClient, OneTokenForTwo) {
   EXPECT_EQ(proxy.tunnel.FromInner(Short("server-1" + kRest)), ClientWay::kForward);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Rfc9298ResetClient,
-                         testing::Values(QuicProxyRevision::k06, QuicProxyRevision::k08,
-                                         QuicProxyRevision::k09),
-                         [](const auto &info) {
-                           return "r" + std::to_string(static_cast<int>(info.param));
-                         });
+INSTANTIATE_TEST_SUITE_P(All, Rfc9298ResetClient, AllRevisions(), NameOfInfo);
 
 } // namespace
 } // namespace ngmasque

@@ -1,5 +1,6 @@
 // Dialect rfc9298: a client and a proxy that speak it.
 
+#include "session_revisions.h"
 #include "session_rfc9298_support.h"
 
 #include <algorithm>
@@ -188,12 +189,11 @@ TEST_P(Rfc9298Conversation, Rebinding) {
 
 INSTANTIATE_TEST_SUITE_P(
   All, Rfc9298Conversation,
-  testing::Combine(testing::Values(QuicProxyRevision::k06, QuicProxyRevision::k08,
-                                   QuicProxyRevision::k09),
+  testing::Combine(AllRevisions(),
                    testing::Values(Transform::kIdentity, Transform::kScrambleDt),
                    testing::Bool()),
   [](const auto &info) {
-    return "r" + std::to_string(static_cast<int>(std::get<0>(info.param))) +
+    return RevisionName(std::get<0>(info.param)) +
            (std::get<1>(info.param) == Transform::kIdentity ? "_identity" : "_scramble") +
            (std::get<2>(info.param) ? "_shared" : "_own");
   });

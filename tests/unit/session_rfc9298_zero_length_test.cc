@@ -1,6 +1,7 @@
 // Dialect rfc9298: inner connections whose client has chosen a connection ID of zero length, as
 // browsers do.  They are forwarded towards the target, and tunnelled back.
 
+#include "session_revisions.h"
 #include "session_rfc9298_raw_proxy.h"
 
 #include <utility>
@@ -171,12 +172,7 @@ TEST_P(Rfc9298ZeroLength, ClientIsRefused) {
   EXPECT_TRUE(proxy.tunnel.over());
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Rfc9298ZeroLength,
-                         testing::Values(QuicProxyRevision::k06, QuicProxyRevision::k08,
-                                         QuicProxyRevision::k09),
-                         [](const auto &info) {
-                           return "r" + std::to_string(static_cast<int>(info.param));
-                         });
+INSTANTIATE_TEST_SUITE_P(All, Rfc9298ZeroLength, AllRevisions(), NameOfInfo);
 
 } // namespace
 } // namespace ngmasque
