@@ -65,6 +65,7 @@ class TargetMoves(ProxyCase):
         self.assertLessEqual(max(moves), 4 * min(moves) + 8)
 
     def check_ring(self, mode: str, least: int = 10, forwarded: float = 0.9, **how) -> None:
+        how.setdefault("front", (PLAIN, SLOWER))
         for dialect in DIALECTS:
             with self.subTest(dialect), self.moving("127.0.0.3", "127.0.0.4", dialect=dialect, **how) as world:
                 outcome, proxy, target = self.finish(world, world.start(FOLLOW, mode=mode, staying=True))
