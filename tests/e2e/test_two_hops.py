@@ -33,8 +33,6 @@ WINDOW = ("--max-data=256K", "--max-stream-data-bidi-local=256K")
 # In bytes a second: time for several moves
 RATE = 4_000_000
 SLOW = (Impairment(), Impairment(rate=RATE, queue=1 << 20))
-# ... also of those whose first probe is lost, for which a second one comes after a second
-SLOWER = (Impairment(), Impairment(rate=RATE // 4, queue=1 << 20))
 # Where the second proxy moves to
 NEXT = "127.0.0.5", "127.0.0.6"
 
@@ -142,7 +140,7 @@ class TwoHopsCase(ProxyCase):
         other, = net.free_addrs("127.0.0.4")
         moving = (f"--alternate-addr={other}", "--migrate-every=50ms")
         for name in MIXED:
-            with self.hops(way=SLOWER, proxy=allow(TARGET) + allow(other.host), target=moving) as world:
+            with self.hops(way=SLOW, proxy=allow(TARGET) + allow(other.host), target=moving) as world:
                 outcome = world.start_through(DIALECTS[name], *WINDOW, "--enable-server-migration").finish()
                 first, second, target = world.stop_all()
             self.check_forwarded_twice(outcome, first, 0.5)
