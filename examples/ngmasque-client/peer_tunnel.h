@@ -11,6 +11,7 @@
 #include <ngmasque/io/udp_socket.h>
 #include <ngmasque/session/authority.h>
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -38,6 +39,8 @@ public:
   /// its connection ID: less than it takes a QUIC client to send them again (RFC 9002,
   /// section 6.2.2).
   static constexpr double kMaxHoldSeconds = 0.5;
+  /// A proxy that refuses can say how long to wait.  Beyond that it is tried again all the same.
+  static constexpr std::chrono::seconds kMaxRetryAfter{300};
 
   /// `carrier` and `owner` have to outlive it.
   PeerTunnel(Carrier &carrier, Authority target, Owner &owner);

@@ -29,12 +29,13 @@ std::string_view Advice(unsigned status) {
 }
 
 std::string EndText(const client_action::Failed &failed) {
-  const auto &[status, proxy_status, code, conflict] = failed.refusal;
+  const auto &[status, proxy_status, retry_after, code, conflict] = failed.refusal;
   if (status != 0) {
     const auto answer = proxy_status.empty()
                           ? std::format("the proxy has answered {}", status)
                           : std::format("the proxy has answered {} ({})", status, proxy_status);
-    return std::format("{}{}", answer, Advice(status));
+    const auto wait = retry_after ? std::format("; it may work in {}", *retry_after) : "";
+    return std::format("{}{}{}", answer, Advice(status), wait);
   }
   // A proxy answers when it has a socket, and what the network says of the target comes later.  The
   // reset may overtake the answer, and then takes its place.
@@ -169,6 +170,7 @@ void ProxyTunnel::Impl::Run(std::vector<ClientAction> actions) {
                       .what = TunnelEnd{.kind = EndKind(action),
                                         .status = action.refusal.status,
                                         .retry = action.retry,
+                                        .retry_after = action.refusal.retry_after,
                                         .text = EndText(action)}});
         },
         [&](client_action::Opened &action) {

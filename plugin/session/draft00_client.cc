@@ -1,5 +1,7 @@
 // Dialect draft-00, the client's side: a request for each connection ID, with its mapping's number.
 
+#include "fields.h"
+
 #include "ngmasque/session/client_tunnel.h"
 #include "ngmasque/session/draft00.h"
 #include "ngmasque/wire/stream_length.h"
@@ -193,6 +195,7 @@ void Flow::OnResponse(RequestId request, std::span<const HeaderField> fields,
   Refuse(request,
          {.status = response.status,
           .proxy_status = response.proxy_status,
+          .retry_after = ReadRetryAfter(fields),
           .conflict = response.status == kConflict},
          model);
 }

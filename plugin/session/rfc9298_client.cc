@@ -2,6 +2,8 @@
 
 #include "rfc9298_client.h"
 
+#include "fields.h"
+
 #include <algorithm>
 #include <string>
 #include <utility>
@@ -244,7 +246,9 @@ void Rfc9298Client::UdpTunnel::OnResponse(RequestId, std::span<const HeaderField
   if (!response->success()) {
     open_ = false;
     model.CloseRequest(kRequest);
-    model.End({.status = response->status, .proxy_status = response->proxy_status});
+    model.End({.status = response->status,
+               .proxy_status = response->proxy_status,
+               .retry_after = ReadRetryAfter(fields)});
     return;
   }
   if (!Accept(*response, model)) {

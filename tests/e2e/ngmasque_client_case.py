@@ -113,13 +113,14 @@ class ClientCase(unittest.TestCase):
         program.wait_bound([addr])
         return addr, program
 
-    def answering_proxy(self, status: int) -> Addr:
+    def answering_proxy(self, status: int, *options: str) -> Addr:
         """A proxy that answers every request with `status`."""
         addr, = net.free_addrs("127.0.0.1")
         key, cert = self.certificate
         program = self.stack.enter_context(Program(
             [sys.executable, Path(__file__).with_name("udp_proxy.py"), "--listen", addr.host, str(addr.port),
-             f"--key={key}", f"--cert={cert}", f"--stats={self.fresh('proxy.json')}", f"--status={status}"],
+             f"--key={key}", f"--cert={cert}", f"--stats={self.fresh('proxy.json')}", f"--status={status}",
+             *options],
             self.fresh("proxy.log"), "proxy"))
         program.wait_bound([addr])
         return addr

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import termios
+import time
 
 import files
 import net
@@ -172,6 +173,19 @@ class NgmasqueClientTest(ClientCase):
         text = self.ends(self.answering_proxy(407), CREDENTIALS, "407", "--proxy-user",
                          options=("--proxy-user=fred:open sesame",))
         self.assertNotIn("sesame", text)
+
+    def test_proxy_that_says_when_to_try_again(self):
+        """It is not asked before that, by whatever else comes."""
+        client, port = self.forward_to(self.answering_proxy(429, "--retry-after=100"), Addr("127.0.0.2", 4433))
+        peer = Peer(port)
+        peer.send(b"query")
+        client.wait_output("may work in 100s")
+        # Without it a first pause is a second at most.
+        for _ in range(20):
+            peer.send(b"query")
+            time.sleep(0.1)
+        client.finish()
+        self.assertEqual(client.log.read_text().count("answered 429"), 1)
 
     def test_denied_target(self):
         proxy, _ = self.proxy("--connect-udp-allow=127.0.0.77")

@@ -25,6 +25,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     for name in ("key", "cert", "stats"):
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="FILE")
     parser.add_argument("--status", type=int, default=200, help="of the answer to every request that is right")
+    parser.add_argument("--retry-after", type=int, metavar="SECONDS", help="in every answer that is no 200")
     parser.add_argument("--no-datagrams", action="store_true", help="negotiates no QUIC datagrams")
     parser.add_argument("--no-extended-connect", action="store_true", help="does not say that it knows the method")
     parser.add_argument("--capsules", action="store_true", help="sends DATAGRAM capsules and no datagrams")

@@ -83,7 +83,8 @@ class Peer:
             self._accept(number, where, fields)
 
     def _refuse(self, number: int, status: int) -> None:
-        self.http.send_fields(number, [(":status", str(status))], fin=True)
+        after = [("retry-after", str(self.proxy.options.retry_after))] if self.proxy.options.retry_after else []
+        self.http.send_fields(number, [(":status", str(status)), *after], fin=True)
 
     def _accept(self, number: int, where: tuple[str, int], fields: Fields) -> None:
         try:

@@ -7,6 +7,7 @@
 namespace ngmasque {
 namespace {
 
+using namespace std::chrono_literals;
 using Fields = std::vector<HeaderField>;
 
 // Forwarded mode is wanted and the first request accepted.
@@ -126,7 +127,29 @@ TEST(ClientTunnel, FailedTellsWhatTheProxySaid) {
   const auto &failed = std::get<client_action::Failed>(actions[1]);
   EXPECT_EQ(failed.refusal.status, 502u);
   EXPECT_EQ(failed.refusal.proxy_status, "p;error=dns_error");
+  EXPECT_EQ(failed.refusal.retry_after, std::nullopt);
   EXPECT_FALSE(failed.retry);
+}
+
+TEST(ClientTunnel, FailedTellsWhenToTryAgain) {
+  using Case = std::pair<std::vector<std::string>, std::optional<std::chrono::seconds>>;
+  constexpr std::chrono::seconds kMost{0xFFFFFFFF};
+  for (const auto &[values, expected] :
+       {Case{{"10"}, 10s}, Case{{"0"}, 0s}, Case{{"4294967295"}, kMost}, Case{{"4294967296"}, kMost},
+        Case{{std::string(100, '9')}, kMost}, Case{{"-1"}, {}}, Case{{"+1"}, {}}, Case{{"1.5"}, {}},
+        Case{{""}, {}}, Case{{"1 0"}, {}}, Case{{"10", "10"}, {}},
+        Case{{"Fri, 31 Dec 1999 23:59:59 GMT"}, {}}}) {
+    ClientIds ids{kTestKey};
+    const auto dialect = MakeDraft00Client({});
+    ClientTunnel tunnel{ids, *dialect, TestOptions().Tunnel()};
+    ASSERT_FALSE(tunnel.Start(Id("client-0")).empty());
+    Fields fields{{":status", "429"}};
+    for (const auto &value : values) {
+      fields.push_back({"retry-after", value});
+    }
+    const auto actions = tunnel.OnResponse(0, fields);
+    EXPECT_EQ(std::get<client_action::Failed>(actions.back()).refusal.retry_after, expected);
+  }
 }
 
 TEST(ClientTunnel, ResponsesThatNobodyWaitsFor) {
