@@ -86,7 +86,10 @@ void LocalPorts::Peer::OnTargetPacket(PeerTunnel &, std::span<const std::uint8_t
   if (ports.to_peer_path_ != path || !ports.to_peer_.Add(packet, ecn)) {
     ports.SendToPeer();
     ports.to_peer_path_ = path;
-    (void)ports.to_peer_.Add(packet, ecn); // ProxyTunnel has no empty ones.
+    if (!ports.to_peer_.Add(packet, ecn)) {
+      // It is empty.
+      std::ignore = ports.listener_->Forward(path, {.data = packet, .segment = 1, .ecn = ecn});
+    }
   }
   ev_feed_event(ports.carrier_.loop(), &ports.send_to_peer_, EV_CUSTOM);
 }

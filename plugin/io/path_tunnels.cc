@@ -250,6 +250,9 @@ void PathTunnels::Impl::Path::SendHeld() {
 }
 
 void PathTunnels::Impl::Path::OnPacket(std::span<const std::uint8_t> packet, unsigned ecn) {
+  if (packet.empty()) {
+    return; // No packet of QUIC, whoever has sent it.
+  }
   used = ev_now(owner.loop_);
   owner.handler_->OnPacket(remote, packet, ecn);
 }

@@ -24,10 +24,6 @@ void ProxyTunnel::Impl::TakePayload(std::span<const std::uint8_t> payload) {
   if (client->close_wanted_) {
     return; // Nothing is told any more.
   }
-  if (payload.empty()) {
-    Drop(DropReason::kEmpty);
-    return;
-  }
   Count(statistics.tunnelled_rx, OnePacket(payload));
   Deliver(payload, 0);
 }
@@ -51,10 +47,6 @@ void ProxyTunnel::Impl::Deliver(std::span<const std::uint8_t> packet, unsigned e
 }
 
 SendStatus ProxyTunnel::Impl::Send(std::span<const std::uint8_t> packet, unsigned ecn) {
-  if (packet.empty()) {
-    Drop(DropReason::kEmpty);
-    return SendStatus::kDropped;
-  }
   if (client && !session) {
     writable_wanted = true;
     return SendStatus::kBlocked;

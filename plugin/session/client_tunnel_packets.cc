@@ -17,8 +17,7 @@ namespace ngmasque {
 //# QUIC short header, using the same socket between client and proxy that was used for the main
 //# QUIC connection between client and proxy.
 ClientWay ClientTunnel::FromInner(std::span<const std::uint8_t> packet) {
-  const auto form = PeekHeaderForm(packet);
-  if (!form || state_ == State::kIdle || state_ == State::kOver) {
+  if (state_ == State::kIdle || state_ == State::kOver) {
     return ClientWay::kDrop;
   }
   //= draft-00, section 1
@@ -29,7 +28,9 @@ ClientWay ClientTunnel::FromInner(std::span<const std::uint8_t> packet) {
   //
   //= draft-ietf-masque-quic-proxy, section 6.1
   //# QUIC long header packets MUST NOT be forwarded.
-  if (*form == HeaderForm::kLong) {
+  //
+  // An empty UDP payload is no QUIC packet, but of a service that is not QUIC it says something.
+  if (PeekHeaderForm(packet) != HeaderForm::kShort) {
     return ClientWay::kTunnel;
   }
   //= draft-00, section 4.3

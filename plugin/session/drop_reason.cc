@@ -11,7 +11,6 @@ std::string_view ReasonName(DropReason reason) {
   case DropReason::kMalformed: return "malformed packet";
   case DropReason::kBadDatagram: return "bad datagram of its tunnel";
   case DropReason::kWrongSource: return "not from the target";
-  case DropReason::kEmpty: return "empty packet";
   case DropReason::kNoTunnel: return "no tunnel";
   case DropReason::kTooLong: return "payload is too long";
   case DropReason::kRateLimited: return "above the client's rate";

@@ -174,6 +174,17 @@ class NgmasqueClientTest(ClientCase):
                          options=("--proxy-user=fred:open sesame",))
         self.assertNotIn("sesame", text)
 
+    def test_empty_payloads(self):
+        """What is no QUIC may say something without a byte."""
+        for dialect in ("draft-00", "rfc9298"):
+            with self.subTest(dialect):
+                proxy, _ = self.proxy()
+                target = Echo()
+                client, port = self.forward_to(proxy, target.addr, f"--proxy-dialect={dialect}")
+                peer = Peer(port)
+                self.assertEqual([peer.ask(data, target) for data in (b"", b"query", b"")], [b"", b"query", b""])
+                client.finish()
+
     def test_proxy_that_says_when_to_try_again(self):
         """It is not asked before that, by whatever else comes."""
         client, port = self.forward_to(self.answering_proxy(429, "--retry-after=100"), Addr("127.0.0.2", 4433))

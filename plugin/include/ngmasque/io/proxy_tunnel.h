@@ -97,8 +97,8 @@ public:
     /// The proxy has accepted the tunnel.  (Packets may be sent before.)
     virtual void OnOpened() {}
 
-    /// A packet for the inner connection.  `ecn`: that of the IP header, 0 to 3; 0 if tunnelled.
-    /// The view is valid during the call.
+    /// A packet of the target, which is empty if the UDP payload was (no packet of QUIC).  `ecn`:
+    /// that of the IP header, 0 to 3; 0 if tunnelled.  The view is valid during the call.
     virtual void OnPacket(std::span<const std::uint8_t> packet, unsigned ecn) = 0;
 
     /// All packets that were there have been handed over: time to answer.

@@ -19,7 +19,6 @@ enum class DropReason : std::uint8_t {
   kBadDatagram, ///< It breaks the rules of its tunnel, which has ended because of it.
   kWrongSource, ///< It did not come from the target.
   // It is a tunnel's.
-  kEmpty,       ///< At a client: it had no bytes.
   kNoTunnel,    ///< At a client: the tunnel is over.
   kTooLong,     ///< Longer than a UDP payload can be: kMaxUdpPayload.
   kRateLimited, ///< ProxyOptions::max_bytes_per_second_per_client
