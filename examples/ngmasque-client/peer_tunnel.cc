@@ -277,7 +277,7 @@ void PeerTunnel::OnEnded(const TunnelEnd &end) {
   }
   earlier_.not_sent += waiting_.Take().size();
   // A proxy that counts attempts counts those that come too early, too.
-  const auto asked = std::min(end.retry_after.value_or(0s), kMaxRetryAfter);
+  const auto asked = std::min(std::chrono::seconds(end.retry_after.value_or(0)), kMaxRetryAfter);
   const auto pause = std::max<Backoff::Pause>(pauses_.Next(carrier_.Random()), asked);
   not_before_ = carrier_.Now() + static_cast<std::uint64_t>(pause.count());
   carrier_.OnTunnelEnded(*this, end);

@@ -34,7 +34,7 @@ std::string EndText(const client_action::Failed &failed) {
     const auto answer = proxy_status.empty()
                           ? std::format("the proxy has answered {}", status)
                           : std::format("the proxy has answered {} ({})", status, proxy_status);
-    const auto wait = retry_after ? std::format("; it may work in {}", *retry_after) : "";
+    const auto wait = retry_after ? std::format("; it may work in {} s", *retry_after) : "";
     return std::format("{}{}{}", answer, Advice(status), wait);
   }
   // A proxy answers when it has a socket, and what the network says of the target comes later.  The

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdint>
 #include <limits>
 
 namespace ngmasque {
@@ -82,19 +81,18 @@ std::string ReadProxyStatus(std::span<const HeaderField> fields) {
   return text;
 }
 
-std::optional<std::chrono::seconds> ReadRetryAfter(std::span<const HeaderField> fields) {
+std::optional<unsigned> ReadRetryAfter(std::span<const HeaderField> fields) {
   const auto [value, several] = FindField(fields, kRetryAfterField);
   if (!value || several) {
     return std::nullopt;
   }
-  std::uint32_t seconds = 0;
+  unsigned seconds = 0;
   const auto *end = value->data() + value->size();
   const auto [rest, error] = std::from_chars(value->data(), end, seconds);
   if (rest != end || error == std::errc::invalid_argument) {
     return std::nullopt;
   }
-  return std::chrono::seconds(error == std::errc() ? seconds
-                                                   : std::numeric_limits<std::uint32_t>::max());
+  return error == std::errc() ? seconds : std::numeric_limits<unsigned>::max();
 }
 
 } // namespace ngmasque

@@ -3,7 +3,6 @@
 
 #include "ngmasque/session/authority.h"
 
-#include <chrono>
 #include <optional>
 #include <span>
 #include <string>
@@ -42,9 +41,8 @@ struct PseudoHeaders {
 /// All lines, as one list (RFC 9110, section 5.3), cut off at kMaxProxyStatus.
 [[nodiscard]] std::string ReadProxyStatus(std::span<const HeaderField> fields);
 
-/// Nothing if there is none, or several, or one that is a date (RFC 9110, section 10.2.3): the clock
-/// here may say another one.  Beyond 2^32 - 1 seconds it is as many.
-[[nodiscard]] std::optional<std::chrono::seconds>
-ReadRetryAfter(std::span<const HeaderField> fields);
+/// Seconds.  Nothing if there is none, or several, or one that is a date (RFC 9110, section 10.2.3):
+/// the clock here may say another one.  More than fit are as many as fit.
+[[nodiscard]] std::optional<unsigned> ReadRetryAfter(std::span<const HeaderField> fields);
 
 } // namespace ngmasque

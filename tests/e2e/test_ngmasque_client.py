@@ -190,7 +190,7 @@ class NgmasqueClientTest(ClientCase):
         client, port = self.forward_to(self.answering_proxy(429, "--retry-after=100"), Addr("127.0.0.2", 4433))
         peer = Peer(port)
         peer.send(b"query")
-        client.wait_output("may work in 100s")
+        client.wait_output("may work in 100 s")
         # Without it a first pause is a second at most.
         for _ in range(20):
             peer.send(b"query")

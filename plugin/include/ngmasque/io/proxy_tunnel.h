@@ -68,9 +68,9 @@ struct TunnelEnd {
   /// Another tunnel with a new inner connection, and another connection ID, may work.  Otherwise
   /// it is as good to give up.
   bool retry = false;
-  /// With kRefused: how long the proxy says to wait before the next attempt, if it does (RFC 9110,
+  /// With kRefused: seconds after which the proxy says to try again, if it does (RFC 9110,
   /// section 10.2.3).  It may be years: whoever obeys sets a bound.
-  std::optional<std::chrono::seconds> retry_after{};
+  std::optional<unsigned> retry_after{};
   std::string text; ///< For people.
 };
 

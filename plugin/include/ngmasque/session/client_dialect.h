@@ -14,7 +14,6 @@
 #include "ngmasque/wire/h3_error.h"
 #include "ngmasque/wire/h3_settings.h"
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <expected>
@@ -64,8 +63,8 @@ struct ClientMapping {
 struct ProxyRefusal {
   unsigned status = 0;           ///< Its answer, or 0 if there was none.
   std::string proxy_status = {}; ///< As it came.
-  /// How long it says to wait before the next attempt (RFC 9110, section 10.2.3).
-  std::optional<std::chrono::seconds> retry_after = std::nullopt;
+  /// Seconds after which it says to try again (RFC 9110, section 10.2.3).
+  std::optional<unsigned> retry_after = std::nullopt;
   std::uint64_t code = 0;        ///< What the stream was reset with, if it came of that.
   bool conflict = false;         ///< The connection ID is in the way of another one.
 };
