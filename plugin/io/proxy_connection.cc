@@ -149,6 +149,13 @@ ProxyConnection::SendOnStream(StreamId stream, std::span<const std::uint8_t> pre
   });
 }
 
+std::expected<void, DropReason>
+ProxyConnection::SendMessage(StreamId stream, std::span<const std::uint8_t> message) {
+  return http3_.SendMessage(stream, message).transform_error([](const QuicError &error) {
+    return ToDropReason(error.code);
+  });
+}
+
 void ProxyConnection::ShareWith(std::shared_ptr<ByteBudget> waiting) {
   http3_.ShareWith(std::move(waiting));
 }

@@ -104,7 +104,7 @@ void ProxyServer::State::Perform(ProxyActions actions) {
                  [&](const proxy_action::SendOnStream &a) {
                    // Without it, the two sides would not know the same of the tunnel any more.
                    if (auto *client = Find(a.stream.connection);
-                       client && !client->SendOnStream(a.stream.stream, {}, a.message)) {
+                       client && !client->SendMessage(a.stream.stream, a.message)) {
                      client->ResetStream(a.stream.stream, kH3InternalError);
                      Perform(proxy.OnStreamClosed(a.stream, SteadyNow()));
                    }

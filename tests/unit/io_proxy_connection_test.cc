@@ -7,6 +7,7 @@
 #include "session_toy_dialect.h"
 
 #include "ngmasque/io/proxy_connection.h"
+#include "ngmasque/session/rfc9298.h"
 
 #include <gtest/gtest.h>
 
@@ -188,6 +189,22 @@ TEST_F(ProxyConnectionTest, DraftHasDatagramsWithItsOwnSetting) {
   const auto &client = Answered({.datagrams = false, .draft_datagrams = true}, false);
   EXPECT_EQ(client.recorder.datagrams.size(), 1u);
   EXPECT_TRUE(client.recorder.data.empty());
+}
+
+// After a move of the proxy what fits no datagram waits on the stream, and so does, behind it, what the
+// client needs for it to be forwarded again.
+TEST_F(ProxyConnectionTest, MessagesHaveRoomBehindPayloads) {
+  const auto &client = Answered({.datagrams = false, .draft_datagrams = true}, true);
+  const auto stream = client.recorder.responses.begin()->first;
+  const Bytes payload(1300, 1), message(40, 2);
+  while (connection->SendOnStream(stream, {}, payload)) {
+  }
+  EXPECT_EQ(connection->SendOnStream(stream, {}, payload).error(), DropReason::kQueueFull);
+  // As many as there can be connection IDs of a tunnel
+  for (std::size_t i = 0; i < rfc9298::kMaxActiveIds; ++i) {
+    EXPECT_TRUE(connection->SendMessage(stream, message));
+  }
+  EXPECT_EQ(connection->SendMessage(stream, Bytes(16 << 10)).error(), DropReason::kQueueFull);
 }
 
 // Its client has as many as it may: requests are answered with that, and with when to try again.

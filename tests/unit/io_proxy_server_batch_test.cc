@@ -36,6 +36,9 @@ public:
                                               std::span<const std::uint8_t>) override {
     return {};
   }
+  std::expected<void, DropReason> SendMessage(StreamId, std::span<const std::uint8_t>) override {
+    return {};
+  }
   SendOutcome Forward(const FourTuple &, const Burst &) override { return {}; }
   void OnActivity() override {}
   void Respond(StreamId, unsigned code, std::span<const HeaderField>) override {

@@ -29,10 +29,14 @@ public:
     return {};
   }
   std::expected<void, DropReason> SendOnStream(StreamId, std::span<const std::uint8_t>,
-                                              std::span<const std::uint8_t> payload) override {
+                                              std::span<const std::uint8_t>) override {
+    return {};
+  }
+  std::expected<void, DropReason> SendMessage(StreamId,
+                                              std::span<const std::uint8_t> message) override {
     CapsuleParser parser([](std::uint64_t) { return std::optional(kMaxCidCapsule); });
-    while (!payload.empty()) {
-      if (const auto capsule = parser.Next(payload)) {
+    while (!message.empty()) {
+      if (const auto capsule = parser.Next(message)) {
         capsules.push_back(ParseCidCapsule(*FindCidCapsule(capsule->type), capsule->value).value());
       }
     }

@@ -31,15 +31,18 @@ public:
                                               std::span<const std::uint8_t>) override {
     return {};
   }
-  std::expected<void, DropReason> SendOnStream(StreamId stream,
-                                              std::span<const std::uint8_t> prefix,
-                                              std::span<const std::uint8_t> payload) override {
+  std::expected<void, DropReason> SendOnStream(StreamId, std::span<const std::uint8_t>,
+                                              std::span<const std::uint8_t>) override {
+    ADD_FAILURE() << "nothing comes from the target";
+    return {};
+  }
+  std::expected<void, DropReason> SendMessage(StreamId stream,
+                                              std::span<const std::uint8_t> message) override {
     if (full) {
       return std::unexpected(DropReason::kQueueFull);
     }
     EXPECT_EQ(stream, kStream);
-    EXPECT_TRUE(prefix.empty());
-    messages.emplace_back(payload.begin(), payload.end());
+    messages.emplace_back(message.begin(), message.end());
     return {};
   }
   SendOutcome Forward(const FourTuple &, const Burst &) override { return {}; }

@@ -66,6 +66,8 @@ public:
   std::expected<void, DropReason> SendOnStream(StreamId stream,
                                                std::span<const std::uint8_t> prefix,
                                                std::span<const std::uint8_t> payload) override;
+  std::expected<void, DropReason> SendMessage(StreamId stream,
+                                              std::span<const std::uint8_t> message) override;
   void ShareWith(std::shared_ptr<ByteBudget> waiting) override;
   void Respond(StreamId stream, unsigned status, std::span<const HeaderField> fields) override;
   void ResetStream(StreamId stream, std::uint64_t code) override;

@@ -50,6 +50,10 @@ public:
     virtual std::expected<void, DropReason> SendOnStream(StreamId stream,
                                                          std::span<const std::uint8_t> prefix,
                                                          std::span<const std::uint8_t> payload) = 0;
+    /// Sends on the stream what must not be left out, and so has room where payloads have taken all of
+    /// theirs.  Errors: kQueueFull; the tunnel is ended then.
+    virtual std::expected<void, DropReason> SendMessage(StreamId stream,
+                                                        std::span<const std::uint8_t> message) = 0;
     /// Sends packets as they are on the 4-tuple of the connection.
     virtual SendOutcome Forward(const FourTuple &tuple, const Burst &packets) = 0;
     /// Whose the connection is has turned out with a request: what waits for it is to be taken of this
