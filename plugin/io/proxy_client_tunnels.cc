@@ -260,6 +260,11 @@ void ProxyClient::Impl::CloseRequest(RequestKey key, std::uint64_t code,
     return; // It was never sent.
   }
   if (const auto found = streams_.find(key); found != streams_.end()) {
+    if (code != kH3RequestCancelled) {
+      Log(LogLevel::kWarning,
+          std::format("the proxy has sent what is not valid on stream {}: HTTP/3 error {:#x}",
+                      found->second, code));
+    }
     http3_->CloseStream(found->second, code);
     by_stream_.erase(found->second);
     streams_.erase(found);

@@ -45,7 +45,16 @@ std::string EndText(const client_action::Failed &failed) {
   if (code == kH3RequestRejected && !failed.opened) {
     return "the proxy takes no more tunnels: it is going away";
   }
-  return failed.opened ? "the proxy has ended the tunnel" : "the proxy has not answered the request";
+  const std::string_view what =
+    failed.opened ? "the proxy has ended the tunnel" : "the proxy has not answered the request";
+  if (conflict) {
+    return std::format("{}: its last connection ID is in conflict", what);
+  }
+  // In order, or without a word.
+  if (code == 0 || code == kH3NoError) {
+    return std::string(what);
+  }
+  return std::format("{}: HTTP/3 error {:#x}", what, code);
 }
 
 template <typename Action>
