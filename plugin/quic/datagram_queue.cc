@@ -129,6 +129,16 @@ bool DatagramQueue::MakeRoom(std::size_t size, std::size_t has, std::size_t tunn
   return true;
 }
 
+std::size_t DatagramQueue::NextSize() const {
+  const auto &datagrams = turns_.front().datagrams;
+  const auto next = std::next(datagrams.begin());
+  const auto with = next == datagrams.end() ? 0 : datagrams.front().size + next->size + 2 * kOverhead;
+  if (with != 0 && (turns_.size() == 1 || with <= turns_.front().credit)) {
+    return next->size;
+  }
+  return std::next(turns_.begin())->datagrams.front().size;
+}
+
 void DatagramQueue::Pop() {
   auto &tunnel = turns_.front();
   const auto size = tunnel.datagrams.front().size + kOverhead;

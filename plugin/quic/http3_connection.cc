@@ -177,8 +177,9 @@ bool Http3Connection::RecvDatagram(std::span<const std::uint8_t> datagram) {
 }
 
 std::ptrdiff_t Http3Connection::WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi,
-                                            std::span<std::uint8_t> out, Nanoseconds now) {
-  return impl_->WritePacket(path, pi, out, now);
+                                            std::span<std::uint8_t> out, Nanoseconds now,
+                                            bool fill) {
+  return impl_->WritePacket(path, pi, out, now, fill);
 }
 
 bool Http3Connection::ResumeStreams() {
@@ -287,15 +288,13 @@ Http3Connection::SendDatagram(DatagramQueue::Key tunnel, std::span<const std::ui
   if (impl.closed) {
     return std::unexpected(QuicError::kClosed);
   }
-  if (!impl.h3 || !ngtcp2_conn_get_handshake_completed2(impl.conn)) {
-    return std::unexpected(QuicError::kNotReady);
-  }
-  if (!datagrams()) {
-    return std::unexpected(QuicError::kNoDatagrams);
-  }
   const auto size = header.size() + payload.size();
-  if (size > impl.MaxDatagram()) {
-    return std::unexpected(QuicError::kTooLarge);
+  // 0 is also that there are none, or not yet.
+  if (const auto max = impl.h3 ? impl.MaxDatagram() : 0; max == 0 || size > max) {
+    return std::unexpected(!impl.h3 || !ngtcp2_conn_get_handshake_completed2(impl.conn)
+                             ? QuicError::kNotReady
+                           : datagrams() ? QuicError::kTooLarge
+                                         : QuicError::kNoDatagrams);
   }
   const auto waiting = impl.datagrams.waiting(tunnel);
   if (waiting.datagrams >= impl.bounds.datagrams_per_tunnel ||

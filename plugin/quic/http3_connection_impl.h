@@ -122,7 +122,8 @@ struct Http3Connection::Impl {
 
   // http3_write.cc
   [[nodiscard]] ngtcp2_ssize WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi,
-                                         std::span<std::uint8_t> out, ngtcp2_tstamp now);
+                                         std::span<std::uint8_t> out, ngtcp2_tstamp now,
+                                         bool fill);
   [[nodiscard]] std::size_t MaxDatagram() const;
   void DropTooLarge(std::size_t max_datagram);
   void OnDropped(DatagramQueue::Key tunnel, std::span<const std::uint8_t> datagram,

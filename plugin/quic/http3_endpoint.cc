@@ -2,9 +2,11 @@
 
 #include "http3_endpoint_impl.h"
 
+#include "ngmasque/quic/packet_size.h"
 #include "ngmasque/wire/quic_header.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 namespace ngmasque {
@@ -22,9 +24,12 @@ constexpr int kMaxBursts = 16;
 constexpr std::size_t kMaxSegments = 64;
 constexpr std::size_t kMaxBurstBytes = 65507;
 
-ngtcp2_ssize OnWritePacket(ngtcp2_conn *, ngtcp2_path *path, ngtcp2_pkt_info *pi, std::uint8_t *out,
-                           std::size_t size, ngtcp2_tstamp now, void *user_data) {
-  return static_cast<Impl *>(user_data)->WritePacket(path, pi, {out, size}, now);
+bool SameBytes(const ngtcp2_addr &a, const ngtcp2_addr &b) {
+  return a.addrlen == b.addrlen && std::memcmp(a.addr, b.addr, a.addrlen) == 0;
+}
+
+bool SamePath(const ngtcp2_path &a, const ngtcp2_path &b) {
+  return SameBytes(a.remote, b.remote) && SameBytes(a.local, b.local);
 }
 
 } // namespace
@@ -35,35 +40,80 @@ FourTuple ToFourTuple(const ngtcp2_path &path) {
           .remote = ToEndpoint(path.remote.addr).value_or(Endpoint{})};
 }
 
+/// Packets in a row in the buffer, of `segment` bytes each but for the last one, and one behind them.
+struct Impl::Run {
+  Run() {
+    ngtcp2_path_storage_zero(&path);
+    ngtcp2_path_storage_zero(&other);
+  }
+
+  ngtcp2_path_storage path;
+  ngtcp2_pkt_info pi{};
+  std::size_t size = 0; // 0: there are none.
+  std::size_t segment = 0;
+  ngtcp2_path_storage other; // Of the one behind.
+  ngtcp2_pkt_info other_pi{};
+};
+
+// As ngtcp2_conn_write_aggregate_pkt2 does, for which the packets would have to be as large as the path
+// takes: what is padded has to be encrypted, decrypted and read.
+ngtcp2_ssize Impl::WriteRun(Run &run, Nanoseconds now) {
+  // Not that of the path: a probe is larger.
+  const auto packet = ngtcp2_conn_get_max_tx_udp_payload_size2(conn.get());
+  const auto of_path = ngtcp2_conn_get_path_max_tx_udp_payload_size2(conn.get());
+  const auto room =
+    std::max(packet, std::min(ngtcp2_conn_get_send_quantum2(conn.get()), kMaxBurstBytes));
+  const auto first =
+    self.WritePacket(&run.path.path, &run.pi, buffer.first(packet), now, false);
+  if (first <= 0) {
+    return first;
+  }
+  run.size = run.segment = static_cast<std::size_t>(first);
+  const bool joins =
+    run.segment == of_path || (ngtcp2_conn_get_handshake_completed2(conn.get()) &&
+                               run.segment < of_path && IsNearlyFull(run.segment, of_path));
+  for (std::size_t packets = 1;
+       joins && packets < kMaxSegments && run.size + run.segment <= room; ++packets) {
+    const auto next = self.WritePacket(&run.other.path, &run.other_pi,
+                                       buffer.subspan(run.size, run.segment), now);
+    if (next <= 0 || run.other_pi.ecn != run.pi.ecn || !SamePath(run.other.path, run.path.path)) {
+      return next;
+    }
+    run.size += static_cast<std::size_t>(next);
+    if (static_cast<std::size_t>(next) < run.segment) {
+      break;
+    }
+  }
+  return 0;
+}
+
 void Impl::WriteBursts(Nanoseconds now, const BurstSink &sink) {
   if (!self.ResumeStreams()) {
     Fail(NGTCP2_ERR_CALLBACK_FAILURE);
     return;
   }
   for (int burst = 0; burst < kMaxBursts; ++burst) {
-    ngtcp2_path_storage storage;
-    ngtcp2_path_storage_zero(&storage);
-    ngtcp2_pkt_info pi{};
-    std::size_t segment = 0;
-    // Not that of the path: a probe is larger.
-    const auto packet = ngtcp2_conn_get_max_tx_udp_payload_size2(conn.get());
-    const auto room =
-      std::max(packet, std::min(ngtcp2_conn_get_send_quantum2(conn.get()), kMaxBurstBytes));
-    const auto written =
-      ngtcp2_conn_write_aggregate_pkt2(conn.get(), &storage.path, &pi, buffer.data(), room,
-                                       &segment, OnWritePacket, kMaxSegments, now);
+    Run run;
+    const auto written = WriteRun(run, now);
     if (written < 0) {
       Fail(static_cast<int>(written));
       return;
     }
     ngtcp2_conn_update_pkt_tx_time(conn.get(), now);
-    if (written != 0 && std::exchange(ping, false)) {
+    if (run.size != 0 && std::exchange(ping, false)) {
       ngtcp2_conn_set_keep_alive_timeout(conn.get(), keep_alive);
     }
-    if (written == 0 || !sink({.path = ToFourTuple(storage.path),
-                               .ecn = pi.ecn,
-                               .data = {buffer.data(), static_cast<std::size_t>(written)},
-                               .segment = segment})) {
+    if (run.size == 0 || !sink({.path = ToFourTuple(run.path.path),
+                                .ecn = run.pi.ecn,
+                                .data = buffer.first(run.size),
+                                .segment = run.segment})) {
+      return;
+    }
+    // It has been written, so it leaves even if it is the only one.
+    if (written != 0 && !sink({.path = ToFourTuple(run.other.path),
+                               .ecn = run.other_pi.ecn,
+                               .data = buffer.subspan(run.size, static_cast<std::size_t>(written)),
+                               .segment = static_cast<std::size_t>(written)})) {
       return;
     }
   }

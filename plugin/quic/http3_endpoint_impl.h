@@ -56,10 +56,10 @@ struct Http3Endpoint::Impl {
   void OnFrame();
 
   void WriteBursts(Nanoseconds now, const BurstSink &sink);
-  [[nodiscard]] ngtcp2_ssize WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi,
-                                         std::span<std::uint8_t> out, ngtcp2_tstamp now) {
-    return self.Http3Connection::WritePacket(path, pi, out, now);
-  }
+  struct Run;
+  /// Writes into `buffer` what can leave together.  Returns 0, an error of ngtcp2, or the size of a
+  /// packet behind that cannot leave together with the others.
+  [[nodiscard]] ngtcp2_ssize WriteRun(Run &run, Nanoseconds now);
 
   // endpoint_close.cc
   /// The connection ends because a function of ngtcp2 returned `error`.

@@ -3,6 +3,7 @@
 #include "http3_connection_impl.h"
 
 #include "ngmasque/quic/packet_size.h"
+#include "ngmasque/wire/varint.h"
 
 #include <algorithm>
 #include <utility>
@@ -53,8 +54,12 @@ bool Impl::TakeRoom() {
 // A packet is filled with what streams and datagrams have.  ngtcp2 may not be asked anything while
 // it is half full, hence max_datagram.
 ngtcp2_ssize Impl::WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi, std::span<std::uint8_t> out,
-                               ngtcp2_tstamp now) {
+                               ngtcp2_tstamp now, bool fill) {
   const auto max_datagram = datagrams.empty() ? 0 : MaxDatagram();
+  // What `out` has less than a packet of full size, which max_datagram is of, or more.
+  const auto full = ngtcp2_conn_get_path_max_tx_udp_payload_size2(conn);
+  const auto limit = max_datagram - std::min(max_datagram, full - std::min(full, out.size()));
+  std::size_t taken = 0; // By datagrams and their frames.
   bool streams_now = fresh_request || streams_first;
   bool streams_left = h3 && !h3.idle();
   bool has_datagram = false;
@@ -63,13 +68,20 @@ ngtcp2_ssize Impl::WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi, std::span
   for (;;) {
     DropTooLarge(max_datagram);
     if (!datagrams.empty() && !(streams_now && streams_left)) {
+      const auto front = datagrams.Front();
+      const bool last = datagrams.size() == 1;
+      const auto next = last ? 0 : datagrams.NextSize();
+      taken += 1 + VarintLength(front.size()) + front.size();
+      const bool more = streams_left || (!last && taken + next <= limit);
       int accepted = 0;
-      std::uint32_t flags = NGTCP2_WRITE_DATAGRAM_FLAG_MORE;
-      if (has_datagram || datagrams.size() > 1) {
-        // Others follow in the next packet, and only packets of full size can share a system call.
+      // Without more, ngtcp2 need not be asked again only to say that there is no room.
+      std::uint32_t flags =
+        more ? NGTCP2_WRITE_DATAGRAM_FLAG_MORE : NGTCP2_WRITE_DATAGRAM_FLAG_NONE;
+      // Others follow in the next packet, and only packets of one size can share a system call.
+      const bool even = !more && (last || (next == front.size() && IsNearlyFull(taken, limit)));
+      if (fill ? has_datagram || !last : !even) {
         flags |= NGTCP2_WRITE_DATAGRAM_FLAG_PADDING;
       }
-      const auto front = datagrams.Front();
       // ngtcp2 does not write to it.
       const ngtcp2_vec vec{.base = const_cast<std::uint8_t *>(front.data()), .len = front.size()};
       const auto written = ngtcp2_conn_writev_datagram(conn, path, pi, out.data(), out.size(),

@@ -38,7 +38,9 @@ struct Taken {
 Taken Take(DatagramQueue &queue) {
   const auto front = queue.Front();
   const Taken taken{.tunnel = front[0], .number = front[1], .size = front.size()};
+  const auto next = queue.size() > 1 ? queue.NextSize() : 0;
   queue.Pop();
+  EXPECT_EQ(queue.empty() ? 0 : queue.Front().size(), next);
   return taken;
 }
 

@@ -63,6 +63,9 @@ public:
   /// Whose that is.  Not if the queue is empty.
   [[nodiscard]] Key front_tunnel() const { return turns_.front().key; }
 
+  /// Bytes of the one whose turn comes after the front one's.  Not if fewer than two wait.
+  [[nodiscard]] std::size_t NextSize() const;
+
   /// Takes the front one off a queue that is not empty.
   void Pop();
 

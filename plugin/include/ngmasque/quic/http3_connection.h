@@ -198,9 +198,12 @@ protected:
   [[nodiscard]] bool RecvDatagram(std::span<const std::uint8_t> datagram);
 
   /// Writes one packet, as the callback of ngtcp2_conn_write_aggregate_pkt2 has to: what it returns
-  /// is an ngtcp2_ssize.
+  /// is an ngtcp2_ssize.  `fill`: packets of datagrams are padded to the size of `out`, if more
+  /// follow; false: not if the next one will be as large as this one by itself, and not much smaller
+  /// than `out`.
   [[nodiscard]] std::ptrdiff_t WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *pi,
-                                           std::span<std::uint8_t> out, Nanoseconds now);
+                                           std::span<std::uint8_t> out, Nanoseconds now,
+                                           bool fill = true);
 
   /// To be called before packets are written.  False: see failure().
   [[nodiscard]] bool ResumeStreams();

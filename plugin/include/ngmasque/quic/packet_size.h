@@ -32,6 +32,12 @@ void FixPacketSize(ngtcp2_settings &settings, std::size_t max);
 /// say otherwise already.
 void ProbePacketSize(ngtcp2_settings &settings, std::size_t max);
 
+/// Whether packets of `size` bytes are not worth padding to the `max` that there may be, as they carry
+/// three quarters of it or more.
+[[nodiscard]] constexpr bool IsNearlyFull(std::size_t size, std::size_t max) {
+  return size >= max - max / 4;
+}
+
 /// The longest payload of a DATAGRAM frame in bytes that fits a packet on the path now; 0 before the
 /// peer's transport parameters are there, and if it takes none.
 [[nodiscard]] std::size_t MaxDatagram(const ngtcp2_conn *conn);
