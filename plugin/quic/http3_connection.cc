@@ -182,6 +182,10 @@ std::ptrdiff_t Http3Connection::WritePacket(ngtcp2_path *path, ngtcp2_pkt_info *
   return impl_->WritePacket(path, pi, out, now, fill);
 }
 
+bool Http3Connection::waits() const {
+  return !impl_->datagrams.empty() || !impl_->resumed.empty() || (impl_->h3 && !impl_->h3.idle());
+}
+
 bool Http3Connection::ResumeStreams() {
   for (const auto id : std::exchange(impl_->resumed, {})) {
     if (auto *stream = impl_->Find(id); stream && std::exchange(stream->resume, false)) {

@@ -19,6 +19,11 @@ using Impl = Http3Endpoint::Impl;
 // more.
 constexpr int kMaxBursts = 16;
 
+// How much later a connection is woken than at the end of a pause after packets (pacing), if nothing
+// waits for it: most pauses are over within microseconds, and each would cost three system calls.
+// What else ngtcp2 has to do is due after the pause, and its timers have steps of a millisecond.
+constexpr Nanoseconds kPauseSlack = 1'000'000;
+
 // What Linux takes as one call with UDP_SEGMENT: that many packets, and one UDP payload's worth of
 // bytes over IPv4.
 constexpr std::size_t kMaxSegments = 64;
@@ -99,7 +104,11 @@ void Impl::WriteBursts(Nanoseconds now, const BurstSink &sink) {
       Fail(static_cast<int>(written));
       return;
     }
+    const auto expiry = ngtcp2_conn_get_expiry2(conn.get());
     ngtcp2_conn_update_pkt_tx_time(conn.get(), now);
+    if (const auto paced = ngtcp2_conn_get_expiry2(conn.get()); paced < expiry) {
+      pause_end = paced;
+    }
     if (run.size != 0 && std::exchange(ping, false)) {
       ngtcp2_conn_set_keep_alive_timeout(conn.get(), keep_alive);
     }
@@ -215,7 +224,10 @@ void Http3Endpoint::HandleExpiry(Nanoseconds now) {
 
 Nanoseconds Http3Endpoint::Expiry() const {
   switch (impl_->state) {
-  case Impl::State::kOpen: return ngtcp2_conn_get_expiry2(impl_->conn.get());
+  case Impl::State::kOpen: {
+    const auto expiry = ngtcp2_conn_get_expiry2(impl_->conn.get());
+    return expiry == impl_->pause_end && !waits() ? expiry + kPauseSlack : expiry;
+  }
   case Impl::State::kClosePacket: return 0;
   case Impl::State::kClosed: return kNever;
   }

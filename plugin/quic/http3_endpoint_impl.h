@@ -103,6 +103,7 @@ struct Http3Endpoint::Impl {
   };
   std::optional<Arrival> arrival;
   std::uint64_t keep_alive = UINT64_MAX;  ///< As ngtcp2 wants it.
+  Nanoseconds pause_end = 0;             ///< When packets may follow those that were written last.
   bool ping = false;                     ///< It is set to the least there is until a packet leaves.
   /// A client's: the server may move the connection, also back to a path that was validated before,
   /// of which there is no callback.

@@ -205,6 +205,10 @@ protected:
                                            std::span<std::uint8_t> out, Nanoseconds now,
                                            bool fill = true);
 
+  /// Whether datagrams or data of streams may wait to be written; what ngtcp2 has to say of its own
+  /// accord is not counted.
+  [[nodiscard]] bool waits() const;
+
   /// To be called before packets are written.  False: see failure().
   [[nodiscard]] bool ResumeStreams();
 
