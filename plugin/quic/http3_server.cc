@@ -147,7 +147,7 @@ void Impl::Answer(const FourTuple &path, const Acceptor::Result &result, const B
 void Impl::Remove(ServerConnection &connection, Nanoseconds now) {
   const auto ids = connection.ids();
   for (const auto &id : ids) {
-    by_id.erase(id);
+    Forget(id);
   }
   auto &endpoint = connection.endpoint();
   if (endpoint.lingers) {
@@ -221,10 +221,9 @@ void Http3Server::Receive(const FourTuple &path, unsigned ecn, std::span<const s
       !packet.empty() && ngtcp2_pkt_decode_version_cid(&parsed, packet.data(), packet.size(),
                                                        kLocalIdLength) == 0) {
     const auto id = ConnectionId::From({parsed.dcid, parsed.dcidlen});
-    if (const auto found = impl.by_id.find(*id); found != impl.by_id.end()) {
-      auto &connection = *found->second;
-      connection.Receive(path, ecn, packet, now);
-      impl.Queue(connection);
+    if (auto *connection = impl.Find(*id)) {
+      connection->Receive(path, ecn, packet, now);
+      impl.Queue(*connection);
       return;
     }
     if (const auto closed = impl.closed.OnPacket(*id, packet.size())) {

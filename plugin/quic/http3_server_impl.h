@@ -122,6 +122,18 @@ struct Http3Server::Impl {
               const Acceptor::Accept &accept, Nanoseconds now, const BurstSink &sink);
   /// Answers a packet that is of no connection, if at all.
   void Answer(const FourTuple &path, const Acceptor::Result &result, const BurstSink &sink);
+  /// Of by_id, or null.  Packets mostly come from whoever has sent before.
+  [[nodiscard]] ServerConnection *Find(const ConnectionId &id) {
+    if (!last_found.second || last_found.first != id) {
+      const auto found = by_id.find(id);
+      last_found = {id, found == by_id.end() ? nullptr : found->second};
+    }
+    return last_found.second;
+  }
+  void Forget(const ConnectionId &id) {
+    by_id.erase(id);
+    last_found.second = nullptr;
+  }
   /// It is over.
   void Remove(ServerConnection &connection, Nanoseconds now);
 
@@ -150,6 +162,7 @@ struct Http3Server::Impl {
   std::unordered_map<ClientKey, HandshakesOfClient, ClientKeyHash>
     by_client; ///< Those with any, so Options::max_handshakes at most.
   std::unordered_map<ConnectionId, ServerConnection *, ConnectionIdHash> by_id;
+  std::pair<ConnectionId, ServerConnection *> last_found; ///< Of by_id, or null.
   std::unordered_map<ServerConnection *, std::unique_ptr<ServerConnection>>
     connections; ///< At most Options::max_connections.
   std::set<std::pair<Nanoseconds, ServerConnection *>> timers; ///< One for each.

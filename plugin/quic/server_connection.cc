@@ -199,7 +199,7 @@ bool ServerConnection::OnNewLocalId(const ConnectionId &id) {
 }
 
 void ServerConnection::OnRetiredLocalId(const ConnectionId &id) {
-  server_.by_id.erase(id);
+  server_.Forget(id);
   std::erase(ids_, id);
 }
 
