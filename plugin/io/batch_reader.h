@@ -39,7 +39,7 @@ class BatchReader {
 public:
   /// How many of ReceivedBurst one call brings: the bound of what is read of one socket before
   /// others get their turn.
-  static constexpr std::size_t kBursts = 16;
+  static constexpr std::size_t kBursts = 64;
 
   BatchReader();
 
