@@ -68,8 +68,10 @@ class Setting(NamedTuple):
     run: Path  # an empty directory
     stack: ExitStack  # ends the programs
     wrap: Wrap = lambda argv: argv
+    wraps: str = ""  # the name of the program that `wrap` is for; "": the relay
 
     def start(self, argv: list[str | Path], name: str, bound: Addr | None = None, wrapped: bool = True) -> Program:
+        wrapped = name == self.wraps if self.wraps else wrapped
         program = self.stack.enter_context(
             Program(self.wrap(argv) if wrapped else argv, self.run / f"{name}.log", name))
         if bound:
@@ -143,13 +145,17 @@ def _proxy(mode: str, dialect: str, *options: str) -> Callable[[Setting, bool], 
     return start
 
 
+def tunnelled(dialect: str) -> Callable[[Setting, bool], Way]:
+    return _proxy("tunnel", dialect)
+
+
 # By name, in the order of the table.  Called with a setting, and with whether plain datagrams are what
 # is to be carried and not HTTP/3; they raise Skipped.
 SUBJECTS: dict[str, Callable[[Setting, bool], Way]] = {
     "direct": _direct, "forwarded": _proxy("forward", "draft-00"),
     "forwarded-identity": _proxy("forward", "rfc9298", "--proxy-transform=identity"),
     "forwarded-scramble": _proxy("forward", "rfc9298", "--proxy-transform=scramble-dt"),
-    "tunnelled": _proxy("tunnel", "draft-00"), "nginx": _nginx,
+    "tunnelled": tunnelled("draft-00"), "nginx": _nginx,
     "socat": _socat, "floor-gso": _floor("gso"), "floor-plain": _floor("plain")}
 
 

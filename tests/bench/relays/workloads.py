@@ -71,12 +71,13 @@ def workloads(size: int, seconds: int, datagrams: int | None = None) -> Iterator
                 yield Workload(direction, size, rate, count, seconds if rate == "max" else TIMEOUT)
 
 
-def measure(place: Place, subject: str, load: Workload, run: Path, wrap: Wrap = lambda argv: argv) -> Measured:
-    """In the directory `run`, which is made anew.  Raises Skipped, ProgramError and StatsError."""
+def measure(place: Place, subject: str, load: Workload, run: Path, wrap: Wrap = lambda argv: argv,
+            wraps: str = "") -> Measured:
+    """In the directory `run`, which is made anew; `wrap` and `wraps` are as in Setting.  Raises Skipped, ProgramError and StatsError."""
     shutil.rmtree(run, ignore_errors=True)
     run.mkdir(parents=True)
     with ExitStack() as stack:
-        way = SUBJECTS[subject](setting := Setting(place, run, stack, wrap), load.rate is not None)
+        way = SUBJECTS[subject](setting := Setting(place, run, stack, wrap, wraps), load.rate is not None)
         before = cpu_ns(way.relay.pid) if way.relay else 0
         measured, units = (_transfer if load.rate is None else _datagrams)(setting, way, load)
         if not way.relay:
@@ -134,14 +135,14 @@ def _datagrams(setting: Setting, way: Way, load: Workload) -> tuple[Measured, fl
     return (Measured(got["received"] / got["sent"], None, goodput, got["p50_us"], got["p99_us"]), got["received"])
 
 
-def instructions(places: tuple[Place, Place], subject: str, direction: str, run: Path) -> float:
-    """Of the relay, per UNIT: what the transfer of the second place takes more than that of the first, which is
+def instructions(places: tuple[Place, Place], subject: str, direction: str, run: Path, program: str = "") -> float:
+    """Of the relay, or of `program` as Setting.start names it, per UNIT: what the transfer of the second place takes more than that of the first, which is
     smaller; so start, handshake and end do not count."""
     counts = []
     for place in places:
         out = run.with_suffix(".callgrind")
         measure(place, subject, Workload(direction, place.site.size), run,
-                lambda argv: callgrind.argv(out, _stripped(argv[0], run), *argv[1:]))
+                lambda argv: callgrind.argv(out, _stripped(argv[0], run), *argv[1:]), program)
         counts.append(sum(callgrind.read(out).components.values()))
     return (counts[1] - counts[0]) / (places[1].site.size - places[0].site.size) * UNIT
 
