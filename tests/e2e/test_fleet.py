@@ -98,14 +98,15 @@ class FleetTest(ProxyCase):
                    for proxy, addrs in zip(proxies, world.addrs))
 
     def test_twenty_clients(self):
-        """Each proxy has some of them, and they find their own one without the balancer."""
+        """The proxies share them, and they find their own one without the balancer."""
         for dialect in ("rfc9298", "draft-00"):
             with self.subTest(dialect), self.fleet(dialect=dialect) as world:
                 count = CLIENTS if not sanitized(self.build) else CLIENTS // 2
                 outcomes = self.check_all([world.start() for _ in range(count)])
                 proxies = world.stop_proxies()
                 self.assertEqual(sum(proxy["connections"] for proxy in proxies), count)
-                self.assertGreater(min(proxy["connections"] for proxy in proxies), 0)
+                # By a hash of their ports, so that one proxy may have none of a few; but no one has them all.
+                self.assertLess(max(proxy["connections"] for proxy in proxies), count)
                 for outcome in outcomes:
                     self.assertEqual(outcome.stats["proxy"]["server_migrations"], 1)
                     self.assertGreaterEqual(stats.forwarded_share(outcome.stats, "rx"), 0.3, outcome.stats)
@@ -113,7 +114,7 @@ class FleetTest(ProxyCase):
                 self.assertGreater(self.received_at(proxies, world, OWN), self.received_at(proxies, world, ENTRY))
                 for proxy, addrs in zip(proxies, world.addrs):
                     sent = stats.by_server_address(proxy, "local", "bytes_sent")
-                    self.assertGreater(sent[str(addrs[ENTRY])], 0)
+                    self.assertEqual(sent[str(addrs[ENTRY])] > 0, proxy["connections"] > 0)
 
     def test_drained(self):
         """A proxy sends its clients to another address of its machine, and nothing is lost."""

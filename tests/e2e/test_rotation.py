@@ -40,6 +40,8 @@ class Rotation(NetworkCase):
         print(f"# {announced} announcements, moves of client and server: {moves}, in {outcome.seconds:.1f} s", flush=True)
         self.assertGreater(announced, 100)
         self.assertGreater(min(moves), announced // 5)
+        # The server does not go back to where the client still is on its way from one address to the next.
+        self.assertLessEqual(moves[1], FrameLog(self.run_directory).count("server", "received", "path_challenge"))
 
     def test_known_addresses(self):
         with self.one_path() as wire, self.transfer(wire, [A, B, C], 4 * MIB, OFTEN) as transfer:

@@ -30,7 +30,7 @@ enum class DropReason : std::uint8_t {
   kUnreachable, ///< There is no way to where it goes.
   kSendError,   ///< The system refused to send it, for another reason.
 };
-inline constexpr std::size_t kDropReasons = 17;
+inline constexpr std::size_t kDropReasons = 16;
 
 /// The reason in words, for logs and statistics.
 [[nodiscard]] std::string_view ReasonName(DropReason reason);
